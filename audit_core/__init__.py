@@ -1,0 +1,31 @@
+"""Compliance audit trails: who did what to which resource, when, from where and with what outcome."""
+
+from audit_core.chain import AuditChain, Proof, Verification
+from audit_core.context import add_details, set_actor, set_outcome
+from audit_core.errors import AuditError
+from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.integrity.note import Signer, VerifierKey
+from audit_core.policy import AuditPolicy, audited
+from audit_core.redaction import Redactor
+from audit_core.stores import AuditStore
+from audit_core.trail import AuditTrail
+
+__all__ = [
+    "ActorType",
+    "AuditChain",
+    "AuditError",
+    "AuditEvent",
+    "AuditPolicy",
+    "AuditStore",
+    "AuditTrail",
+    "Outcome",
+    "Proof",
+    "Redactor",
+    "Signer",
+    "Verification",
+    "VerifierKey",
+    "add_details",
+    "audited",
+    "set_actor",
+    "set_outcome",
+]

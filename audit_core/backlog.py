@@ -1,0 +1,123 @@
+"""Events that the outbox did not take: durable in the spill file, or held in memory while even that refuses."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from audit_core.errors import AuditError
+from audit_core.event import AuditEvent
+from audit_core.outbox.spill import SpillFile, orphans
+
+HELD_AT_MOST = 10_000  # events in memory; what is lost beyond them is counted
+CARRIED_AT_ONCE = 200  # events that one transaction of the application takes along
+PATIENCE_SECONDS = 60.0  # after that they are written whether the moment is quiet or not
+logger = logging.getLogger("audit_core")
+
+MakeGap = Callable[[int, datetime, datetime], AuditEvent]
+
+
+class Backlog:
+    """What one process owes to the outbox, oldest first. Only the writer's thread changes it."""
+
+    def __init__(self, directory: Path | None, known: Callable[[Iterable[str]], set[str]], make_gap: MakeGap) -> None:
+        """``known`` tells which ids are in the chain; ``make_gap`` makes the event that says what was lost."""
+        self._directory, self._known, self._make_gap = directory, known, make_gap
+        self._spill = SpillFile(directory) if directory else None
+        self._spilled: list[AuditEvent] = []
+        self._held: list[AuditEvent] = []
+        self._gap: tuple[int, datetime, datetime] | None = None
+        self._since = 0.0
+        self._handed_out = False
+
+    def __bool__(self) -> bool:
+        return bool(self._spilled or self._held or self._gap)
+
+    @property
+    def events(self) -> list[AuditEvent]:
+        """All of them, the event of a gap last."""
+        return [*self._spilled, *self._held, *([self._make_gap(*self._gap)] if self._gap else [])]
+
+    @property
+    def held(self) -> list[AuditEvent]:
+        """Those that are durable nowhere."""
+        return self._held
+
+    @property
+    def overdue(self) -> bool:
+        """Whether they have waited long enough for a quiet moment."""
+        return bool(self) and time.monotonic() - self._since > PATIENCE_SECONDS
+
+    def add(self, events: Sequence[AuditEvent]) -> OSError | None:
+        """Make the events durable in the spill file; where that fails, hold them and return why."""
+        if not self:
+            self._since = time.monotonic()
+        if self._spill is None:
+            self._hold(events)
+            return None
+        try:
+            self._spill.append([*self._held, *events])
+        except OSError as error:
+            self._hold(events)
+            return error
+        self._spilled, self._held = [*self._spilled, *self._held, *events], []
+        return None
+
+    def adopt(self) -> None:
+        """Take over what dead processes left."""
+        if self._directory is None or not self._directory.is_dir():
+            return
+        try:
+            with orphans(self._directory) as (events, torn):
+                if torn:
+                    logger.error("%d lines of audit spill files cannot be read.", torn)
+                    moments = [event.timestamp for event in events] or [datetime.now(UTC)]
+                    events.append(self._make_gap(torn, moments[0], moments[-1]))
+                if events and (error := self.add(events)):
+                    raise error
+        except OSError:
+            logger.exception("The spill files of earlier processes cannot be read; they stay for the next one.")
+
+    def hand_out(self) -> list[AuditEvent]:
+        """Events for a transaction of the application to take along; they stay until it is seen to have committed."""
+        if not self._spilled:
+            return []
+        self._handed_out = True
+        return self._spilled[:CARRIED_AT_ONCE]
+
+    def settle(self) -> None:
+        """Forget those that a transaction of the application has taken along, and committed."""
+        if not self._handed_out or self._spill is None:
+            return
+        self._handed_out = False
+        try:
+            sealed = self._known([event.event_id for event in self._spilled[:CARRIED_AT_ONCE]])
+        except AuditError:
+            self._handed_out = True
+            return
+        if sealed:
+            self._since = time.monotonic()
+            self._spilled = [event for event in self._spilled if event.event_id not in sealed]
+            self._spill.keep_only(self._spilled)
+
+    def clear(self) -> None:
+        """They are in the outbox."""
+        self._spilled, self._held, self._gap = [], [], None
+        # A crash here leaves sealed events in the spill file: the next process finds their ids and skips them.
+        if self._spill:
+            self._spill.keep_only([])
+
+    def abandon(self) -> None:
+        """Leave the spill file to the next process, or in a forked child to the parent."""
+        if self._spill:
+            self._spill.abandon()
+
+    def _hold(self, events: Sequence[AuditEvent]) -> None:
+        room = max(0, HELD_AT_MOST - len(self._held))
+        self._held = [*self._held, *events[:room]]
+        if lost := events[room:]:
+            count, since, _ = self._gap or (0, lost[0].timestamp, lost[0].timestamp)
+            self._gap = count + len(lost), since, lost[-1].timestamp

@@ -1,0 +1,27 @@
+"""The command ``audit``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audit_core.trail import AuditTrail
+
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None, trail: AuditTrail | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0 is well; 1 FAILED; 3 UNANCHORED; 2 means that it could not be done. With a ``trail`` no URL is needed.
+    """
+    try:
+        from audit_core.cli.app import run
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {"typer", "rich"}:
+            raise
+        sys.stderr.write(f'The command line needs {missing}: pip install "audit-core[cli]".\n')
+        return 2
+    return run(argv, trail)

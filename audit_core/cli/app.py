@@ -1,0 +1,67 @@
+"""The commands together, and what becomes of an error: one sentence with the cure, and exit code 2."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from audit_core.cli import keeping, keys, proofs, report, verify
+from audit_core.cli.place import Place, Url
+from audit_core.cli.terminal import abandon_stdout, note, use_utf8
+from audit_core.cli.words import sentence
+from audit_core.errors import AuditError
+from audit_core.trail import AuditTrail
+
+
+class _Commands(TyperGroup):
+    """Turns what a command raises into a sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            abandon_stdout()
+            raise typer.Exit(2) from None
+        except (AuditError, OSError, LookupError, sqlite3.Error) as error:
+            note(sentence(error), "red")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        return result
+
+
+app = typer.Typer(
+    cls=_Commands, name="audit", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, help="Compliance audit trails: keep one, verify it, prove and report from it.",
+)  # fmt: skip
+for commands in (keeping, verify, proofs, keys):
+    commands.add_to(app)
+app.add_typer(report.app)
+
+
+@app.callback()
+def _begin(
+    context: typer.Context,
+    url: Url = None,
+    outbox: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A further database whose changes it audits; repeatable.")
+    ] = None,
+) -> None:
+    place: Place = context.obj
+    place.url, place.outboxes = url, tuple(outbox or ())
+
+
+def run(argv: list[str] | None, trail: AuditTrail | None) -> int:
+    """Run one command and return its exit code."""
+    if argv is None:
+        use_utf8()
+    try:
+        typer.main.get_command(app).main(args=argv, prog_name="audit", obj=Place(trail))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
+    return 0

@@ -1,0 +1,141 @@
+"""``audit init``, ``audit status`` and ``audit seal``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from audit_core.canonical import parse_timestamp
+from audit_core.cli.place import AsJson, Url, open_trail
+from audit_core.cli.terminal import note, say, say_json
+from audit_core.cli.words import without_password
+from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.reports.reading import can_record
+from audit_core.trail import AuditTrail
+
+LOOK_SECONDS = 0.25  # how often --follow looks for what waits
+WRONG_KEY = (
+    "This process's signing key is not the trail's: set AUDIT_KEY to the key that the trail was made with. Until then "
+    "its events wait, and are not lost."
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (init, status, seal):
+        app.command()(command)
+
+
+def init(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    origin: Annotated[str | None, typer.Option(help="The chain's name, e.g. example.com/clinic.")] = None,
+) -> None:
+    """Make the tables and the first record; may be repeated."""
+    with open_trail(context, url, create=True, origin=origin) as trail:
+        with trail.store.transaction(patient=True) as connection:
+            if trail.store.head(connection) is None:
+                trail.chain.append([], connection)
+        say(f"origin        {trail.chain.origin}")
+        say(f"verifier key  {trail.chain.named_key}")
+        if origin not in {None, trail.chain.origin}:
+            note(f"The trail was there already, and its origin stays: {trail.chain.origin}.", "yellow")
+        if not trail.status()["key_is_ours"]:
+            note(WRONG_KEY, "yellow")
+        note("Hand the verifier key to the auditor by a way that whoever runs this database does not control.")
+
+
+def status(context: typer.Context, *, url: Url = None, as_json: AsJson = False) -> None:
+    """Show size, newest checkpoint, what waits, who seals, and with which key."""
+    with open_trail(context, url) as trail:
+        found = trail.status()
+        found["url"] = without_password(str(found["url"]))
+        if as_json:
+            say_json(found)
+            return
+        for name, value in _status_lines(found).items():
+            say(f"{name:<15}{value}")
+        if found["size"] and not found["key_is_ours"]:
+            note(WRONG_KEY, "yellow")
+        if found["trouble"]:
+            note(f"Nothing is sealed: {found['trouble']}", "red")
+
+
+def seal(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until SIGTERM or Ctrl-C.")] = False,
+) -> None:
+    """Seal what waits, also what processes that died have left in spill files."""
+    with open_trail(context, url) as trail:
+        trail.store.extent()  # there is a trail
+        if not can_record(trail):
+            raise StoreUnavailableError("This user may not write to the trail: run `audit seal` as one who may.")
+        if trail.store.head() is not None and not trail.status()["key_is_ours"]:
+            raise ConfigurationError(WRONG_KEY)
+        if trail.store.seals_in_transaction:
+            note("Here whoever writes an event seals it: only what a process left behind has to be sealed.")
+        with _until_told() as told:
+            _seal(trail)
+            while follow and not told.wait(LOOK_SECONDS):
+                if next(trail.waiting(), None) is not None:
+                    _try_seal(trail)
+
+
+def _try_seal(trail: AuditTrail) -> None:
+    try:
+        _seal(trail, quiet=True)
+    except StoreUnavailableError as error:
+        note(str(error), "yellow")
+
+
+def _seal(trail: AuditTrail, *, quiet: bool = False) -> None:
+    before = sum(1 for _ in trail.waiting())
+    trail.flush()
+    after = sum(1 for _ in trail.waiting())
+    sealed = max(0, before - after)
+    if sealed or not quiet:
+        say(f"{sealed:,} sealed; the trail holds {trail.store.extent().events:,} events.")
+    if after and not quiet:
+        note(f"{after:,} still wait: running processes hold them in spill files, and write them themselves.")
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """Set by SIGTERM and SIGINT, while the block runs."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _status_lines(found: dict[str, Any]) -> dict[str, object]:
+    waiting = f"{found['waiting']:,}"
+    if oldest := found["oldest_waiting"]:
+        age = datetime.now(UTC) - parse_timestamp(oldest)
+        waiting += f", the oldest for {timedelta(seconds=max(0, int(age.total_seconds())))}"
+    return {
+        "trail": found["url"],
+        "origin": found["origin"] or "none yet: run `audit init`",
+        "events": f"{found['size']:,}",
+        "last sealed": found["sealed_at"] or "never",
+        "root": found["root"] or "none",
+        "waiting": waiting,
+        "sealed by": found["sealed_by"],
+        "verifier key": found["key"] or "none",
+        "our key": "is the trail's" if found["key_is_ours"] else "is not the trail's",
+    }

@@ -1,0 +1,87 @@
+"""Which trail a command is about, and the files that it is given."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit_core.cli.terminal import logged_notes
+from audit_core.errors import ConfigurationError
+from audit_core.event import ActorType
+from audit_core.integrity.note import VerifierKey
+from audit_core.sqlite import SqliteDatabase
+from audit_core.trail import AuditTrail
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="AUDIT_URL", metavar="URL", help="The trail: sqlite:///clinic.db.", show_envvar=True),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")]
+
+
+@dataclass(slots=True)
+class Place:
+    """What every command knows before it begins."""
+
+    trail: AuditTrail | None = None
+    url: str | None = None
+    outboxes: tuple[str, ...] = ()
+
+
+@contextmanager
+def open_trail(
+    context: typer.Context, url: str | None, *, create: bool = False, origin: str | None = None
+) -> Iterator[AuditTrail]:
+    """The trail of this command; what is not there is only made with ``create``."""
+    place: Place = context.obj
+    if place.trail is not None:
+        if create:
+            place.trail.create()
+        with place.trail.actor(operator(), type=ActorType.ADMIN):
+            yield place.trail
+        return
+    if not (url := url or place.url):
+        raise ConfigurationError("Which trail? Give its URL with --url, or set AUDIT_URL: sqlite:///clinic.db.")
+    with logged_notes():
+        trail = AuditTrail(url, outbox=place.outboxes, origin=origin, create=create, lifecycle=False)
+        _check_outboxes(trail)
+        with trail, trail.actor(operator(), type=ActorType.ADMIN):
+            yield trail
+
+
+def _check_outboxes(trail: AuditTrail) -> None:
+    """SQLite makes a file that is opened, and a misspelt outbox would then look as if nothing waited in it."""
+    for outbox in trail.outboxes[1:]:
+        database = getattr(outbox, "database", None)
+        if isinstance(database, SqliteDatabase) and not database.has_table("audit_outbox"):
+            raise ConfigurationError(f"{database.path} has no outbox: is --outbox right? `audit init` makes it there.")
+
+
+def operator() -> str:
+    """Whoever runs the command reads or changes the trail itself: PCI DSS 10.2.1.3 asks who it was."""
+    try:
+        return f"os:{getpass.getuser()}"
+    except (OSError, KeyError):  # a user id without a name, as containers have them
+        return "os:unknown"
+
+
+def read_key(text: str) -> VerifierKey:
+    """A verifier key, or the file that holds one. Raises IntegrityError when it is none."""
+    if "+" not in text or Path(text).is_file():
+        text = read_file(Path(text))
+    return VerifierKey.parse(text.strip())
+
+
+def read_file(path: Path) -> str:
+    """The text of a file. Raises OSError, and ConfigurationError when it is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not a text file: is it the right one?") from None

@@ -1,0 +1,100 @@
+"""``audit prove``, ``audit check-proof`` and ``audit checkpoint``: what goes to somebody without the database."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audit_core.chain import Proof
+from audit_core.cli.place import AsJson, Out, Url, open_trail, read_file, read_key
+from audit_core.cli.terminal import note, say, say_exactly, say_json
+from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.integrity.note import decode_base64
+from audit_core.reports.reading import NOT_RECORDED, note_reading
+from audit_core.reports.text import safe_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(prove)
+    app.command("check-proof")(check_proof)
+    app.command()(checkpoint)
+
+
+def prove(
+    context: typer.Context,
+    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID")],
+    *,
+    url: Url = None,
+    out: Out = None,
+) -> None:
+    """Prove one event: its record, and the hashes up to a signed checkpoint (RFC 9162, 2.1.3)."""
+    with open_trail(context, url) as trail:
+        try:
+            proof = trail.prove(event_id)
+        except (ValueError, TypeError) as error:
+            raise IntegrityError(f"What is stored of event {event_id} is no record: run `audit verify`.") from error
+        if not note_reading(trail, "trail.read", {"proof_of": event_id}):
+            note(NOT_RECORDED, "yellow")
+        document = {
+            "record": proof.record,
+            "index": proof.index,
+            "hashes": [base64.b64encode(digest).decode() for digest in proof.hashes],
+            "checkpoint": proof.checkpoint,
+        }
+        _write(safe_json(json.dumps(document, indent=2)) + "\n", out)
+
+
+def check_proof(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `audit prove` wrote.")],
+    *,
+    key: Annotated[str, typer.Option(metavar="KEY|FILE", help="The verifier key, or a file that holds it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a proof; needs the verifier key and no database. Exit code 0 it holds, 1 it does not, 2 it is no proof."""
+    verifier, proof = read_key(key), _parse(read_file(file), file)
+    try:
+        head = proof.check(verifier)
+    except (IntegrityError, ValueError, TypeError) as error:
+        if as_json:
+            say_json({"result": "failed", "exit_code": 1, "reason": str(error)})
+        else:
+            say(f"FAILED: the proof does not hold: {error}", "bold red")
+        raise typer.Exit(1) from None
+    record = json.loads(proof.record)
+    if as_json:
+        say_json({"result": "ok", "exit_code": 0, "origin": head.origin, "tree_size": head.size, "record": record})
+        return
+    say(f"OK: this record is number {proof.index:,} of the {head.size:,} that {head.origin} signed.", "bold green")
+    say_json(record)
+
+
+def checkpoint(context: typer.Context, *, url: Url = None, out: Out = None) -> None:
+    """Print the newest signed checkpoint: kept elsewhere, it shows any later rewriting."""
+    with open_trail(context, url) as trail:
+        if (signed := trail.chain.checkpoint_note()) is None:
+            raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
+        _write(signed, out)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        say_exactly(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+def _parse(text: str, path: Path) -> Proof:
+    try:
+        document: dict[str, Any] = json.loads(text)
+        record, index, checkpoint = document["record"], document["index"], document["checkpoint"]
+        hashes = tuple(decode_base64(digest) for digest in document["hashes"])
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, IntegrityError) as error:
+        raise ConfigurationError(f"{path} is not what `audit prove` writes ({type(error).__name__}).") from None
+    if not (isinstance(record, str) and isinstance(checkpoint, str) and type(index) is int):
+        raise ConfigurationError(f"{path} is not what `audit prove` writes: a field has the wrong type.")
+    return Proof(record, index, hashes, checkpoint)

@@ -1,0 +1,118 @@
+"""``audit report``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from audit_core.cli.place import Url, open_trail
+from audit_core.cli.terminal import console, note
+from audit_core.reports import AuditReporter, write_csv, write_json, write_table
+from audit_core.reports.render import AnyReport
+
+app = typer.Typer(
+    name="report", help="Who looked at or changed what, and who was refused.", no_args_is_help=True,
+    rich_markup_mode=None, add_completion=False,
+)  # fmt: skip
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def _since(text: str) -> datetime:
+    return _moment(text, days=0)
+
+
+def _until(text: str) -> datetime:
+    """A day is meant with all its hours."""
+    return _moment(text, days=1)
+
+
+def _moment(text: str, days: int) -> datetime:
+    try:
+        day = date.fromisoformat(text)
+        return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=days)
+    except OverflowError:
+        raise typer.BadParameter(f"{text!r} is too late") from None
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is no ISO 8601 date or time, like 2026-01-31 or 2026-01-31T12:00Z"
+        ) from None
+
+
+Since = Annotated[
+    datetime | None, typer.Option(parser=_since, metavar="DATE", help="From this day or time on (UTC, ISO 8601).")
+]
+Until = Annotated[
+    datetime | None, typer.Option(parser=_until, metavar="DATE", help="To the end of this day, or before this time.")
+]
+As = Annotated[Format, typer.Option("--format", help="How to write it.")]
+
+
+@app.command()
+def access(
+    context: typer.Context,
+    resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="patient:42, or patient for all of them.")],
+    identifier: Annotated[str | None, typer.Argument(metavar="ID", help="The id, if it is not in RESOURCE.")] = None,
+    *,
+    url: Url = None,
+    since: Since = None,
+    until: Until = None,
+    as_: As = Format.TABLE,
+) -> None:
+    """Who looked at or changed a resource."""
+    kind, name = resource, identifier
+    if identifier is None:
+        kind, colon, rest = resource.partition(":")
+        name = rest if colon else None
+    with open_trail(context, url) as trail:
+        _write(AuditReporter(trail).access_report(kind, name, since, until), as_)
+
+
+@app.command()
+def privileged(
+    context: typer.Context, *, url: Url = None, since: Since = None, until: Until = None, as_: As = Format.TABLE
+) -> None:
+    """All actions of administrators."""
+    with open_trail(context, url) as trail:
+        _write(AuditReporter(trail).privileged_action_report(since, until), as_)
+
+
+@app.command()
+def failures(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    since: Since = None,
+    until: Until = None,
+    as_: As = Format.TABLE,
+    min_failures: Annotated[int, typer.Option("--min", min=1, help="Groups with fewer failures are left out.")] = 5,
+) -> None:
+    """Repeated failures by actor, by account and by address."""
+    with open_trail(context, url) as trail:
+        _write(AuditReporter(trail).failed_access_report(since, until, min_failures), as_)
+
+
+def _write(report: AnyReport, format_: Format) -> None:
+    if format_ is Format.TABLE:
+        write_table(report, console(sys.stdout))
+    elif format_ is Format.JSON:
+        write_json(report, sys.stdout)
+    else:
+        write_csv(report, sys.stdout)
+        for line in [*report.coverage.sentences(), *map(str, report.statements)]:
+            note(line)

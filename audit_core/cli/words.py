@@ -1,0 +1,112 @@
+"""Findings, results and errors in words."""
+
+from __future__ import annotations
+
+import re
+
+from audit_core.chain import Verification
+from audit_core.errors import AuditError
+from audit_core.integrity.verify import Finding, Result
+from audit_core.rows import STORED_COLUMNS, Row
+from audit_core.trail import AuditTrail
+
+_AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
+_WORDS = {
+    "edited": "{place} was changed after it was sealed: sealed with hash {expected}, it is now {got}.",
+    "missing": "{place} is missing: {expected} was removed.",
+    "unlinked": "{place} does not follow the event before it: it was put here, or its neighbour was replaced "
+    "(expected previous hash {expected}, got {got}).",
+    "duplicate": "{place} is there twice: {got}.",
+    "checkpoint.missing": "The signed checkpoints have a hole at {sequence} events: expected {expected}, got {got}.",
+    "checkpoint.unreadable": "The checkpoint of {sequence} events cannot be read: expected {expected}, got {got}.",
+    "checkpoint.signature": "The checkpoint of {sequence} events is not signed by the key: expected {expected}, "
+    "got {got}.",
+    "checkpoint.root": "The checkpoint of {sequence} events was signed over other events: expected root {expected}, "
+    "got {got}.",
+    "checkpoint.frontier": "The tree kept with the checkpoint of {sequence} events is another one: expected root "
+    "{expected}, got {got}.",
+    "clock": "The clock was turned back before the checkpoint of {sequence} events: expected {expected}, got {got}.",
+    "known": "A checkpoint of {sequence} events that was kept elsewhere does not fit: expected {expected}, got {got}.",
+    "truncated": "The trail is cut off at {sequence} events: expected {expected}, got {got}.",
+    "unsigned": "From sequence {sequence} on no signed checkpoint covers the events: expected {expected}, got {got}.",
+    "empty": "There is nothing to verify: expected {expected}, got {got}.",
+    "origin": "The trail is not the one that the key belongs to: expected origin {expected}, got {got}.",
+    "key": "The first event names another key: expected {expected}, got {got}.",
+}
+_STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
+_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s/@]*@")
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, and what to do, in one line without passwords."""
+    if isinstance(error, AuditError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        text = f"{name}{error.strerror}: check the path, and whether this user may use it."
+    elif isinstance(error, LookupError) and error.args:
+        text = str(error.args[0])
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return without_password(text[:1].upper() + text[1:] if " " in text.partition(":")[0] else text)
+
+
+def without_password(text: str) -> str:
+    """A URL as it may be shown."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
+def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
+    """One finding in words, and the id of the event that it is about, as the store has it now."""
+    row = _row(trail, finding)
+    event_id = None if row is None else str(row[_AT["event_id"]])
+    words = _WORDS.get(finding.kind, "{kind} at {sequence}: expected {expected}, got {got}.")
+    place = f"Sequence {finding.sequence}"
+    if row is not None:
+        action, at = row[_AT["action"]], row[_AT["timestamp"]]
+        place += f" (event {event_id}: {action}, {at})"
+    values = {"kind": finding.kind, "sequence": finding.sequence, "expected": finding.expected, "got": finding.got}
+    return words.format(place=place, **values), event_id
+
+
+def verdict(found: Verification) -> tuple[str, str]:
+    """The result in a sentence, and its style."""
+    events = f"{found.size:,} {'event' if found.size == 1 else 'events'}"
+    if found.result is Result.OK:
+        text = f"OK: {events} as sealed, of which a checkpoint kept elsewhere vouches for {found.anchored:,}."
+    elif found.result is Result.UNANCHORED:
+        text = f"UNANCHORED: {events}, a consistent chain, but nothing outside the database vouches for it."
+    else:
+        count = len(found.findings)
+        text = f"FAILED: {count:,} {'finding' if count == 1 else 'findings'} in {events}."
+    return text, _STYLES[found.result]
+
+
+def limits(found: Verification, waiting: int) -> list[str]:
+    """What the verdict does not cover."""
+    lines = []
+    if found.result is Result.UNANCHORED:
+        lines.append(
+            "Whoever holds the database and the signing key could have rewritten it all, or cut off its end. Keep what "
+            "`audit checkpoint` prints where they cannot change it, and give it with --checkpoint."
+        )
+    if found.result is Result.OK and found.anchored < found.size:
+        lines.append(
+            f"The last {found.size - found.anchored:,} events came after that checkpoint: only the signing key vouches "
+            "for them, and more that were cut off would not be missed."
+        )
+    if not found.pinned:
+        lines.append("The verifier key was taken from the trail itself: give the one that you were handed with --key.")
+    if waiting:
+        lines.append(f"{waiting:,} more waited to be sealed: nothing protects those yet but the database.")
+    return [*lines, "What was never recorded cannot be found missing."]
+
+
+def _row(trail: AuditTrail, finding: Finding) -> Row | None:
+    """The row that a finding names. It may be anything: it is what was tampered with."""
+    if finding.sequence is None or finding.kind not in {"edited", "unlinked", "duplicate"}:
+        return None
+    try:
+        return trail.store.row(finding.sequence)
+    except AuditError:
+        return None

@@ -1,0 +1,21 @@
+"""Two families: the trail is bad, or it cannot be reached. Every message names the cure."""
+
+
+class AuditError(Exception):
+    """Whatever audit-core raises."""
+
+
+class ConfigurationError(AuditError):
+    """A setting is missing or wrong; nothing was written."""
+
+
+class IntegrityError(AuditError):
+    """The trail is bad: a note, proof or checkpoint does not hold."""
+
+
+class StoreUnavailableError(AuditError):
+    """The database cannot take or give events just now; a later try may succeed."""
+
+
+class ConflictError(AuditError):
+    """Somebody else appended at this place of the chain first; read the head again."""

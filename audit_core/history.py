@@ -1,0 +1,70 @@
+"""Reading: what is sealed and what still waits, as one stream."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from audit_core.backlog import Backlog
+from audit_core.event import AuditEvent
+from audit_core.outbox import Outbox
+from audit_core.outbox.spill import peek
+from audit_core.query import EventQuery, Place, matches, place_of
+from audit_core.rows import from_row
+from audit_core.stores import AuditStore
+
+
+class History:
+    """Reads the store, the outboxes, and the spill files of every process or this process's backlog."""
+
+    def __init__(
+        self,
+        store: AuditStore,
+        outboxes: Sequence[Outbox],
+        directory: Path | None,
+        backlog: Callable[[], Backlog | None],
+    ) -> None:
+        self._store, self._outboxes, self._directory, self._backlog = store, outboxes, directory, backlog
+
+    def select(self, query: EventQuery) -> Iterator[AuditEvent]:
+        """Events that match, by time; what waits with the rest. Streams in constant memory."""
+        waiting = [event for event in self.waiting() if matches(event, query)]
+        known = self._store.known([event.event_id for event in waiting])
+        waiting = [event for event in waiting if event.event_id not in known]
+        sealed = map(from_row, self._store.select(query))
+        if not waiting:
+            return sealed
+        waiting.sort(key=place_of, reverse=query.newest_first)
+        return _without_repeats(heapq.merge(waiting, sealed, key=place_of, reverse=query.newest_first))
+
+    def waiting(self) -> Iterator[AuditEvent]:
+        """Events that are committed and not yet sealed; one that is just being sealed may be among them."""
+        for outbox in self._outboxes:
+            yield from outbox.waiting()
+        if self._directory:
+            yield from peek(self._directory)
+        elif backlog := self._backlog():
+            yield from backlog.events
+
+    def place(self, event_id: str) -> Place:
+        """Where the event stands. Raises LookupError when there is none."""
+        if row := self._store.find(event_id):
+            return place_of(from_row(row))
+        for event in self.waiting():
+            if event.event_id == event_id:
+                return place_of(event)
+        raise LookupError(f"There is no event {event_id} to begin after.")
+
+
+def _without_repeats(events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
+    """An event may be sealed between reading what waits and reading what is sealed."""
+    seen: set[str] = set()
+    moment: datetime | None = None
+    for event in events:
+        if event.timestamp != moment:
+            seen, moment = set(), event.timestamp
+        if event.event_id not in seen:
+            yield event
+        seen.add(event.event_id)

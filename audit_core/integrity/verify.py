@@ -1,0 +1,235 @@
+"""Check a whole chain, streaming: every finding, not only the first.
+
+The caller reads; this module only computes. It trusts the verifier key and the checkpoints that were kept
+elsewhere, and nothing else: rows and stored checkpoints may have been written by an attacker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any, Protocol
+
+from audit_core.canonical import RECORD_COLUMNS, encode_record
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.link import GENESIS_HASH
+from audit_core.integrity.merkle import Frontier
+from audit_core.integrity.note import VerifierKey
+
+CHUNK = 4_096
+_SEQUENCE = RECORD_COLUMNS.index("sequence")
+_PREVIOUS = RECORD_COLUMNS.index("previous_hash")
+_WIDTH = len(RECORD_COLUMNS)
+_UNENCODABLE = (TypeError, ValueError, OverflowError)
+
+
+class Result(StrEnum):
+    """What verification says."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNANCHORED = "unanchored"  # consistent in itself, but nothing outside the database vouches for it
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong, or (``warning``) worth a look."""
+
+    kind: str
+    sequence: int | None
+    expected: str
+    got: str
+    warning: bool = False
+
+    def __str__(self) -> str:
+        place = "" if self.sequence is None else f" at sequence {self.sequence}"
+        return f"{self.kind}{place}: expected {self.expected}, got {self.got}"
+
+
+class StoredHead(Protocol):
+    """A signed tree head as a store has it."""
+
+    @property
+    def tree_size(self) -> int: ...  # noqa: D102 - the names say it
+    @property
+    def first_sequence(self) -> int: ...  # noqa: D102
+    @property
+    def root(self) -> str: ...  # noqa: D102
+    @property
+    def signature(self) -> str: ...  # noqa: D102
+    @property
+    def frontier(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def sealed_at(self) -> str: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class ChainVerifier:
+    """Walks rows and checkpoints once, in order, in constant memory.
+
+    ``known`` are checkpoints that were kept where the operator cannot rewrite them: the chain must extend each.
+    """
+
+    key: VerifierKey
+    known: Sequence[Checkpoint] = ()
+    size: int = 0  # sequences walked so far, missing ones included
+    _previous: str | None = GENESIS_HASH  # None after a gap: what was there is not known
+    _tree: Frontier | None = field(default_factory=Frontier)  # None while a gap hides a leaf
+    _signed: int = 0
+    _sealed_at: str = ""
+
+    def walk(self, rows: Iterable[Sequence[Any]], checkpoints: Iterable[StoredHead]) -> Iterator[Finding]:
+        """Yield every finding of the chain."""
+        reader = _RowReader(rows)
+        yield from self._check_known(0)
+        for checkpoint in checkpoints:
+            yield from self._walk_rows(reader, checkpoint.tree_size)
+            yield from self._check_missing_tail(checkpoint.tree_size)
+            yield from self._check_checkpoint(checkpoint)
+        yield from self._walk_rows(reader, None)
+        yield from self._check_end()
+
+    def _walk_rows(self, reader: _RowReader, stop: int | None) -> Iterator[Finding]:
+        cuts = sorted(c.size for c in self.known if c.size > self.size and (stop is None or c.size <= stop))
+        for cut in [*cuts, stop]:
+            while chunk := reader.take(cut):
+                yield from self._check_rows(chunk)
+            if cut is not None and cut == self.size:
+                yield from self._check_known(cut)
+
+    def _check_rows(self, rows: list[Sequence[Any]]) -> Iterator[Finding]:
+        """The hot loop: rebuild each record, hash it, compare it with its own row and with the row before."""
+        log, previous, expected = self.key.name, self._previous, self.size
+        leaves: list[bytes] = []
+        for row in rows:
+            sequence, stored = row[_SEQUENCE], row[_WIDTH]
+            try:
+                digest = sha256(b"\x00" + encode_record(row[:_WIDTH], log)).digest()
+            except _UNENCODABLE as error:
+                digest = b""
+                yield Finding("edited", sequence, stored, f"a row that is no record ({type(error).__name__})")
+            else:
+                if digest.hex() != stored:
+                    yield Finding("edited", sequence, stored, digest.hex())
+                    digest = b""
+            if sequence != expected:
+                yield Finding("missing", expected, _range(expected, sequence), "nothing")
+                self._skip(leaves, expected, sequence, row[_PREVIOUS])
+            elif row[_PREVIOUS] != previous and previous is not None:
+                yield Finding("unlinked", sequence, previous, str(row[_PREVIOUS]))
+            leaves.append(digest or _hash_bytes(stored))
+            previous, expected = stored, sequence + 1
+        self._previous, self.size = previous, expected
+        self._grow(leaves)
+
+    def _skip(self, leaves: list[bytes], expected: int, sequence: int, previous: Any) -> None:
+        """A single missing leaf is known from the row after it; more than one hides the tree."""
+        if sequence == expected + 1:
+            leaves.append(_hash_bytes(previous))
+        else:
+            leaves.append(b"")
+
+    def _grow(self, leaves: list[bytes]) -> None:
+        if b"" in leaves:
+            self._tree = None
+        elif self._tree is not None:
+            self._tree.extend(leaves)
+
+    def _check_missing_tail(self, stop: int) -> Iterator[Finding]:
+        if self.size < stop:
+            yield Finding("missing", self.size, _range(self.size, stop), "nothing")
+            self.size, self._tree, self._previous = stop, None, None
+
+    def _check_checkpoint(self, stored: StoredHead) -> Iterator[Finding]:
+        if stored.first_sequence != self._signed or stored.tree_size <= self._signed:
+            yield Finding(
+                "checkpoint.missing", self._signed, f"a checkpoint from {self._signed} on",
+                f"one of {stored.first_sequence} to {stored.tree_size}",
+            )  # fmt: skip
+        self._signed = stored.tree_size
+        if (head := _as_checkpoint(stored, self.key.name)) is None:
+            yield Finding("checkpoint.unreadable", stored.tree_size, "a base64 root of 32 bytes", str(stored.root))
+        elif not head.is_signed_by(self.key, stored.signature):
+            yield Finding("checkpoint.signature", stored.tree_size, f"a signature by {self.key}", stored.signature)
+        else:
+            yield from self._check_root(head, stored.frontier)
+        if isinstance(stored.sealed_at, str) and stored.sealed_at < self._sealed_at:
+            expected = f"no earlier than {self._sealed_at}"
+            yield Finding("clock", stored.tree_size, expected, stored.sealed_at, warning=True)
+        self._sealed_at = str(stored.sealed_at)
+
+    def _check_root(self, head: Checkpoint, frontier: bytes | None) -> Iterator[Finding]:
+        """Compare the recomputed tree, and go on from the signed one where ours is lost."""
+        got = None if self._tree is None else self._tree.root()
+        kept = _as_frontier(head, frontier)
+        if got is not None and got != head.root:
+            yield Finding("checkpoint.root", head.size, head.root.hex(), got.hex())
+        if frontier is not None and kept is None:
+            yield Finding("checkpoint.frontier", head.size, head.root.hex(), "a frontier of another tree")
+        if got != head.root:
+            self._tree = kept
+
+    def _check_known(self, size: int) -> Iterator[Finding]:
+        for known in self.known:
+            if known.size == size and self._tree is not None and self._tree.root() != known.root:
+                yield Finding("known", size, known.root.hex(), self._tree.root().hex())
+            elif known.size == size and self._tree is None:
+                yield Finding("known", size, known.root.hex(), "a tree with leaves missing")
+
+    def _check_end(self) -> Iterator[Finding]:
+        if self.size == 0:
+            yield Finding("empty", None, "a log.created event", "an empty trail")
+        if self.size > self._signed:
+            yield Finding("unsigned", self._signed, f"a checkpoint of {self.size} events", f"one of {self._signed}")
+        for known in self.known:
+            if known.size > self.size:
+                yield Finding("truncated", self.size, f"the {known.size} events of a known checkpoint", str(self.size))
+
+
+class _RowReader:
+    """Takes rows below a sequence, a chunk at a time, and leaves the first one that is not."""
+
+    def __init__(self, rows: Iterable[Sequence[Any]]) -> None:
+        self._rows = iter(rows)
+        self._next: Sequence[Any] | None = next(self._rows, None)
+
+    def take(self, stop: int | None) -> list[Sequence[Any]]:
+        chunk: list[Sequence[Any]] = []
+        row, rows = self._next, self._rows
+        limit = float("inf") if stop is None else stop
+        while row is not None and row[_SEQUENCE] < limit and len(chunk) < CHUNK:
+            chunk.append(row)
+            row = next(rows, None)
+        self._next = row
+        return chunk
+
+
+def _hash_bytes(text: Any) -> bytes:
+    """The 32 bytes of a hex hash; nothing where it is none."""
+    try:
+        digest = bytes.fromhex(text)
+    except _UNENCODABLE:
+        return b""
+    return digest if len(digest) == sha256().digest_size and digest.hex() == text else b""
+
+
+def _as_checkpoint(stored: StoredHead, origin: str) -> Checkpoint | None:
+    try:
+        return Checkpoint.parse(f"{origin}\n{stored.tree_size}\n{stored.root}\n")
+    except Exception:  # noqa: BLE001 - whatever an attacker wrote there is one finding
+        return None
+
+
+def _as_frontier(head: Checkpoint, frontier: bytes | None) -> Frontier | None:
+    """The kept frontier, if it is the signed tree's."""
+    try:
+        kept = Frontier.from_bytes(head.size, frontier or b"")
+    except Exception:  # noqa: BLE001
+        return None
+    return kept if kept.root() == head.root else None
+
+
+def _range(start: int, stop: int) -> str:
+    return f"event {start}" if stop == start + 1 else f"events {start} to {stop - 1}"

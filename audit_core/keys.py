@@ -1,0 +1,117 @@
+"""Where the signing key and the hash key come from.
+
+An attacker who holds the signing key can seal what was not anchored yet; who holds only the database cannot.
+An attacker who holds the hash key can guess hashed values and session ids; nothing can be forged with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from audit_core.errors import ConfigurationError
+
+KEY_BYTES = 32
+
+
+class LocalSigner:
+    """An Ed25519 key (RFC 8032) held in this process's memory."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public_key = self._key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """The 64-byte signature of ``message``."""
+        return self._key.sign(message)
+
+
+def load_signer(environ: Mapping[str, str] = os.environ) -> LocalSigner:
+    """The key in ``AUDIT_KEY`` (base64 of 32 bytes, or a file's path), else one made at first use.
+
+    Raises ConfigurationError when the key or its file cannot be used.
+    """
+    return LocalSigner(_load("AUDIT_KEY", "signing.key", environ))
+
+
+def find_signer(environ: Mapping[str, str] = os.environ) -> LocalSigner | None:
+    """The key that ``load_signer`` would load; None where it would have to make one."""
+    if environ.get("AUDIT_KEY", "").strip() or (state_directory(environ) / "signing.key").exists():
+        return load_signer(environ)
+    return None
+
+
+def load_hash_key(environ: Mapping[str, str] = os.environ) -> bytes:
+    """The 32 bytes that key hashed values and session ids: ``AUDIT_HASH_KEY``, else made at first use."""
+    return _load("AUDIT_HASH_KEY", "hash.key", environ)
+
+
+def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's state directory (XDG base directories), never beside the database."""
+    if home := environ.get("AUDIT_STATE_DIR"):
+        return Path(home)
+    if os.name == "nt":
+        return Path(environ.get("LOCALAPPDATA") or Path.home()) / "audit-core"
+    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "audit-core"
+
+
+def generate_key() -> str:
+    """A new key, as ``AUDIT_KEY`` takes it."""
+    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+def _load(variable: str, file_name: str, environ: Mapping[str, str]) -> bytes:
+    if not (setting := environ.get(variable, "").strip()):
+        return _decode(_read_or_make(state_directory(environ) / file_name), f"{variable}'s file {file_name}")
+    if (key := _try_decode(setting)) is not None:
+        return key
+    try:
+        return _decode(Path(setting).read_text(encoding="ascii"), f"the file that {variable} names")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{variable} is neither a key (base64 of 32 bytes) nor a file that can be read "
+            f"({type(error).__name__}): set it to what `audit keygen` prints."
+        ) from None
+
+
+def _decode(text: str, where: str) -> bytes:
+    if (key := _try_decode(text.strip())) is None:
+        raise ConfigurationError(f"There is no key in {where}: put there what `audit keygen` prints.")
+    return key
+
+
+def _try_decode(text: str) -> bytes | None:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return key if len(key) == KEY_BYTES else None
+
+
+def _read_or_make(path: Path) -> str:
+    """The file's text; where there is none, a new key, complete before it is visible to another process."""
+    try:
+        if path.exists():
+            return path.read_text(encoding="ascii")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        draft.touch(mode=0o600)
+        draft.write_text(generate_key() + "\n", encoding="ascii")
+        try:
+            os.link(draft, path)  # fails if another process was first: then its key is the key
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"The key file {path} cannot be read or made ({error}): set AUDIT_KEY and AUDIT_HASH_KEY, "
+            "or AUDIT_STATE_DIR to a folder that this user can write."
+        ) from None

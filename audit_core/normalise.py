@@ -1,0 +1,162 @@
+"""The values of an event: clean, and none too long for the record."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, Final
+
+from audit_core.canonical import MAX_RECORD_BYTES, Json, encode
+from audit_core.clean import clean, printed_address
+from audit_core.event import ActorType, Outcome
+
+FIELD_LIMITS: Final = {
+    "action": 512,
+    "actor_id": 512,
+    "actor_type": 128,
+    "on_behalf_of": 512,
+    "tenant_id": 256,
+    "resource_type": 256,
+    "resource_id": 512,
+    "outcome": 128,
+    "source": 256,
+    "ip_address": 128,
+    "user_agent": 1024,
+    "request_id": 256,
+    "session_id": 256,
+}  # in characters; each of them may take six bytes, as in \u0001
+_ENVELOPE: Final = 2_048  # names, hashes, times, numbers, and an origin of 200 bytes, were they all escaped
+DETAILS_BUDGET: Final = MAX_RECORD_BYTES - 6 * sum(FIELD_LIMITS.values()) - _ENVELOPE
+
+
+def clean_text(value: object, limit: int = 512) -> str:
+    """Clean a value into a text of at most ``limit`` characters.
+
+    What is no text becomes its canonical JSON, None becomes "". A longer one keeps its beginning and ends in
+    ``…[cut: <bytes> bytes, sha256:<hex>]``, both of the whole.
+    """
+    if type(value) is str and len(value) <= limit and value.isascii() and "\0" not in value:
+        return value
+    cleaned = "" if value is None else clean(value)
+    text = cleaned if type(cleaned) is str else encode(cleaned).decode()
+    if len(text) <= limit:
+        return text
+    marker = _cut_marker(text)
+    return (text[: max(limit - len(marker), 0)] + marker)[:limit]
+
+
+def _cut_marker(text: str) -> str:
+    data = text.encode()
+    return f"…[cut: {len(data)} bytes, sha256:{sha256(data).hexdigest()}]"
+
+
+def clean_address(value: object) -> str | None:
+    """Clean an IP address into the one form that ``ipaddress`` prints, zone kept, IPv4 inside IPv6 as IPv4.
+
+    What is no address stays as ``clean_text`` has it: ``testclient``, ``unix:``.
+    """
+    if value is None:
+        return None
+    text = clean_text(value, FIELD_LIMITS["ip_address"])
+    return _parsed_address(text)
+
+
+@lru_cache(maxsize=4096)
+def _parsed_address(text: str) -> str:
+    try:
+        return clean_text(printed_address(ipaddress.ip_address(text)), FIELD_LIMITS["ip_address"])
+    except ValueError:
+        return text
+
+
+def normalise(
+    *,
+    action: object,
+    actor_id: object = None,
+    actor_type: object = ActorType.ANONYMOUS,
+    on_behalf_of: object = None,
+    tenant_id: object = None,
+    resource_type: object = None,
+    resource_id: object = None,
+    outcome: object = Outcome.SUCCESS,
+    details: object = None,
+    source: object = None,
+    ip_address: object = None,
+    user_agent: object = None,
+    request_id: object = None,
+    session_id: object = None,
+) -> dict[str, Any]:
+    """Clean the fields of an event that come from outside. Never raises, whatever the values are.
+
+    None stays None, but for ``action`` (""), ``actor_type`` and ``outcome`` (their defaults). Details that
+    are no object become ``{"value": ...}``. Redact next, then ``fit(details, DETAILS_BUDGET)``: then the
+    record is within ``MAX_RECORD_BYTES``, for an origin of up to 200 bytes.
+    """
+    return {
+        "action": clean_text(action, FIELD_LIMITS["action"]),
+        "actor_id": _optional(actor_id, "actor_id"),
+        "actor_type": _optional(actor_type, "actor_type") or ActorType.ANONYMOUS.value,
+        "on_behalf_of": _optional(on_behalf_of, "on_behalf_of"),
+        "tenant_id": _optional(tenant_id, "tenant_id"),
+        "resource_type": _optional(resource_type, "resource_type"),
+        "resource_id": _optional(resource_id, "resource_id"),
+        "outcome": _optional(outcome, "outcome") or Outcome.SUCCESS.value,
+        "details": _clean_details(details),
+        "source": _optional(source, "source"),
+        "ip_address": clean_address(ip_address),
+        "user_agent": _optional(user_agent, "user_agent"),
+        "request_id": _optional(request_id, "request_id"),
+        "session_id": _optional(session_id, "session_id"),
+    }
+
+
+def _optional(value: object, field: str) -> str | None:
+    return None if value is None else clean_text(value, FIELD_LIMITS[field])
+
+
+def _clean_details(details: object) -> Json:
+    if details is None:
+        return {}
+    cleaned = clean(details)
+    return cleaned if type(cleaned) is dict else clean({"value": details})
+
+
+# --- What is too long
+
+
+def fit(details: dict[str, Json], budget: int) -> dict[str, Json]:
+    """Cut details (already clean) whose canonical bytes are more than ``budget``, which is at least 4,096.
+
+    First every text of more than 1,024 characters keeps 256 of them and a marker as in ``clean_text``. Where
+    that is not enough, the details become ``{"cut": {"bytes": n, "sha256": hex, "keys": [...]}}``: size and
+    hash of their canonical bytes, and the first of their names.
+    """
+    data = encode(details)
+    if len(data) <= budget:
+        return details
+    shorter = {name: _shorten(value) for name, value in details.items()}
+    if len(encode(shorter)) <= budget:
+        return shorter
+    return {"cut": {"bytes": len(data), "sha256": sha256(data).hexdigest(), "keys": _first_names(details)}}
+
+
+def _shorten(value: Json) -> Json:
+    if isinstance(value, str):
+        return value if len(value) <= 1024 else value[:256] + _cut_marker(value)
+    if isinstance(value, list):
+        return [_shorten(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _shorten(item) for name, item in value.items()}
+    return value
+
+
+def _first_names(details: dict[str, Json], room: int = 2_048) -> list[Json]:
+    names: list[Json] = []
+    for name in details:
+        short = clean_text(name, 128)
+        room -= len(encode(short)) + 1
+        if room < 0:
+            break
+        names.append(short)
+    return names

@@ -1,0 +1,1 @@
+"""Every change that an ORM makes, as an event in the transaction that makes it."""

@@ -1,0 +1,141 @@
+r"""What a change is, and how its values are written: the same for every ORM. Pure.
+
+A change names one row, its resource type and id, and per field its old and its new value. Values are written as
+``canonical.clean`` has them (a date as ISO 8601, a decimal and a float as decimal text, a UUID as text, an
+enumeration as its value, bytes as their text or as ``base64:...``, JSON as it is), and
+
+=======================  ==================================================================================
+a file                   its name
+a foreign key            the key's value, under the name of the field that holds it
+a field that is None     in a create and in a delete it is left out: absent means None on both sides
+a single key             its text: ``42``, ``c0ffee00-...``
+a composite key          the texts in the order of the key's columns, joined with ``,``; a ``,`` or ``\`` inside
+                         one of them has a ``\`` before it, so that two keys never have the same id
+a changed key            the id is the new one, and the key's fields are among the changes
+=======================  ==================================================================================
+
+Two values that are written alike are the same, and so are two numbers that are equal: 1, 1.0 and Decimal("1.00").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from audit_core.canonical import Json, encode
+from audit_core.clean import clean
+from audit_core.normalise import clean_text
+
+Values = Mapping[str, object]
+Changes = dict[str, dict[str, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one row. ``action`` is create, update, delete, link or unlink."""
+
+    action: str
+    resource_type: str
+    resource_id: str
+    changes: Changes
+
+    @property
+    def resource(self) -> tuple[str, str]:
+        """What the event is about."""
+        return self.resource_type, self.resource_id
+
+    @property
+    def details(self) -> dict[str, Changes]:
+        """The event's details."""
+        return {"changes": self.changes}
+
+
+def created(resource_type: str, key: Sequence[object], new: Values) -> Change:
+    """A row that was not there; ``new`` is what the database holds now."""
+    return Change("create", resource_type, resource_id(key), changed({}, new))
+
+
+def updated(resource_type: str, key: Sequence[object], old: Values, new: Values) -> Change | None:
+    """A row that was there, with the fields that were written; None when all of them hold what they held."""
+    changes = changed(old, new)
+    return Change("update", resource_type, resource_id(key), changes) if changes else None
+
+
+def deleted(resource_type: str, key: Sequence[object], old: Values) -> Change:
+    """A row that is gone; ``old`` is what it held."""
+    return Change("delete", resource_type, resource_id(key), changed(old, {}))
+
+
+def linked(resource_type: str, key: Sequence[object], field: str, others: Sequence[Sequence[object]]) -> Change:
+    """A row got links to ``others``, each given by its key, in the many-to-many field ``field``."""
+    changes: Changes = {field: {"old": None, "new": [resource_id(other) for other in others]}}
+    return Change("link", resource_type, resource_id(key), changes)
+
+
+def unlinked(resource_type: str, key: Sequence[object], field: str, others: Sequence[Sequence[object]]) -> Change:
+    """A row lost its links to ``others``."""
+    changes: Changes = {field: {"old": [resource_id(other) for other in others], "new": None}}
+    return Change("unlink", resource_type, resource_id(key), changes)
+
+
+def resource_id(key: Sequence[object]) -> str:
+    """The one text of a primary key, given as the values of its columns in their order."""
+    if len(key) == 1:
+        return _text(key[0])
+    return ",".join(_text(value).replace("\\", "\\\\").replace(",", "\\,") for value in key)
+
+
+def changed(old: Values, new: Values) -> Changes:
+    """The fields that differ, each with its old and its new value; one that is absent on a side is None there."""
+    changes: Changes = {}
+    for name in [*old, *(name for name in new if name not in old)]:
+        before, after = old.get(name), new.get(name)
+        if before is after or _equal_numbers(before, after):
+            continue
+        change = {"old": field_value(before), "new": field_value(after)}
+        if not _written_alike(change["old"], change["new"]):
+            changes[clean_text(name)] = change
+    return changes
+
+
+def field_value(value: object) -> Json:
+    """One value as it is written; what the value is later does not reach it."""
+    kind: Any = type(value)
+    if _is_file(kind):
+        return clean(getattr(value, "name", None))
+    return clean(value)
+
+
+def _text(value: object) -> str:
+    return clean_text(field_value(value))
+
+
+def _written_alike(one: Json, other: Json) -> bool:
+    """Python's ``==`` takes True for 1, at any depth."""
+    if type(one) is not type(other):
+        return False
+    return encode(one) == encode(other) if isinstance(one, dict | list) else one == other
+
+
+def _equal_numbers(one: object, other: object) -> bool:
+    return type(one) in _NUMBERS and type(other) in _NUMBERS and _compare(one, other)
+
+
+def _compare(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except ArithmeticError:  # a signalling NaN
+        return False
+
+
+_NUMBERS = frozenset((int, float, Decimal))  # not bool
+
+
+@lru_cache(maxsize=1024)
+def _is_file(kind: Any) -> bool:
+    """The class is asked, never the value: to look at a stored file's ``read`` may open it."""
+    return hasattr(kind, "read") and hasattr(kind, "seek") and not issubclass(kind, Enum)

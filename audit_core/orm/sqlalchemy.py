@@ -1,0 +1,128 @@
+"""SQLAlchemyAuditor: the changes of SQLAlchemy sessions, in the transactions that make them."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, scoped_session, sessionmaker
+
+from audit_core.errors import ConfigurationError
+from audit_core.orm.flush import begin, finish
+
+if TYPE_CHECKING:
+    from audit_core.trail import AuditTrail
+
+OWN_TABLES = frozenset(("audit_events", "audit_checkpoints", "audit_outbox"))
+
+
+class SQLAlchemyAuditor:
+    """Audits what sessions flush: create, update and delete of each object, link and unlink of many-to-many.
+
+    The event commits or rolls back with the change, on the same connection. ``include`` names the only mapped classes
+    that are audited, with their subclasses; ``exclude`` names those that are not. The trail's own tables never are.
+    """
+
+    def __init__(
+        self, trail: AuditTrail, *, include: Iterable[type] | None = None, exclude: Iterable[type] = ()
+    ) -> None:
+        self.trail = trail
+        self._include = None if include is None else tuple(include)
+        self._exclude = tuple(exclude)
+        self._audited: weakref.WeakKeyDictionary[Mapper[Any], bool] = weakref.WeakKeyDictionary()
+        self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
+        self._open = weakref.WeakKeyDictionary()
+
+    def attach(self, target: Any) -> None:
+        """Audit the sessions of ``target``, from now on. May be repeated.
+
+        ``target`` is a sessionmaker or scoped_session, a Session or a class of it, or their asyncio counterparts.
+        Raises ConfigurationError for anything else.
+        """
+        sessions = _sessions(target)
+        for name, listener in self._listeners():
+            if not event.contains(sessions, name, listener):
+                event.listen(sessions, name, listener)
+
+    def detach(self, target: Any) -> None:
+        """Undo ``attach`` of the same target."""
+        sessions = _sessions(target)
+        for name, listener in self._listeners():
+            if event.contains(sessions, name, listener):
+                event.remove(sessions, name, listener)
+
+    def audits(self, mapper: Mapper[Any]) -> bool:
+        """Whether changes of this mapped class are audited."""
+        if (answer := self._audited.get(mapper)) is None:
+            chosen = self._include is None or issubclass(mapper.class_, self._include)
+            own = any(getattr(table, "name", None) in OWN_TABLES for table in mapper.tables)
+            answer = chosen and not own and not issubclass(mapper.class_, self._exclude)
+            self._audited[mapper] = answer
+        return answer
+
+    def _listeners(self) -> list[tuple[str, Callable[..., None]]]:
+        return [
+            ("after_transaction_create", self._transaction_begins),
+            ("after_transaction_end", self._transaction_ends),
+            ("before_flush", self._flush_begins),
+            ("after_flush", self._flush_ends),
+        ]
+
+    def _flush_begins(self, session: Session, uow: UOWTransaction, objects: object) -> None:
+        del objects
+        begin(session, uow, self, self.audits)
+
+    def _flush_ends(self, session: Session, uow: UOWTransaction) -> None:
+        """What this raises rolls the flush back: a change whose event cannot be written does not commit."""
+        for connection, changes in finish(session, uow, self).items():
+            events = [self.trail.event(c.action, resource=c.resource, details=c.details) for c in changes]
+            # A weak reference equals another one to the same engine, and keeps no engine alive.
+            self.trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
+
+    def _transaction_begins(self, session: Session, transaction: SessionTransaction) -> None:
+        """The trail waits with writes of its own while a transaction may be about to write."""
+        del session
+        if transaction.parent is not None or transaction in self._open:
+            return
+        self.trail.opened()
+        # A session that is dropped without close() has no other end than this.
+        finalizer = weakref.finalize(transaction, _dropped, self.trail, os.getpid())
+        finalizer.atexit = False
+        self._open[transaction] = finalizer
+
+    def _transaction_ends(self, session: Session, transaction: SessionTransaction) -> None:
+        del session
+        if (finalizer := self._open.pop(transaction, None)) is not None and (found := finalizer.detach()):
+            _, _, (trail, process), _ = found
+            if process == os.getpid():
+                trail.closed()
+
+
+def _dropped(trail: AuditTrail, process: int) -> None:
+    """Runs wherever garbage is collected, perhaps in a thread that holds the very lock that this needs."""
+    if process == os.getpid():
+        with suppress(RuntimeError):  # the interpreter is ending, and the lock with it
+            _thread.start_new_thread(trail.closed, ())
+
+
+def _sessions(target: Any) -> Any:
+    """What SQLAlchemy can listen to: a sessionmaker, or a Session or a class of it."""
+    if isinstance(target, scoped_session):
+        return _sessions(target.session_factory)
+    if isinstance(target, sessionmaker | Session) or (isinstance(target, type) and issubclass(target, Session)):
+        return target
+    if "sqlalchemy.ext.asyncio" in sys.modules:
+        from audit_core.orm.async_sessions import sync_side
+
+        if (found := sync_side(target)) is not None:
+            return found
+    raise ConfigurationError(
+        "SQLAlchemyAuditor.attach() takes a sessionmaker, a scoped_session, a Session or their asyncio counterparts, "
+        f"not {target!r}."
+    )

@@ -1,0 +1,43 @@
+"""Where committed events wait to be sealed: in the database that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from audit_core.event import AuditEvent
+
+
+class Waiting(NamedTuple):
+    """One event of an outbox, as JSON, and the id to remove it by."""
+
+    id: Any
+    event: str
+
+
+class Outbox(Protocol):
+    """First in, first out, among what is committed. ``connection`` is the caller's, in his transaction.
+
+    An attacker who can modify an outbox can change, drop or invent events that are not sealed yet.
+    """
+
+    def create(self) -> None:
+        """Make the table if it is missing."""
+
+    def owns(self, connection: Any) -> bool:
+        """Whether the application's DB-API connection is to the database of this outbox."""
+
+    def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
+        """Add events: they are there if and only if the transaction of ``connection`` commits."""
+
+    def take(self, limit: int, connection: Any = None) -> list[Waiting]:
+        """The oldest ``limit`` events; they stay until they are removed."""
+
+    def remove(self, ids: Sequence[Any], connection: Any = None) -> None:
+        """Forget events that are sealed."""
+
+    def waiting(self) -> Iterator[AuditEvent]:
+        """Every event that waits, oldest first, in constant memory."""
+
+    def close(self) -> None:
+        """Release every connection."""

@@ -1,0 +1,67 @@
+"""The outbox as a table of a SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from audit_core.event import AuditEvent
+from audit_core.outbox import Waiting
+from audit_core.rows import to_json
+from audit_core.sqlite import SqliteDatabase, plain_cursor, translated_errors
+from audit_core.waiting import read_waiting
+
+PAGE = 500
+
+
+class SqliteOutbox:
+    """Events that wait in the SQLite file whose transaction carried them."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self.database = database
+
+    def create(self) -> None:
+        if not self.database.has_table("audit_outbox"):
+            self.database.create("sqlite_outbox.sql")
+
+    def owns(self, connection: Any) -> bool:
+        return self.database.owns(connection)
+
+    def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
+        with self._cursor(connection) as cursor:
+            cursor.executemany("INSERT INTO audit_outbox (event) VALUES (?)", [(to_json(event),) for event in events])
+
+    def take(self, limit: int, connection: Any = None) -> list[Waiting]:
+        return self._page(0, limit, connection)
+
+    def remove(self, ids: Sequence[Any], connection: Any = None) -> None:
+        if not ids:
+            return
+        if connection is None:
+            with self.database.transaction() as own:
+                self.remove(ids, own)
+            return
+        with self._cursor(connection) as cursor:
+            # SQLite has one writer and its ids ascend: between two that were taken there is none that was not.
+            cursor.execute("DELETE FROM audit_outbox WHERE id BETWEEN ? AND ?", (min(ids), max(ids)))
+
+    def waiting(self) -> Iterator[AuditEvent]:
+        last = 0
+        while page := self._page(last, PAGE, None):
+            for waiting in page:
+                yield read_waiting(waiting.event)
+            last = page[-1].id
+
+    def close(self) -> None:
+        self.database.close()
+
+    def _page(self, after: int, limit: int, connection: Any) -> list[Waiting]:
+        with self._cursor(connection or self.database.connection()) as cursor:
+            cursor.execute("SELECT id, event FROM audit_outbox WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+            return [Waiting(*row) for row in cursor.fetchall()]
+
+    @contextmanager
+    def _cursor(self, connection: Any) -> Iterator[Any]:
+        with translated_errors(self.database.path), plain_cursor(connection) as cursor:
+            yield cursor

@@ -1,0 +1,148 @@
+"""What is audited, and what it is called. Decided here once, for every framework."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from audit_core.errors import ConfigurationError
+from audit_core.event import Outcome
+
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+UNROUTED = "(unrouted)"
+_PARAMETER = re.compile(r"\{(\w+)\}")
+_ATTRIBUTE = "__audited__"
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one route's events are called; a resource like ``patient:{patient_id}`` is filled in per request."""
+
+    action: str | None = None
+    resource: str | None = None
+
+
+def audited(action: str | None = None, *, resource: str | None = None) -> Callable[[_F], _F]:
+    """Audit this route whatever its method, and name its action and resource. Goes below the route's decorator."""
+    rule = Rule(action, resource)
+
+    def mark(endpoint: _F) -> _F:
+        setattr(endpoint, _ATTRIBUTE, rule)
+        return endpoint
+
+    return mark
+
+
+def rule_of(endpoint: object, method: str) -> Rule | None:
+    """The rule that ``audited`` left on a route's function, on its class, or on the class's method for this request."""
+    view = getattr(endpoint, "view_class", endpoint)
+    handler = getattr(view, method.lower(), None) if isinstance(view, type) else None
+    rules = (getattr(marked, _ATTRIBUTE, None) for marked in (handler, endpoint, view))
+    return next((rule for rule in rules if isinstance(rule, Rule)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How the framework routed a request: the template with ``{name}`` parameters, and their values."""
+
+    template: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    endpoint: object = None
+
+
+@dataclass(frozen=True)
+class AuditPolicy:
+    """Which requests leave an event.
+
+    ``methods`` always do. ``reads`` names resource types (``patient``) or route templates (``/reports/*``) whose
+    GET and HEAD do too. A request that was refused (401, 403) does whatever its method. ``skip`` are paths that never
+    do (``/health``, ``/static/*``).
+    """
+
+    methods: Iterable[str] = WRITES
+    reads: Iterable[str] = ()
+    skip: Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "reads", "skip"):
+            if isinstance(value := getattr(self, name), str):
+                raise ConfigurationError(f"AuditPolicy({name}={value!r}): give a list of strings, [{value!r}].")
+            object.__setattr__(self, name, tuple(value))
+
+    def skips(self, path: str) -> bool:
+        """Whether nothing is ever audited at this path."""
+        return any(fnmatchcase(path, pattern) for pattern in self.skip)
+
+    def audits(self, method: str, path: str, route: Route | None, outcome: str) -> bool:
+        """Whether this request leaves an event."""
+        if self.skips(path):
+            return False
+        if method in self.methods or outcome == Outcome.DENIED:
+            return True
+        if route is None or method == "OPTIONS":  # which the framework answers by itself, and reads nothing
+            return False
+        return rule_of(route.endpoint, method) is not None or (method in {"GET", "HEAD"} and self._reads(route))
+
+    def name(self, method: str, route: Route | None) -> tuple[str, str | None, str | None]:
+        """The action, resource type and resource id of a request."""
+        if route is None:
+            return f"{method} {UNROUTED}", None, None
+        rule = rule_of(route.endpoint, method) or Rule()
+        kind, identifier = _resource(route) if rule.resource is None else _fill(rule.resource, route.parameters)
+        return rule.action or f"{method} {route.template}", kind, identifier
+
+    def _reads(self, route: Route) -> bool:
+        kind, _ = _resource(route)
+        return any(
+            fnmatchcase(route.template, wanted) if wanted.startswith("/") else kind == wanted for wanted in self.reads
+        )
+
+
+def outcome_of(status: int) -> Outcome:
+    """Below 400 success, 401 and 403 denied, the rest failure."""
+    if status < 400:
+        return Outcome.SUCCESS
+    return Outcome.DENIED if status in {401, 403} else Outcome.FAILURE
+
+
+def resource_name(name: str) -> str:
+    """The one name of a resource: a class ``InvoiceLine`` is ``invoice_line``, everywhere."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _resource(route: Route) -> tuple[str | None, str | None]:
+    """The last parameter of the route names the resource: /patients/{patient_id}/notes is about a patient."""
+    kind, parameter = _resource_of_template(route.template)
+    value = None if parameter is None else route.parameters.get(parameter)
+    return kind, None if value is None else str(value)
+
+
+@lru_cache(maxsize=4096)
+def _resource_of_template(template: str) -> tuple[str | None, str | None]:
+    segments = [segment for segment in template.split("/") if segment]
+    for place in range(len(segments) - 1, -1, -1):
+        if match := _PARAMETER.fullmatch(segments[place]):
+            before = segments[place - 1] if place else match[1]
+            return _singular(before if not _PARAMETER.fullmatch(before) else match[1].removesuffix("_id")), match[1]
+    return (_singular(segments[-1]) if segments else None), None
+
+
+def _singular(word: str) -> str:
+    """``patients`` is about a ``patient``; a decorator says what this guess gets wrong."""
+    word = resource_name(word.replace("-", "_"))
+    for plural, singular in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh")):
+        if word.endswith(plural) and len(word) > len(plural) + 1:
+            return word.removesuffix(plural) + singular
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+
+
+def _fill(resource: str, parameters: Mapping[str, Any]) -> tuple[str, str | None]:
+    """``patient:{patient_id}`` with the request's parameters; one that it has not becomes empty."""
+    kind, _, identifier = resource.partition(":")
+    filled = _PARAMETER.sub(lambda match: str(parameters.get(match[1], "")), identifier)
+    return kind, filled or None

@@ -1,0 +1,66 @@
+"""Which events to read, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from audit_core.canonical import format_timestamp
+from audit_core.event import AuditEvent
+
+EQUALS = {
+    "actor": "actor_id",
+    "resource_type": "resource_type",
+    "resource_id": "resource_id",
+    "action": "action",
+    "outcome": "outcome",
+    "tenant": "tenant_id",
+}  # names of a query, and the fields they are compared with
+
+Place = tuple[str, int]
+_WAITING = 2**62  # what waits comes after what is sealed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventQuery:
+    """All that is given must hold. ``since`` is included, ``until`` is not; ``after`` is the place to go on from."""
+
+    actor: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    action: str | None = None
+    outcome: str | None = None
+    tenant: str | None = None
+    actor_types: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    newest_first: bool = True
+    after: Place | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a moment without a time zone: it must not be guessed."""
+        for moment in (self.since, self.until):
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError(f"{moment} has no time zone: give one, datetime.UTC say.")
+
+
+def place_of(event: AuditEvent) -> Place:
+    """Events are read by time, then by sequence."""
+    return format_timestamp(event.timestamp), _WAITING if event.sequence is None else event.sequence
+
+
+def matches(event: AuditEvent, query: EventQuery) -> bool:
+    """Whether the event is one that the query asks for."""
+    for name, field in EQUALS.items():
+        if (wanted := getattr(query, name)) is not None and getattr(event, field) != wanted:
+            return False
+    return (
+        (not query.actor_types or event.actor_type in query.actor_types)
+        and (query.since is None or event.timestamp >= query.since)
+        and (query.until is None or event.timestamp < query.until)
+        and (query.after is None or _is_after(place_of(event), query.after, newest_first=query.newest_first))
+    )
+
+
+def _is_after(place: Place, last: Place, *, newest_first: bool) -> bool:
+    return place < last if newest_first else place > last

@@ -1,0 +1,18 @@
+"""What an auditor asks of the trail, and how the answer is rendered."""
+
+from audit_core.reports.render import write_csv, write_json, write_table
+from audit_core.reports.report import Coverage, Report, Statement
+from audit_core.reports.reporter import AuditReporter
+from audit_core.reports.rows import EventRow, FailureRow
+
+__all__ = [
+    "AuditReporter",
+    "Coverage",
+    "EventRow",
+    "FailureRow",
+    "Report",
+    "Statement",
+    "write_csv",
+    "write_json",
+    "write_table",
+]

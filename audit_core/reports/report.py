@@ -1,0 +1,114 @@
+"""A report: rows as they are read, which controls they serve, and how complete they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from audit_core.canonical import format_timestamp
+from audit_core.event import AuditEvent
+from audit_core.query import EventQuery
+from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.rows import EventRow, FailureRow
+
+R = TypeVar("R", bound=EventRow | FailureRow)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question(Generic[R]):
+    """What a report asks, and how the events that answer it become rows."""
+
+    name: str
+    title: str
+    controls: tuple[str, ...]
+    row_type: type[R]
+    make_rows: Callable[[Iterator[AuditEvent]], Iterator[R]]
+    queries: tuple[EventQuery, ...]  # all of one interval
+    keep: Callable[[AuditEvent], bool] = lambda _: True
+    asked: dict[str, Any] = field(default_factory=dict)  # for the event that says that it was read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What the report could see when it began. ``start`` is included, ``end`` is not; None is open."""
+
+    start: datetime | None
+    end: datetime | None
+    begins: datetime | None  # the trail's first event
+    sealed: int  # events in the chain
+    waiting: int  # committed and not sealed yet
+    gaps: int  # gaps that touch the interval
+    lost: int  # events that were lost in them
+    noted: bool  # whether this reading is in the trail
+
+    @property
+    def shortcomings(self) -> list[str]:
+        """Why the rows may be fewer than what happened."""
+        found = []
+        if self.lost:
+            found.append(f"{_count(self.lost, 'event')} of the interval were lost in {_count(self.gaps, 'gap')}")
+        if self.begins is None:
+            found.append("when the trail begins cannot be read")
+        elif self.start is not None and self.start < self.begins:
+            found.append(f"the trail begins only at {format_timestamp(self.begins)}")
+        return found
+
+    def sentences(self) -> list[str]:
+        """For a reader."""
+        since = "the beginning" if self.start is None else format_timestamp(self.start)
+        until = "now" if self.end is None else f"before {format_timestamp(self.end)}"
+        lines = [
+            f"Interval: from {since} to {until} (UTC).",
+            f"Read from {_count(self.sealed, 'sealed event')}, and {self.waiting:,} that waited to be sealed.",
+            "Whether the sealed ones are unchanged is for `audit verify` to say.",
+        ]
+        lines += [f"Incomplete: {shortcoming}." for shortcoming in self.shortcomings]
+        return lines if self.noted else [*lines, NOT_RECORDED]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a report says about one control: evidenced, partly, or not evidenced, and with which figures."""
+
+    control: str
+    status: str
+    figures: str
+
+    def __str__(self) -> str:
+        return f"{self.control}: {self.status} ({self.figures})"
+
+
+class Report(Generic[R]):
+    """Iterate once: rows are read while you do. ``statements`` are known after the last row."""
+
+    def __init__(self, question: Question[R], coverage: Coverage, events: Iterator[AuditEvent]) -> None:
+        self.name, self.title, self.controls = question.name, question.title, question.controls
+        self.row_type, self.coverage = question.row_type, coverage
+        self.columns = tuple(column.name for column in fields(question.row_type))
+        self.events = 0  # read so far
+        self.rows = 0  # given out so far
+        self._rows = question.make_rows(self._counted(filter(question.keep, events)))
+
+    def __iter__(self) -> Iterator[R]:
+        for row in self._rows:
+            self.rows += 1
+            yield row
+
+    @property
+    def statements(self) -> list[Statement]:
+        """One for each control that the report serves. Whether a control is met is for the auditor to say."""
+        short = self.coverage.shortcomings
+        status = "partly" if self.events and short else "evidenced" if self.events else "not evidenced"
+        figures = "; ".join([_count(self.events, "event") if self.events else "no such event in the interval", *short])
+        return [Statement(control, status, figures) for control in self.controls]
+
+    def _counted(self, events: Iterator[AuditEvent]) -> Iterator[AuditEvent]:
+        for event in events:
+            self.events += 1
+            yield event
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"

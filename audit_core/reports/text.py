@@ -1,0 +1,36 @@
+"""Values of the trail as text that is safe to show: many of them were chosen by whoever attacked the application."""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 controls, which a terminal obeys; what reorders or hides text; lone surrogates, which have no UTF-8.
+# The joiners U+200C and U+200D stay: names in Persian and in Indian scripts need them.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets take the wide forms, too
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def visible(value: object) -> str:
+    r"""One line of text in which every character that a terminal would act upon is written out: ``\x1b``."""
+    return "" if value is None else _UNSAFE.sub(_escape, str(value))
+
+
+def spreadsheet_cell(value: object) -> object:
+    """``value`` as a cell that no spreadsheet takes for a formula (OWASP, CSV Injection)."""
+    if not isinstance(value, str):
+        return value
+    begins_formula = value.startswith(("\t", "\r", "\n")) or value.lstrip().startswith(_FORMULA)
+    return f"'{visible(value)}" if begins_formula else visible(value)
+
+
+def safe_json(text: str) -> str:
+    """JSON text with the same meaning and no such character in its strings; line breaks only lay it out."""
+    return _UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return _SHORT.get(match[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

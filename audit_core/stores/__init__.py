@@ -1,0 +1,90 @@
+"""Where sealed events are kept: append-only, readable, one file per technology."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+from audit_core.query import EventQuery
+from audit_core.rows import Row
+
+
+class StoredCheckpoint(NamedTuple):
+    """One signed tree head, as its table has it."""
+
+    tree_size: int
+    first_sequence: int
+    root: str  # base64
+    signature: str  # base64 of key hash and Ed25519 signature
+    frontier: bytes | None  # the tree's right edge, where it is kept
+    sealed_at: str
+
+
+class Extent(NamedTuple):
+    """How far a chain reaches, read in one look: what a writer adds meanwhile must not look like a gap."""
+
+    events: int  # the highest sequence plus one
+    signed: int  # the largest tree size of a checkpoint
+
+
+class AuditStore(Protocol):
+    """Append-only and readable. ``connection`` is a transaction: our own, or the caller's.
+
+    An attacker who can modify a store can deny service and delete what it holds; what he changes, removes or adds
+    is found by ``verify``, within what docs/protection.md says.
+    """
+
+    name: str
+    seals_in_transaction: bool  # whether the transaction that carries an event seals it (SQLite)
+
+    def create(self) -> None:
+        """Make what is missing of the tables; may be repeated."""
+
+    def is_created(self) -> bool:
+        """Whether the tables are there."""
+
+    def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
+        """A transaction of our own; one writer at a time. Raises StoreUnavailableError."""
+
+    def savepoint(self, connection: Any) -> AbstractContextManager[Any]:
+        """A part of the caller's transaction that is undone by itself when the block raises."""
+
+    def head(self, connection: Any = None) -> StoredCheckpoint | None:
+        """The latest checkpoint."""
+
+    def kept_frontier(self, size: int, connection: Any = None) -> StoredCheckpoint | None:
+        """The latest checkpoint of at most ``size`` events that keeps its frontier."""
+
+    def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
+        """``event_hash`` of the sequences from ``start`` to before ``stop``."""
+
+    def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
+        """Which of these events are in the chain already."""
+
+    def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
+        """Add rows and their checkpoint. Raises ConflictError if somebody else appended there first."""
+
+    def extent(self) -> Extent:
+        """How far the rows reach, and how far the checkpoints do."""
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        """Stored rows in order of sequence, in constant memory."""
+
+    def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:
+        """Checkpoints of more than ``after`` events, in order of size, in constant memory."""
+
+    def duplicate_ids(self) -> Iterator[tuple[str, int]]:
+        """Event ids that stand more than once, with the sequence of the second."""
+
+    def row(self, sequence: int, connection: Any = None) -> Row | None:
+        """The sealed row at one place of the chain."""
+
+    def find(self, event_id: str) -> Row | None:
+        """The sealed row of one event."""
+
+    def select(self, query: EventQuery) -> Iterator[Row]:
+        """Stored rows that match, in order of (timestamp, sequence), in constant memory."""
+
+    def close(self) -> None:
+        """Release every connection."""

@@ -1,0 +1,101 @@
+"""Sealed events in a list: for an application's own tests. Nothing survives the process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from audit_core.errors import ConflictError
+from audit_core.query import EventQuery, Place, matches
+from audit_core.rows import STORED_COLUMNS, Row, from_row
+from audit_core.stores import Extent, StoredCheckpoint
+
+_AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
+
+
+class MemoryStore:
+    """The chain of one process. There is no transaction to join: what is recorded stays, also after a rollback."""
+
+    name = "memory"
+    seals_in_transaction = True
+
+    def __init__(self) -> None:
+        self.events: list[Row] = []
+        self.heads: list[StoredCheckpoint] = []
+        self.lock = threading.RLock()
+
+    def create(self) -> None:
+        """There is nothing to make."""
+
+    def is_created(self) -> bool:
+        return True
+
+    def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
+        del patient
+        return self.lock
+
+    def savepoint(self, connection: Any) -> AbstractContextManager[Any]:
+        del connection
+        return self.lock
+
+    def head(self, connection: Any = None) -> StoredCheckpoint | None:
+        del connection
+        return self.heads[-1] if self.heads else None
+
+    def kept_frontier(self, size: int, connection: Any = None) -> StoredCheckpoint | None:
+        del connection
+        return next((h for h in reversed(self.heads) if h.tree_size <= size and h.frontier is not None), None)
+
+    def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
+        del connection
+        return [row[-1] for row in self.events[start:stop]]
+
+    def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
+        del connection
+        return {row[_AT["event_id"]] for row in self.events}.intersection(event_ids)
+
+    def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
+        del connection
+        if len(self.events) != checkpoint.first_sequence:
+            raise ConflictError(f"Sequence {checkpoint.first_sequence} is taken already.")
+        self.events.extend(rows)
+        self.heads.append(checkpoint)
+
+    def extent(self) -> Extent:
+        with self.lock:
+            events = int(self.events[-1][_AT["sequence"]]) + 1 if self.events else 0
+            return Extent(events, self.heads[-1].tree_size if self.heads else 0)
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        last = len(self.events) + start if stop is None else stop
+        yield from [row for row in self.events if start <= row[_AT["sequence"]] < last]
+
+    def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:
+        yield from [head for head in self.heads if head.tree_size > after]
+
+    def duplicate_ids(self) -> Iterator[tuple[str, int]]:
+        seen: set[str] = set()
+        for row in self.events:
+            if row[_AT["event_id"]] in seen:
+                yield row[_AT["event_id"]], row[_AT["sequence"]]
+            seen.add(row[_AT["event_id"]])
+
+    def row(self, sequence: int, connection: Any = None) -> Row | None:
+        del connection
+        return next((row for row in self.events if row[_AT["sequence"]] == sequence), None)
+
+    def find(self, event_id: str) -> Row | None:
+        return next((row for row in self.events if row[_AT["event_id"]] == event_id), None)
+
+    def select(self, query: EventQuery) -> Iterator[Row]:
+        rows = [row for row in self.events if matches(from_row(row), query)]
+        yield from sorted(rows, key=_place, reverse=query.newest_first)
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+
+def _place(row: Row) -> Place:
+    return row[_AT["timestamp"]], row[_AT["sequence"]]

@@ -1,0 +1,367 @@
+"""AuditTrail: what an application holds."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, Self
+
+from audit_core.backlog import Backlog
+from audit_core.canonical import format_timestamp
+from audit_core.chain import AuditChain, Proof, Verification
+from audit_core.compose import Resource, compose, split_resource
+from audit_core.context import Actor, AuditContext, acting, current
+from audit_core.errors import AuditError, ConfigurationError
+from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.history import History
+from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
+from audit_core.keys import find_signer, load_hash_key, load_signer
+from audit_core.outbox import Outbox
+from audit_core.outbox.gate import Gate
+from audit_core.policy import AuditPolicy
+from audit_core.proxies import TrustedProxies
+from audit_core.query import EventQuery
+from audit_core.redaction import Redactor
+from audit_core.sealer import Sealer
+from audit_core.urls import open_url
+from audit_core.writer import Writer
+
+FLUSH_SECONDS = 10.0
+ORIGIN_LIMIT = 200  # characters; it stands in every record
+logger = logging.getLogger("audit_core")
+
+
+class AuditTrail:
+    """A tamper-evident trail at ``url``: ``sqlite:///clinic.db``, or ``memory:`` for tests.
+
+    ``durable=False`` does not wait for the disk; ``on_failure="block"`` makes a caller see that its event is
+    durable nowhere, instead of going on. ``outbox`` names further databases whose changes are audited.
+    Raises ConfigurationError for a setting that cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        outbox: str | Iterable[str] = (),
+        origin: str | None = None,
+        signer: Signer | None = None,
+        redactor: Redactor | None = None,
+        policy: AuditPolicy | None = None,
+        trusted_proxies: Iterable[str] = (),
+        source: str | None = None,
+        durable: bool = True,
+        on_failure: str = "spill",
+        create: bool = True,
+        lifecycle: bool = True,
+    ) -> None:
+        self.url, self.source, self.durable = url, source, durable
+        self.policy = policy or AuditPolicy()
+        self.proxies = TrustedProxies(trusted_proxies)
+        self._redactor, self._signer, self._lifecycle = redactor, signer, lifecycle
+        self.store, own_outbox, self._directory = open_url(url)
+        others = [outbox] if isinstance(outbox, str) else list(outbox)
+        self.outboxes: list[Outbox] = [own_outbox, *(open_url(other).outbox for other in others)]
+        self._outbox_by_key: dict[object, Outbox] = {}
+        self.chain = AuditChain(self.store, self._find_signer, _checked_origin(origin))
+        self.sealer = Sealer(self.chain, self.outboxes)
+        self._gate = Gate(self._directory) if self._directory else None
+        self._writer = self._make_writer(block=_is_blocking(on_failure))
+        self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
+        atexit.register(_close, weakref.ref(self))
+        if create:
+            self.create()
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        action: str,
+        *,
+        resource: Resource = None,
+        outcome: str = Outcome.SUCCESS,
+        details: Mapping[str, Any] | None = None,
+    ) -> AuditEvent:
+        """Record what happened; returns when it is durable (unless the trail is buffered).
+
+        ``action`` is ``noun.verb``; ``resource`` is ``("invoice", "42")`` or ``"invoice:42"``. Raises ValueError for
+        an unknown outcome, and StoreUnavailableError with ``on_failure="block"``.
+        """
+        self._writer.start()
+        event = self.event(action, resource=resource, outcome=outcome, details=details)
+        waiter = self._writer.submit(event)
+        return waiter.result() if self.durable else event
+
+    def submit(
+        self,
+        action: str,
+        *,
+        resource: Resource = None,
+        outcome: str = Outcome.SUCCESS,
+        details: Mapping[str, Any] | None = None,
+        context: AuditContext | None = None,
+    ) -> Future[AuditEvent]:
+        """Like ``record``, without waiting: ``await asyncio.wrap_future(trail.submit(...))``."""
+        self._writer.start()
+        event = self.event(action, resource=resource, outcome=outcome, details=details, context=context)
+        return self._writer.submit(event)
+
+    def event(
+        self,
+        action: str,
+        *,
+        resource: Resource = None,
+        outcome: str = Outcome.SUCCESS,
+        details: Mapping[str, Any] | None = None,
+        context: AuditContext | None = None,
+    ) -> AuditEvent:
+        """Make an event of what happens now, with the current context, redacted and normalised."""
+        return compose(
+            action,
+            resource,
+            outcome,
+            details,
+            context=context or current(),
+            source=self.source,
+            redactor=self.redactor,
+        )
+
+    def carry(self, events: Sequence[AuditEvent], connection: Any, key: object) -> None:
+        """Write events in the caller's transaction, on his DB-API connection; for ORM hooks.
+
+        ``key`` stands for the database that the connection is to. Raises ConfigurationError when the trail does not
+        drain that database, StoreUnavailableError when it cannot be written: then the change must not commit either.
+        """
+        self._writer.start()
+        outbox = self.outbox_of(connection, key)
+        outbox.put(events, connection)
+        if outbox is self.outboxes[0] and self.store.seals_in_transaction:
+            self.sealer.seal_along(connection, also=self._carried())
+        else:
+            self._writer.poke()
+
+    def outbox_of(self, connection: Any, key: object) -> Outbox:
+        """The outbox in the database of ``connection``. Raises ConfigurationError where there is none."""
+        if key not in self._outbox_by_key:
+            owners = (outbox for outbox in self.outboxes if outbox.owns(connection))
+            if (owner := next(owners, None)) is None:
+                raise ConfigurationError(
+                    f"This change is in a database that the audit trail {self.url} does not drain: name it with "
+                    "AuditTrail(url, outbox=[its URL])."
+                )
+            self._outbox_by_key[key] = owner
+        return self._outbox_by_key[key]
+
+    def actor(
+        self, actor_id: object, *, type: str = ActorType.USER, on_behalf_of: object = None
+    ) -> AbstractContextManager[AuditContext]:
+        """``with trail.actor("nightly-import", type="service"): ...`` names who acts; nests and restores."""
+        return acting(actor_id, type, on_behalf_of)
+
+    def opened(self) -> None:
+        """A request or session that may read and then write the application's database has begun."""
+        if self._gate:
+            self._gate.enter()
+
+    def closed(self) -> None:
+        """It has ended."""
+        if self._gate:
+            self._gate.leave()
+
+    def flush(self, timeout: float = FLUSH_SECONDS) -> None:
+        """Wait until all that was committed before is sealed; raises StoreUnavailableError after ``timeout`` s."""
+        self._writer.flush(timeout)
+
+    def close(self) -> None:
+        """The orderly stop: an event of its own, everything sealed, thread and connections released."""
+        if self._writer.running:
+            if self._lifecycle:
+                self._writer.submit(self._lifecycle_event("trail.stopped"))
+            self._writer.close(FLUSH_SECONDS)
+        for outbox in self.outboxes:
+            outbox.close()
+        self.store.close()
+        if self._gate:
+            self._gate.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def events(
+        self,
+        *,
+        actor: str | None = None,
+        resource: Resource = None,
+        action: str | None = None,
+        outcome: str | None = None,
+        tenant: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = True,
+        after: str | None = None,
+    ) -> Iterator[AuditEvent]:
+        """Events that match, sealed and waiting ones, by time; ``event.sealed`` tells which.
+
+        Streams in constant memory. A page is ``itertools.islice(trail.events(...), 50)``; the next one begins
+        ``after`` the last ``event_id`` of it. ``since`` is included, ``until`` is not. Raises LookupError when the
+        event to begin after is unknown.
+        """
+        kind, identifier = split_resource(resource)
+        query = EventQuery(
+            actor=actor, resource_type=kind, resource_id=None if identifier is None else str(identifier),
+            action=action, outcome=outcome, tenant=tenant, since=since, until=until,
+            newest_first=newest_first, after=None if after is None else self._history.place(after),
+        )  # fmt: skip
+        return self.select(query)
+
+    def select(self, query: EventQuery) -> Iterator[AuditEvent]:
+        """What ``events`` and the reports read."""
+        return self._history.select(query)
+
+    def waiting(self) -> Iterator[AuditEvent]:
+        """Events that are committed and not yet sealed."""
+        return self._history.waiting()
+
+    def verify(
+        self,
+        key: VerifierKey | None = None,
+        known: Iterable[str] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Verification:
+        """Check the whole chain; see ``AuditChain.verify``. That it was checked is itself an event.
+
+        Without a ``key`` it is this process's own, if it has one, else the one that the trail names. Raises
+        ConfigurationError when the trail is signed with another key than this process's: say then which is right.
+        """
+        found = self.chain.verify(key or self._own_key(), known, progress)
+        self.note_reading("trail.verified", {"result": found.result, "size": found.size, "origin": found.origin})
+        return found
+
+    def prove(self, event_id: str) -> Proof:
+        """The inclusion proof of one sealed event."""
+        return self.chain.prove(event_id)
+
+    def status(self) -> dict[str, Any]:
+        """Size, head, what waits and since when, who seals, with which key."""
+        head, waiting = self.store.head(), list(self.waiting())
+        oldest = min((event.timestamp for event in waiting), default=None)
+        return {
+            "url": self.url,
+            "store": self.store.name,
+            "origin": self.chain.origin,
+            "size": head.tree_size if head else 0,
+            "root": head.root if head else None,
+            "checkpoint": self.chain.checkpoint_note(),
+            "sealed_at": head.sealed_at if head else None,
+            "waiting": len(waiting),
+            "oldest_waiting": None if oldest is None else format_timestamp(oldest),
+            "sealed_by": "the transaction that carries an event" if self.store.seals_in_transaction else "a sealer",
+            "key": self.chain.named_key,
+            "key_is_ours": self._holds_key(),
+            "trouble": self.sealer.trouble,
+        }
+
+    def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
+        """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
+        try:
+            event = self.submit(action, details=details).result()
+        except AuditError as error:
+            logger.warning("%s could not be recorded: %s", action, error)
+            return False
+        backlog = self._writer.backlog
+        return backlog is None or event not in backlog.held
+
+    # -- its parts ---------------------------------------------------------------------------------------------
+
+    @property
+    def redactor(self) -> Redactor:
+        """What keeps values out; made with the process's hash key when it is first needed."""
+        if self._redactor is None:
+            self._redactor = Redactor(hash_key=load_hash_key())
+        return self._redactor
+
+    def create(self) -> None:
+        """Make what is missing of the tables; may be repeated."""
+        if not self.store.is_created():
+            self.store.create()
+        for outbox in self.outboxes:
+            outbox.create()
+
+    def _make_writer(self, *, block: bool) -> Writer:
+        return Writer(
+            self.sealer.deliver,
+            self.sealer.seal,
+            lambda: Backlog(self._directory, self.store.known, self._gap_event),
+            gate=self._gate,
+            block=block,
+            greeting=partial(self._lifecycle_event, "trail.started") if self._lifecycle else None,
+        )
+
+    def _carried(self) -> list[AuditEvent]:
+        backlog = self._writer.backlog
+        return backlog.hand_out() if backlog else []
+
+    def _lifecycle_event(self, action: str) -> AuditEvent:
+        context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))
+        return self.event(action, details={"host": socket.gethostname(), "pid": os.getpid()}, context=context)
+
+    def _gap_event(self, count: int, since: datetime, until: datetime) -> AuditEvent:
+        details = {"lost": count, "since": format_timestamp(since), "until": format_timestamp(until)}
+        context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))
+        return self.event("trail.gap", outcome=Outcome.FAILURE, details=details, context=context)
+
+    def _holds_key(self) -> bool:
+        signer, origin = self._signer or find_signer(), self.chain.origin
+        return not origin or (signer is not None and self.chain.is_signed_by(VerifierKey(origin, signer.public_key)))
+
+    def _find_signer(self) -> Signer:
+        if self._signer is None:
+            self._signer = load_signer()
+        return self._signer
+
+    def _own_key(self) -> VerifierKey | None:
+        """What this process knows of the key, apart from what the trail says of itself."""
+        signer, origin = self._signer or find_signer(), self.chain.origin
+        if signer is None or not origin:
+            return None
+        own = VerifierKey(origin, signer.public_key)
+        if str(own) != self.chain.named_key and not self.chain.is_signed_by(own):
+            raise ConfigurationError(
+                f"The trail is not signed with this process's key, but names {self.chain.named_key}: if that is the "
+                "right one, give it as the key to verify with."
+            )
+        return own
+
+
+def _checked_origin(origin: str | None) -> str | None:
+    if origin is not None and not (key_name_is_valid(origin) and len(origin) <= ORIGIN_LIMIT):
+        raise ConfigurationError(
+            f"An origin is a name like clinic.example/audit, without spaces or plus signs, not {origin!r}."
+        )
+    return origin
+
+
+def _is_blocking(on_failure: str) -> bool:
+    if on_failure not in {"spill", "block"}:
+        raise ConfigurationError(f'on_failure is "spill" or "block", not {on_failure!r}.')
+    return on_failure == "block"
+
+
+def _close(trail: weakref.ref[AuditTrail]) -> None:
+    """At the interpreter's end."""
+    if (alive := trail()) is not None:
+        with suppress(AuditError):
+            alive.close()

@@ -1,0 +1,40 @@
+"""From a URL to the parts of a trail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from audit_core.errors import ConfigurationError
+from audit_core.outbox import Outbox
+from audit_core.outbox.folder import folder_of
+from audit_core.outbox.memory import MemoryOutbox
+from audit_core.outbox.sqlite import SqliteOutbox
+from audit_core.redaction import Redactor
+from audit_core.sqlite import SqliteDatabase
+from audit_core.stores import AuditStore
+from audit_core.stores.memory import MemoryStore
+from audit_core.stores.sqlite import SqliteStore
+
+
+class Parts(NamedTuple):
+    """Store and outbox of one database, and where its spill files lie."""
+
+    store: AuditStore
+    outbox: Outbox
+    directory: Path | None
+
+
+def open_url(url: str) -> Parts:
+    """Nothing is opened or made yet. Raises ConfigurationError for a URL that is none of ours."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory":
+        return Parts(MemoryStore(), MemoryOutbox(), None)
+    path = rest.removeprefix("///")
+    if scheme == "sqlite" and rest.startswith("///") and path and path != ":memory:":
+        database = SqliteDatabase(path)
+        return Parts(SqliteStore(database), SqliteOutbox(database), folder_of(database.path))
+    raise ConfigurationError(
+        "The trail's URL is sqlite:///path/to/file.db (four slashes for an absolute path), or memory: for tests, "
+        f"not {Redactor().text(url)!r}."
+    )

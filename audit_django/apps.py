@@ -1,0 +1,37 @@
+"""The app: it captures changes, listens for logins, and checks the project."""
+
+from __future__ import annotations
+
+import sys
+
+from django.apps import AppConfig, apps
+from django.core import checks
+from django.db.models.signals import post_migrate
+
+
+class AuditConfig(AppConfig):
+    """``INSTALLED_APPS += ["audit_django"]``."""
+
+    name = "audit_django"
+    verbose_name = "Audit trail"
+
+    def ready(self) -> None:
+        """Attach to what is there, once all models are."""
+        from audit_django import capture, lifespan, schema, testing, transactions
+        from audit_django.checks import check_databases, check_project
+
+        capture.install()
+        transactions.install()
+        testing.install()
+        lifespan.install()
+        if apps.is_installed("django.contrib.auth"):
+            from audit_django import signals
+
+            signals.connect()
+        post_migrate.connect(schema.create_without_migrations, dispatch_uid="audit_django")
+        checks.register(check_project, "audit")
+        checks.register(check_databases, checks.Tags.database)
+        if sys.argv[1:2] == ["runserver"]:
+            from audit_django.runserver import stop_orderly
+
+            stop_orderly()

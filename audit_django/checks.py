@@ -1,0 +1,126 @@
+"""``manage.py check``: what would keep changes or requests out of the trail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Info
+from django.db import connections
+
+from audit_core.errors import AuditError
+from audit_django.capture import audits
+from audit_django.schema import LABEL
+from audit_django.trail import audited_aliases, layout, make_trail, under_test
+
+MIDDLEWARE = "audit_django.AuditMiddleware"
+MIDDLEWARE_NAMES = {MIDDLEWARE, "audit_django.middleware.AuditMiddleware"}
+ANSWERING = {  # what may refuse or answer a request by itself
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+}
+NOT_CAPTURED = (
+    "QuerySet.update, bulk_create and bulk_update, many-to-many add, remove, set and clear, raw SQL, and cascades that "
+    "the database does by itself leave no event yet."
+)
+
+
+def check_project(app_configs: Any, **_: object) -> list[CheckMessage]:
+    """Settings, databases and the middleware; under ``manage.py check`` also what is not covered."""
+    try:
+        make_trail(layout())
+    except (AuditError, ValueError, TypeError) as error:
+        return [Error(str(error), hint="Correct settings.AUDIT.", id="audit.E001")]
+    found = [*_middleware(settings.MIDDLEWARE), *_database_cascades()]
+    return [*found, *_not_covered()] if sys.argv[1:2] == ["check"] else found  # other commands stay quiet
+
+
+def check_databases(app_configs: Any, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
+    """Where ``--database`` names one: whether the tables are there, and the key is the trail's."""
+    chosen = set(databases or ())
+    try:
+        found = [message for alias in audited_aliases() if alias in chosen for message in _tables(alias)]
+        if layout().home in chosen and not found and not under_test():
+            found = list(_key())
+    except AuditError:  # the project's check says what is wrong
+        return []
+    return found
+
+
+def _middleware(names: Sequence[str]) -> Iterator[CheckMessage]:
+    place = next((index for index, name in enumerate(names) if name in MIDDLEWARE_NAMES), None)
+    if place is None:
+        yield checks.Warning(
+            "Requests are not audited: AuditMiddleware is not in MIDDLEWARE.",
+            hint=f'Make "{MIDDLEWARE}" its first line.',
+            id="audit.W001",
+        )
+    elif before := [name for name in names[:place] if name in ANSWERING]:
+        yield checks.Warning(
+            f"What {', '.join(before)} answers or refuses leaves no event.",
+            hint=f'Move "{MIDDLEWARE}" up, best to the first line of MIDDLEWARE.',
+            id="audit.W002",
+        )
+
+
+def _database_cascades() -> Iterator[CheckMessage]:
+    """Django 6.1 can leave a cascade to the database, which tells nobody what it does."""
+    for model in apps.get_models():
+        for field in model._meta.local_concrete_fields:
+            on_delete = getattr(field.remote_field, "on_delete", None)
+            if hasattr(on_delete, "on_delete_sql") and any(audits(model, alias) for alias in audited_aliases()):
+                yield checks.Warning(
+                    f"Rows that the database changes by {on_delete} leave no event.",
+                    hint="Use the on_delete of the same name without DB_.",
+                    obj=field,
+                    id="audit.W003",
+                )
+
+
+def _not_covered() -> Iterator[CheckMessage]:
+    excluded = sorted(
+        model._meta.label for model in apps.get_models() if not any(audits(model, alias) for alias in audited_aliases())
+    )
+    left_out = sorted(set(connections.settings) - set(audited_aliases()))
+    also = f" Databases that are not audited: {', '.join(left_out)}." if left_out else ""
+    yield Info(
+        f"The audit trail does not cover everything: {NOT_CAPTURED} Models that are not audited: "
+        f"{', '.join(excluded) or 'none'}.{also}",
+        id="audit.I001",
+    )
+
+
+def _tables(alias: str) -> Iterator[CheckMessage]:
+    """Only where the migration is said to have run: before that, Django speaks of it itself."""
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        there = set(connection.introspection.table_names(cursor))
+        wanted = {"audit_outbox", "audit_events", "audit_checkpoints"} if alias == layout().home else {"audit_outbox"}
+        if "django_migrations" not in there:
+            return
+        cursor.execute("SELECT 1 FROM django_migrations WHERE app = %s", [LABEL])
+        if cursor.fetchone() and (missing := ", ".join(sorted(wanted - there))):
+            yield Error(
+                f"The database {alias!r} has lost {missing}: its changes fail, and its trail is gone.",
+                hint="Find out who dropped it and restore it; `manage.py audit init` makes it anew, and empty.",
+                id="audit.E002",
+            )
+
+
+def _key() -> Iterator[CheckMessage]:
+    trail = make_trail(layout())
+    if trail.store.is_created() and not trail.status()["key_is_ours"]:
+        yield checks.Warning(
+            "This process's signing key is not the trail's: its events are kept, and not sealed.",
+            hint="Set AUDIT_KEY to the key that the trail was made with.",
+            id="audit.W004",
+        )
+    trail.close()

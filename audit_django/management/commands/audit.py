@@ -1,0 +1,44 @@
+"""``manage.py audit ...`` is the ``audit`` command line with the project's trail."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from audit_django.trail import get_trail
+
+
+class Command(BaseCommand):
+    """Passes everything on, ``--help`` too."""
+
+    help = "Look after the audit trail: init, status, verify, prove, report, seal."
+    requires_system_checks = []
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """From the command line: Django has seen to its own two options already."""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--settings")
+        parser.add_argument("--pythonpath")
+        _, arguments = parser.parse_known_args(argv[2:])
+        sys.exit(_run(arguments))
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """For ``call_command``."""
+        parser.add_argument("arguments", nargs=argparse.REMAINDER)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """From ``call_command("audit", "verify")``."""
+        if code := _run(options["arguments"]):
+            raise CommandError(f"audit exited with {code}", returncode=code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        from audit_core.cli import main
+    except ImportError as error:
+        raise CommandError(f'The command line is an extra: pip install "audit-core[cli]" ({error}).') from error
+    return main(list(arguments), trail=get_trail())

@@ -1,0 +1,182 @@
+"""The project's trail, made from ``settings.AUDIT`` and ``settings.DATABASES`` when it is first needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from audit_core import AuditPolicy, AuditTrail, Redactor
+from audit_core.errors import ConfigurationError
+from audit_core.keys import load_hash_key
+
+SQLITE = "django.db.backends.sqlite3"
+MEMORY = "memory:"
+DEFAULTS: Mapping[str, Any] = {
+    "URL": None,  # the trail's database; None is the default database
+    "DATABASES": None,  # the aliases whose changes are audited; None is all of them
+    "EXCLUDE": (),  # "app_label" or "app_label.Model", on top of capture.NOT_AUDITED
+    "READS": (),
+    "SKIP": (),
+    "REDACT": {},
+    "TRUSTED_PROXIES": (),
+    "SOURCE": None,
+    "DURABLE": True,
+    "ON_FAILURE": "spill",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the trail lies, and the outboxes that it drains beside its own."""
+
+    url: str
+    outboxes: tuple[str, ...]
+    home: str | None  # the alias whose database holds the trail; None when it has a database of its own
+
+
+_held: tuple[Layout, AuditTrail] | None = None
+_lock = threading.RLock()
+_real_names: dict[str, str] = {}
+
+
+def get_trail() -> AuditTrail:
+    """The trail of this project. Follows the databases when a test runner exchanges them.
+
+    Raises ConfigurationError for settings that cannot work.
+    """
+    wanted = layout()
+    if _held is not None and _held[0] == wanted:
+        return _held[1]
+    with _lock:
+        if _held is None or _held[0] != wanted:
+            close_trail()
+            trail = make_trail(wanted)
+            if wanted.home is None and not trail.store.is_created():  # no alias holds it, so no migration reaches it
+                trail.store.create()
+                trail.outboxes[0].create()
+            _hold(wanted, trail)
+        return _held[1]  # type: ignore[index]  # held since the line above
+
+
+def close_trail() -> None:
+    """Close the trail, if there is one; the next ``get_trail`` makes it anew, from the settings of then."""
+    global _held  # noqa: PLW0603 - one trail per process, like Django's own connections
+    with _lock:
+        if _held is not None:
+            _held[1].close()
+        _held = None
+
+
+def setting(name: str) -> Any:
+    """One of ``settings.AUDIT``. Raises ConfigurationError when it holds a name that is none."""
+    given = getattr(settings, "AUDIT", {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"settings.AUDIT is a dictionary, not {given!r}.")
+    if unknown := ", ".join(sorted(map(str, given.keys() - DEFAULTS.keys()))):
+        raise ConfigurationError(f"settings.AUDIT knows no {unknown}; it knows {', '.join(DEFAULTS)}.")
+    return given.get(name, DEFAULTS[name])
+
+
+def layout() -> Layout:
+    """What the settings say just now. Raises ConfigurationError for a database that cannot hold a trail."""
+    names = tuple((alias, _name(alias)) for alias in audited_aliases())
+    return _layout(names, None if under_test() else setting("URL"))
+
+
+def audited_aliases() -> list[str]:
+    """The databases whose changes are audited."""
+    chosen = setting("DATABASES")
+    if chosen is None:
+        return list(connections.settings)
+    if unknown := set(chosen) - set(connections.settings):
+        raise ConfigurationError(f"AUDIT['DATABASES'] names {', '.join(sorted(unknown))}, which DATABASES has not.")
+    return list(chosen)
+
+
+def is_sqlite(alias: str) -> bool:
+    """Whether the alias is a SQLite database, also where a wrapper's engine says so only at the end."""
+    engine = str(connections.settings[alias].get("ENGINE", ""))
+    return engine == SQLITE or engine.endswith((".sqlite3", ".spatialite"))
+
+
+def under_test() -> bool:
+    """Whether a test runner has set up its environment: then nothing may reach the real trail."""
+    utils = sys.modules.get("django.test.utils")
+    return utils is not None and hasattr(utils._TestState, "saved_data")  # noqa: SLF001 - there is no public question
+
+
+def _hold(wanted: Layout, trail: AuditTrail) -> None:
+    global _held  # noqa: PLW0603 - see close_trail
+    _held = (wanted, trail)
+
+
+def make_trail(wanted: Layout) -> AuditTrail:
+    """A trail for this layout; nothing is opened or written yet. Raises ConfigurationError as ``get_trail`` does."""
+    rules = setting("REDACT")
+    return AuditTrail(
+        wanted.url,
+        outbox=wanted.outboxes,
+        redactor=Redactor(rules, hash_key=load_hash_key()) if rules else None,
+        policy=AuditPolicy(reads=setting("READS"), skip=setting("SKIP")),
+        trusted_proxies=setting("TRUSTED_PROXIES"),
+        source=setting("SOURCE"),
+        durable=setting("DURABLE"),
+        on_failure=setting("ON_FAILURE"),
+        create=False,  # the migration does it
+        lifecycle=not under_test(),
+    )
+
+
+def remember_databases() -> None:
+    """Called at the start: these are no test databases."""
+    for alias, database in connections.settings.items():
+        _real_names.setdefault(alias, str(database.get("NAME")))
+
+
+def _name(alias: str) -> str:
+    """The database's name as it is now: a test runner changes it in place, where its tests use the database.
+
+    Where they do not, the real one is still named, and is not to be touched.
+    """
+    if not is_sqlite(alias):
+        engine = connections.settings[alias].get("ENGINE")
+        raise ConfigurationError(
+            f"The database {alias!r} ({engine}) cannot hold audited changes yet, only SQLite can: name the "
+            "databases to audit in AUDIT['DATABASES']."
+        )
+    name = str(connections.settings[alias]["NAME"])
+    return ":memory:" if under_test() and name == _real_names.get(alias) else name
+
+
+@lru_cache(maxsize=16)
+def _layout(names: tuple[tuple[str, str], ...], url: str | None) -> Layout:
+    urls = {alias: _url(name) for alias, name in names}
+    if url is None:
+        if DEFAULT_DB_ALIAS not in urls:
+            raise ConfigurationError("The default database is not audited, so say where the trail is: AUDIT['URL'].")
+        url = urls[DEFAULT_DB_ALIAS]
+    elif (path := url.removeprefix("sqlite:///")) != url:
+        url = _url(path)
+    if url == MEMORY:  # its outbox takes events from every database
+        return Layout(url, (), None)
+    home = next((alias for alias, its_url in urls.items() if its_url == url), None)
+    others = {its_url for its_url in urls.values() if its_url != url}
+    return Layout(url, tuple(sorted(others, reverse=True)), home)  # memory: owns everything, so it comes last
+
+
+def _url(name: str) -> str:
+    """``sqlite:////srv/clinic.db`` for a NAME of DATABASES."""
+    if name in {"", ":memory:"} or "mode=memory" in name:
+        return MEMORY
+    if name.startswith("file:"):
+        name = unquote(name.removeprefix("file:").partition("?")[0])
+    return f"sqlite:///{os.path.abspath(name)}"  # noqa: PTH100 - as sqlite3 itself finds a relative name

@@ -1,0 +1,45 @@
+"""The ASGI middleware for FastAPI and Starlette."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from audit_core import AuditTrail
+from audit_fastapi.exchange import Request
+from audit_fastapi.websocket import Socket
+
+
+class AuditMiddleware:
+    """Records every request, before the first byte of its response leaves.
+
+    At the end of the application's lifespan it closes the trail, so that what waits is sealed.
+    """
+
+    def __init__(self, app: ASGIApp, trail: AuditTrail) -> None:
+        self.app = app
+        self.trail = trail
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI scope: a request, a WebSocket, or the application's life."""
+        if scope["type"] == "http":
+            await Request(self.trail, scope, receive, send).run(self.app)
+        elif scope["type"] == "websocket":
+            await Socket(self.trail, scope, receive, send).run(self.app)
+        elif scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                try:
+                    await asyncio.to_thread(self.trail.close)
+                finally:
+                    await send(message)
+            else:
+                await send(message)
+
+        await self.app(scope, receive, closing)

@@ -1,0 +1,66 @@
+"""One WebSocket: its opening or refusal, and its end."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message
+from starlette.websockets import WebSocketDisconnect
+
+from audit_core.errors import StoreUnavailableError
+from audit_core.requests import SocketAudit
+from audit_fastapi.exchange import Exchange
+
+_OPENINGS = frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"})
+_TRY_AGAIN_LATER = 1013  # IANA's registry of close codes (RFC 6455 11.7)
+
+
+class Socket(Exchange):
+    """One WebSocket."""
+
+    audit: SocketAudit
+    make_audit = SocketAudit
+    open = False
+    code = 1006  # RFC 6455 7.1.5: nobody said goodbye
+
+    async def run(self, app: ASGIApp) -> None:
+        """Let the application handle it, and see how it ends."""
+        with self.audit:
+            failure: BaseException | None = None
+            try:
+                await app(self.scope, self.receive, self.send)
+            except BaseException as error:
+                failure = None if isinstance(error, WebSocketDisconnect) else error  # the client has said goodbye
+                raise
+            finally:
+                if self.open:
+                    self.audit.end(self.code, failure)
+                elif not self.refused:
+                    self.find_route()
+                    self.audit.respond(500, failure)
+
+    async def receive(self) -> Message:
+        """What the client says."""
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.code = message.get("code") or 1005
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What the application answers; the handshake waits for the event."""
+        if self.refused:
+            return
+        kind = message["type"]
+        if kind in _OPENINGS and not self.open:
+            self.find_route()
+            status = 101 if kind == "websocket.accept" else message.get("status", 403)
+            try:
+                await self.recorded(self.audit.respond(status))
+            except StoreUnavailableError:
+                self.refused = True
+                message = {"type": "websocket.close", "code": _TRY_AGAIN_LATER}
+            else:
+                self.open = kind == "websocket.accept"
+                if kind != "websocket.close":
+                    message = self.with_request_id(message)
+        elif kind == "websocket.close":
+            self.code = message.get("code", 1000)
+        await self._send(message)

@@ -1,0 +1,211 @@
+"""One request: what WSGI and Flask know of it, told to the core."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, current_app, g, has_request_context, request
+from flask import globals as flask_globals
+from werkzeug.local import LocalProxy
+
+from audit_core import AuditEvent, AuditTrail
+from audit_core.context import Actor
+from audit_core.errors import StoreUnavailableError
+from audit_core.policy import Route
+from audit_core.requests import REFUSED_BODY, REFUSED_STATUS, REQUEST_ID_HEADER, RequestAudit, actor_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_REQUEST = "audit_flask.request"
+_CONVERTER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
+_REFUSED = f"{REFUSED_STATUS} SERVICE UNAVAILABLE"
+_REFUSED_HEADERS = [("Content-Type", "text/plain"), ("Content-Length", str(len(REFUSED_BODY)))]
+
+
+class Exchange:
+    """One request, and the iterable of its response's body."""
+
+    def __init__(self, trail: AuditTrail, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self.trail, self.environ, self._start_response = trail, environ, start_response
+        self.error: BaseException | None = None
+        self._known = known = _Known(environ.get("REMOTE_USER"))
+        self._body: Iterable[bytes] = ()
+        self._chunks: Iterator[bytes] = iter(())
+        self._started = self._refused = self._begun = self._complete = False
+        self.audit = RequestAudit(
+            trail,
+            method=environ["REQUEST_METHOD"],
+            path=_text(environ.get("PATH_INFO")),
+            root=_text(environ.get("SCRIPT_NAME")),
+            query=environ.get("QUERY_STRING", ""),
+            peer=environ.get("REMOTE_ADDR") or None,
+            header=lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}"),
+            find_actor=known.actor,
+            find_session=known.session_id,
+        )
+
+    def run(self, app: WSGIApplication) -> Iterable[bytes]:
+        """The application's answer; this request ends when the server closes it."""
+        self.environ[_REQUEST] = weakref.ref(self)  # no cycle: an unclosed response must end with its last reference
+        self.audit.begin()
+        try:
+            with self.audit.active():
+                self._body = app(self.environ, self.start_response)
+                self._chunks = iter(self._body)
+        except BaseException as error:
+            refusal = self._raised(error)
+            self.audit.finish()
+            if refusal is None:
+                raise
+            return refusal
+        return self
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        """Called by Flask with its final response, while its contexts are there."""
+        if self._refused:
+            return _discard
+        self.look()
+        error, self.error = self.error, None
+        try:
+            self._wait(self.audit.respond(int(status[:3]), error))
+        except StoreUnavailableError:
+            self._refused = True
+            status, headers = _REFUSED, _REFUSED_HEADERS
+        self._started = True
+        write = self._start_response(status, self._with_request_id(headers), *([exc_info] if exc_info else []))
+        return _discard if self._refused else write
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._refused:
+            return self._refusal()
+        self._begun = True
+        try:
+            with self.audit.active():
+                return next(self._chunks)
+        except StopIteration:
+            self._complete = True
+            raise
+        except BaseException as error:
+            self._complete = True  # that it did not end is said here
+            self._broken(self.audit.raise_(error))
+            raise
+
+    def close(self) -> None:
+        """The server has sent everything, or has given up."""
+        try:
+            with self.audit.active():
+                if (close := getattr(self._body, "close", None)) is not None:
+                    close()
+            if self._begun and not self._complete:
+                self._complete = True
+                self._broken(self.audit.break_off("client disconnected"))
+        finally:
+            self.audit.finish()
+
+    def __del__(self) -> None:  # a test client may forget to close a response
+        self.audit.finish()
+
+    def _refusal(self) -> bytes:
+        """The event is durable nowhere: nothing of the application's response leaves."""
+        if self._complete:
+            raise StopIteration
+        self._complete = True
+        return REFUSED_BODY
+
+    def _raised(self, error: BaseException) -> Iterable[bytes] | None:
+        """Flask passed an exception on, which is the server's to answer, unless it must not be answered."""
+        try:
+            self._wait(self.audit.raise_(error))
+        except StoreUnavailableError:
+            if not self._started:
+                self._start_response(_REFUSED, self._with_request_id(_REFUSED_HEADERS))
+                return [REFUSED_BODY]
+        return None
+
+    def _broken(self, future: Future[AuditEvent] | None) -> None:
+        with suppress(StoreUnavailableError):  # the response is on its way: nothing can be refused any more
+            self._wait(future)
+
+    def _wait(self, future: Future[AuditEvent] | None) -> None:
+        if future is not None and self.trail.durable:
+            future.result()
+
+    def _with_request_id(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        if any(name.lower() == REQUEST_ID_HEADER.lower() for name, _ in headers):
+            return headers
+        return [*headers, (REQUEST_ID_HEADER, str(self.audit.context.request_id))]
+
+    def look(self) -> None:
+        """Ask Flask while its contexts are there."""
+        if has_request_context():
+            self._known.look()
+            self.audit.route = _route()
+
+
+class _Known:
+    """What Flask knows of who it is; kept, because a stream outlives the contexts."""
+
+    def __init__(self, remote_user: str | None) -> None:
+        self._remote_user = remote_user
+        self._globals: Any = None
+        self._session: Any = None
+
+    def look(self) -> None:
+        """Keep it."""
+        self._globals, self._session = g._get_current_object(), _session()  # noqa: SLF001 - Werkzeug documents it
+
+    def actor(self) -> Actor | None:
+        """Whom Flask-Login has loaded already, or whom the application keeps in ``g.user``, or the server named."""
+        known = self._globals or (g if has_request_context() else {})
+        for name in ("_login_user", "user"):
+            user = known.get(name)
+            if not isinstance(user, LocalProxy) and (actor := actor_of(user)):  # a proxy may load its user only now
+                return actor
+        return actor_of(self._remote_user)
+
+    def session_id(self) -> str | None:
+        """The id of a session that the server keeps."""
+        return getattr(self._session, "sid", None)
+
+
+def _route() -> Route | None:
+    if (rule := request.url_rule) is None:
+        return None
+    view = current_app.view_functions.get(rule.endpoint)
+    return Route(_CONVERTER.sub(r"{\1}", rule.rule), request.view_args or {}, view)
+
+
+def _session() -> Any:
+    """Not ``flask.session``: to touch that would add ``Vary: Cookie`` to the response."""
+    for name in ("app_ctx", "request_ctx"):  # the first from Flask 3.2 on
+        context = vars(getattr(flask_globals, name)._get_current_object())  # noqa: SLF001 - the same
+        if (found := context.get("_session", context.get("session"))) is not None:
+            return found
+    return None
+
+
+def _discard(_: bytes) -> None:
+    """Where the body of a refused response goes."""
+
+
+def note_exception(_: Flask, *, exception: BaseException, **__: object) -> None:
+    """Nobody handled it: its type goes with the event of the response that Flask makes of it."""
+    if (reference := request.environ.get(_REQUEST)) and (current := reference()) is not None:
+        current.error = exception
+        current.look()
+
+
+def _text(value: str | None) -> str:
+    """WSGI strings hold bytes (PEP 3333)."""
+    return (value or "").encode("latin-1", "replace").decode("utf-8", "replace")

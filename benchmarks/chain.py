@@ -1,0 +1,88 @@
+"""Seal and verify on one core: events a second, peak memory, bytes on disk.
+
+    python benchmarks/chain.py [--events 1000000] [--batch 1000] [--json-only]
+
+Events are about 600 bytes as records. ``seal`` is the way of the sealer from the outbox's JSON to the committed
+batch; ``verify`` reads every row and checkpoint. ``--json-only`` leaves orjson out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--events", type=int, default=1_000_000)
+parser.add_argument("--batch", type=int, default=1_000)
+parser.add_argument("--json-only", action="store_true")
+options = parser.parse_args()
+if options.json_only:
+    sys.modules["orjson"] = None  # type: ignore[assignment]
+os.environ.setdefault("AUDIT_STATE_DIR", tempfile.mkdtemp())
+
+from audit_core.event import AuditEvent  # noqa: E402 - orjson has to be hidden first
+from audit_core.identity import new_event_id  # noqa: E402
+from audit_core.rows import to_json  # noqa: E402
+from audit_core.trail import AuditTrail  # noqa: E402
+
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+
+
+def make_events(count: int, chance: random.Random, start: datetime) -> list[str]:
+    return [
+        to_json(
+            AuditEvent(
+                event_id=new_event_id(),
+                timestamp=start + timedelta(milliseconds=number),
+                action="update",
+                actor_id=f"user-{chance.randrange(500)}",
+                actor_type="user",
+                resource_type="patient",
+                resource_id=str(chance.randrange(20_000)),
+                details={"changes": {"diagnosis": {"old": f"J{chance.randrange(99)}.1", "new": "J45.0"}}},
+                ip_address=f"10.0.{chance.randrange(256)}.{chance.randrange(256)}",
+                user_agent=BROWSER,
+                request_id=new_event_id(),
+            )
+        )
+        for number in range(count)
+    ]
+
+
+def main() -> None:
+    chance = random.Random(1)
+    path = Path(tempfile.mkdtemp()) / "trail.db"
+    trail = AuditTrail(f"sqlite:///{path}", lifecycle=False)
+    outbox, store = trail.outboxes[0], trail.store
+    sealing = 0.0
+    for done in range(0, options.events, options.batch):
+        texts = make_events(options.batch, chance, datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=done))
+        with store.transaction(patient=True) as connection:
+            connection.executemany("INSERT INTO audit_outbox (event) VALUES (?)", [(text,) for text in texts])
+        began = time.perf_counter()
+        while outbox.take(1):
+            trail.sealer.seal()
+        sealing += time.perf_counter() - began
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    found = trail.chain.verify()
+    verifying = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    record = trail.prove(next(trail.events(action="update")).event_id).record
+    codec = "json" if options.json_only else "orjson"
+    print(f"{options.events:,} events of {len(record)} bytes, batches of {options.batch:,}, {codec}: {found.result}")
+    print(f"seal    {options.events / sealing:>10,.0f} events/s")
+    print(f"verify  {found.size / verifying:>10,.0f} events/s")
+    print(f"memory  {before / 1024:.0f} MB after sealing, {after / 1024:.0f} MB after verifying")
+    print(f"disk    {path.stat().st_size / found.size:.0f} bytes per event")
+
+
+if __name__ == "__main__":
+    main()

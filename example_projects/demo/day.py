@@ -1,0 +1,47 @@
+"""The working day: who does what, as often as it takes, all at once.
+
+Seeded: one day is like the other, but for the order in which the clients get their turn.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, suppress
+
+from example_projects.demo.client import Client, Day, UnexpectedAnswerError
+from example_projects.demo.desk import ADMIN, DOCTORS, NURSES, Desk, Ward
+from example_projects.demo.strangers import send_hostile_headers, try_passwords
+
+DESKS = (*DOCTORS, *NURSES, ADMIN) * 2  # everybody sits at two of them
+
+
+def play(day: Day, requests: int) -> Ward:
+    """Open the clinic, work at all desks at once, and return who was there."""
+    ward = open_ward(day)
+    stranger, tester = Client(day, len(DESKS), "stranger"), Client(day, len(DESKS) + 1, DOCTORS[0])
+    desks = [Client(day, number, name) for number, name in enumerate(DESKS)]
+    share = (requests - len(day.ledger.answers)) // len(DESKS)
+    with ThreadPoolExecutor(len(desks) + 2) as pool:
+        working = [pool.submit(Desk(client, ward).work, share) for client in desks]
+        working += [pool.submit(try_passwords, stranger), pool.submit(send_hostile_headers, tester, ward)]
+        try:
+            for finished in as_completed(working):
+                with suppress(UnexpectedAnswerError):
+                    finished.result()
+        finally:
+            day.over.set()
+    for client in (*desks, stranger, tester):
+        client.close()
+    return ward
+
+
+def open_ward(day: Day) -> Ward:
+    """The first doctor of the day writes down who is there."""
+    ward = Ward()
+    with closing(Client(day, 0, DOCTORS[0])) as client:
+        desk = Desk(client, ward)
+        desk.log_in()
+        ward.known_best = desk.create(name="Phineas Gage", born="1823-07-09")["id"]
+        for _ in range(9):
+            desk.create()
+    return ward

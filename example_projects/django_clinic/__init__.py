@@ -1,0 +1,1 @@
+"""The clinic in Django, with its own ORM, users and permissions."""

@@ -1,0 +1,1 @@
+"""The clinic in FastAPI, with SQLAlchemy."""

@@ -1,0 +1,1 @@
+"""The clinic in Flask, with SQLAlchemy."""

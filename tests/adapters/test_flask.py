@@ -1,0 +1,249 @@
+import gc
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from flask import Flask, g, session, stream_with_context
+from flask.views import MethodView
+from werkzeug.local import LocalProxy
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client
+
+from audit_core import AuditTrail
+from audit_core.context import current
+from audit_core.errors import ConfigurationError
+from audit_flask import Audit, audited, set_actor
+from tests.adapters.behaviour import Behaviour
+from tests.adapters.flask_app import make_app
+from tests.adapters.processes import running, sealed_and_stopped
+from tests.adapters.servers import WaitressServer
+
+
+class FlaskServer(WaitressServer):
+    name = "flask"
+
+    def make_app(self, trail, probe):
+        return make_app(trail, probe)
+
+
+class TestFlask(Behaviour):
+    server = FlaskServer()
+
+
+@pytest.fixture
+def trail():
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        yield trail
+
+
+@pytest.fixture
+def app(trail):
+    app = Flask("clinic")
+    app.logger.disabled = True
+    app.secret_key = "s"
+    Audit(app, trail)
+    return app
+
+
+def events(trail):
+    return [event for event in trail.events(newest_first=False) if not event.action.startswith(("log.", "trail."))]
+
+
+@pytest.mark.parametrize("form", ["both", "later", "later still"])
+def test_the_ways_to_say_it(trail, form):
+    app = Flask("clinic")
+    if form == "both":
+        Audit(app, trail)
+    elif form == "later":
+        Audit(trail=trail).init_app(app)
+    else:
+        Audit().init_app(app, trail)
+    app.test_client().post("/nowhere")
+    assert [event.action for event in events(trail)] == ["POST (unrouted)"]
+
+
+def test_a_missing_trail_and_a_second_audit_are_refused_with_the_cure(app, trail):
+    with pytest.raises(ConfigurationError, match="needs a trail"):
+        Audit(Flask("other"))
+    with pytest.raises(ConfigurationError, match="audited already"):
+        Audit(app, trail)
+
+
+def test_several_applications_share_a_process(app, trail):
+    with AuditTrail("memory:", lifecycle=False) as other_trail:
+        other = Flask("other")
+        Audit(other, other_trail)
+        app.add_url_rule("/here/<int:here_id>", "here", lambda here_id: "", methods=["POST"])
+        other.add_url_rule("/there", "there", lambda: 1 / 0, methods=["POST"])
+        client = Client(DispatcherMiddleware(app, {"/mounted": other}))
+        client.post("/here/7")
+        client.post("/mounted/there")
+        (here,), (there,) = events(trail), events(other_trail)
+    assert (here.action, here.resource_id) == ("POST /here/{here_id}", "7")
+    assert (there.action, there.details["path"]) == ("POST /there", "/mounted/there")
+    assert there.details["exception"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("propagate", [True, False])
+def test_an_exception_is_one_event_whether_flask_answers_it_or_passes_it_on(app, trail, propagate):
+    app.config["PROPAGATE_EXCEPTIONS"] = propagate
+
+    @app.post("/boom/<boom_id>")
+    def boom(boom_id):
+        g.user = {"id": 7, "is_admin": True}
+        raise ValueError("hunter2")
+
+    client = app.test_client()
+    if propagate:
+        with pytest.raises(ValueError, match="hunter2"):
+            client.post("/boom/1")
+    else:
+        assert client.post("/boom/1").status_code == 500
+    (event,) = events(trail)
+    assert (event.action, event.outcome, event.details["status"]) == ("POST /boom/{boom_id}", "failure", 500)
+    assert (event.details["exception"], event.actor_id, event.actor_type) == ("ValueError", "7", "admin")
+    assert "hunter2" not in repr(event)
+
+
+def test_an_exception_that_the_application_handles_is_none(app, trail):
+    app.register_error_handler(ValueError, lambda error: ("sorry", 422))
+    app.add_url_rule("/boom", "boom", lambda: int("x"), methods=["POST"])
+    assert app.test_client().post("/boom").text == "sorry"
+    (event,) = events(trail)
+    assert event.details["status"] == 422
+    assert "exception" not in event.details
+
+
+def test_the_applications_own_error_page_stays(app, trail):
+    app.register_error_handler(500, lambda error: ("our fault", 502))
+    app.add_url_rule("/boom", "boom", lambda: 1 / 0, methods=["POST"])
+    response = app.test_client().post("/boom")
+    assert (response.status_code, response.text) == (502, "our fault")
+    (event,) = events(trail)
+    assert (event.details["status"], event.details["exception"]) == (502, "ZeroDivisionError")
+
+
+def test_a_teardown_that_fails_after_the_response_is_a_second_event(app, trail):
+    @app.teardown_request
+    def fail(_):
+        raise RuntimeError
+
+    app.add_url_rule("/x", "x", lambda: "", methods=["POST"])
+    with pytest.raises(RuntimeError):
+        app.test_client().post("/x")
+    assert [event.action for event in events(trail)] == ["POST /x", "response.broken"]
+
+
+def test_a_response_that_a_test_never_closes_holds_nothing_open(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
+        app = Flask("clinic")
+        Audit(app, trail)
+        outside = current()
+        app.add_url_rule("/x", "x", lambda: "", methods=["POST"])
+        response = app.test_client().post("/x")
+        assert current() is outside
+        del response
+        gc.collect()
+        assert trail._gate._open == 0
+        assert [event.action for event in events(trail)] == ["POST /x"]
+
+
+def test_a_stream_with_context_knows_its_request_and_a_broken_one_its_actor(app, trail):
+    @app.post("/stream")
+    def stream():
+        g.user = SimpleNamespace(username="dr-grey")
+
+        def body():
+            yield current().request_id
+            trail.record("stream.read")
+            raise RuntimeError
+
+        return stream_with_context(body())
+
+    with pytest.raises(RuntimeError):
+        app.test_client().post("/stream", buffered=True)
+    assert [event.action for event in events(trail)] == ["POST /stream", "stream.read", "response.broken"]
+    assert {event.actor_id for event in events(trail)} == {"dr-grey"}
+    assert len({event.request_id for event in events(trail)}) == 1
+
+
+def test_a_method_view_is_marked_by_its_method(app, trail):
+    class Chart(MethodView):
+        @audited("chart.read", resource="chart:{chart_id}")
+        def get(self, chart_id):
+            return ""
+
+        def post(self, chart_id):
+            return ""
+
+    app.add_url_rule("/charts/<any(a, b):chart_id>", view_func=Chart.as_view("chart"))
+    client = app.test_client()
+    client.get("/charts/a")
+    client.post("/charts/b")
+    client.options("/charts/b")
+    assert [(e.action, e.resource_id) for e in events(trail)] == [
+        ("chart.read", "a"),
+        ("POST /charts/{chart_id}", "b"),
+    ]
+
+
+def test_a_user_who_was_never_looked_at_is_not_loaded_and_no_response_varies(app, trail):
+    def load():
+        raise AssertionError("a query of ours")
+
+    @app.post("/x")
+    def x():
+        g.user = LocalProxy(load)
+        return ""
+
+    @app.post("/login")
+    def login():
+        session["user"] = 1
+        set_actor("dr-grey")
+        return ""
+
+    client = app.test_client()
+    client.post("/login")
+    assert "Vary" not in client.post("/x").headers
+    assert [event.actor_id for event in events(trail)] == ["dr-grey", None]
+
+
+def test_the_id_of_a_session_that_the_server_keeps_is_hashed(app, trail):
+    class Kept(dict):
+        sid, accessed, modified, new, permanent = "session-4711", False, False, False, False
+
+    class Sessions(type(app.session_interface)):
+        def open_session(self, app, request):
+            return Kept()
+
+        def save_session(self, app, session, response):
+            pass
+
+    app.session_interface = Sessions()
+    app.test_client().post("/x")
+    (event,) = events(trail)
+    assert event.session_id.startswith("hmac-sha256:")
+    assert "4711" not in repr(event)
+
+
+def test_a_sigterm_under_gunicorn_seals_what_waits(tmp_path):
+    url = f"sqlite:///{tmp_path}/clinic.db"
+    bind = ["-b", "127.0.0.1:{port}", "--threads", "4", "-w", "2", "--no-control-socket"]
+    with running(["-m", "gunicorn", *bind, "tests.adapters.flask_app:from_environment()"], url) as address:
+        for _ in range(5):
+            assert httpx.post(f"{address}/patients").status_code == 201
+    sealed_and_stopped(url)
+
+
+def test_a_sigterm_under_waitress_loses_nothing(tmp_path):
+    """Waitress dies of it without a word, so what waits is sealed by the next process."""
+    url = f"sqlite:///{tmp_path}/clinic.db"
+    command = ["-m", "waitress", "--listen", "127.0.0.1:{port}", "--call", "tests.adapters.flask_app:from_environment"]
+    with running(command, url) as address:
+        for _ in range(5):
+            assert httpx.post(f"{address}/patients").status_code == 201
+    with AuditTrail(url, lifecycle=False, create=False) as trail:
+        trail.flush()
+        found = list(trail.events())
+    assert [event.action for event in found].count("POST /patients") == 5
+    assert all(event.sealed for event in found)

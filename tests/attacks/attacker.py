@@ -1,0 +1,68 @@
+"""An attacker who can write every table, as a superuser could: takes all out, changes it, puts all back."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from audit_core.canonical import encode_record
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.link import GENESIS_HASH, leaf_hash
+from audit_core.integrity.merkle import Frontier
+from audit_core.rows import STORED_COLUMNS
+from audit_core.stores import StoredCheckpoint
+from audit_core.stores.memory import MemoryStore
+
+AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
+
+
+@dataclass
+class Loot:
+    rows: list[list]
+    heads: list[StoredCheckpoint]
+
+    def edit(self, place: int, /, **columns: object) -> None:
+        for name, value in columns.items():
+            self.rows[place][AT[name]] = value
+
+    def relink(self, log: str) -> None:
+        """New sequences, links and hashes, as a valid chain has them."""
+        previous = GENESIS_HASH
+        for sequence, row in enumerate(self.rows):
+            row[AT["sequence"]], row[AT["previous_hash"]] = sequence, previous
+            previous = row[AT["event_hash"]] = leaf_hash(encode_record(tuple(row[:-1]), log)).hex()
+
+    def resign(self, log: str, signer: object = None) -> None:
+        """New roots and frontiers; signatures only if he has a key, else the old ones."""
+        leaves = [bytes.fromhex(row[AT["event_hash"]]) for row in self.rows]
+        heads = []
+        for head in self.heads:
+            tree = Frontier()
+            tree.extend(leaves[: head.tree_size])
+            root = tree.root()
+            signature = Checkpoint(log, head.tree_size, root).sign(signer) if signer else head.signature
+            heads.append(
+                head._replace(root=base64.b64encode(root).decode(), signature=signature, frontier=tree.to_bytes())
+            )
+        self.heads = heads
+
+
+def steal(store: object) -> Loot:
+    return Loot([list(row) for row in store.rows()], list(store.checkpoints()))
+
+
+def put_back(store: object, loot: Loot) -> None:
+    if isinstance(store, MemoryStore):
+        store.events = [tuple(row) for row in loot.rows]
+        store.heads = list(loot.heads)
+        return
+    with store.database.transaction(5) as connection:
+        triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for (trigger,) in triggers:
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute("DROP INDEX audit_events_event_id")
+        connection.execute("DELETE FROM audit_events")
+        connection.execute("DELETE FROM audit_checkpoints")
+        marks = ", ".join("?" * len(STORED_COLUMNS))
+        connection.executemany(f"INSERT INTO audit_events ({', '.join(STORED_COLUMNS)}) VALUES ({marks})", loot.rows)
+        connection.executemany("INSERT INTO audit_checkpoints VALUES (?, ?, ?, ?, ?, ?)", loot.heads)

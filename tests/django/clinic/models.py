@@ -1,0 +1,66 @@
+# ruff: noqa: DJ008 - nobody reads their names
+import uuid
+
+from django.contrib import admin
+from django.db import models
+from django.db.models.functions import Upper
+
+
+class Ward(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=50)
+
+
+class Room(models.Model):
+    number = models.CharField(primary_key=True, max_length=10)
+    beds = models.IntegerField(default=1)
+
+
+class Patient(models.Model):
+    name = models.CharField(max_length=50)
+    age = models.IntegerField(default=0)
+    born = models.DateField(null=True)
+    balance = models.DecimalField(max_digits=8, decimal_places=2, default=0)
+    record = models.JSONField(default=dict)
+    password = models.CharField(max_length=50, default="")
+    room = models.ForeignKey(Room, models.SET_NULL, null=True)
+    shouted = models.GeneratedField(
+        expression=Upper("name"), output_field=models.CharField(max_length=50), db_persist=True
+    )
+    changed_at = models.DateTimeField(auto_now=True)
+
+
+class Note(models.Model):
+    patient = models.ForeignKey(Patient, models.CASCADE)
+    text = models.TextField()
+
+
+class Guest(Patient):
+    class Meta:
+        proxy = True
+
+
+class Person(models.Model):
+    name = models.CharField(max_length=50)
+
+
+class Employee(Person):
+    salary = models.IntegerField(default=0)
+
+
+class Surgeon(Employee):
+    blade = models.CharField(max_length=20, default="10")
+
+
+class Bed(models.Model):
+    pk = models.CompositePrimaryKey("room", "place")
+    room = models.CharField(max_length=10)
+    place = models.IntegerField()
+    free = models.BooleanField(default=True)
+
+
+class Draft(models.Model):
+    text = models.TextField()
+
+
+admin.site.register(Patient)

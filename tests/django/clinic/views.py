@@ -1,0 +1,100 @@
+import json
+import time
+from pathlib import Path
+
+from django.contrib.auth import authenticate, login, logout
+from django.db import transaction
+from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+
+from audit_django import audited
+from tests.django.clinic.models import Patient
+
+
+@csrf_exempt
+def patients(request):
+    patient = Patient.objects.create(name=request.GET.get("name", "Ada"))
+    return JsonResponse({"id": patient.pk}, status=201)
+
+
+def patient(request, patient_id):
+    return JsonResponse({"id": patient_id})
+
+
+def read_then_write(request):
+    """What fails at once when somebody else commits in between."""
+    patient = Patient.objects.get(name="Ada")
+    time.sleep(0.003)
+    patient.age += 1
+    patient.save()
+    return HttpResponse()
+
+
+def rolled_back(request):
+    with transaction.atomic():
+        Patient.objects.create(name="never")
+        transaction.set_rollback(True)
+    return HttpResponse(status=409)
+
+
+def log_in(request):
+    user = authenticate(request, **json.loads(request.body))
+    if user is None:
+        return HttpResponse(status=401)
+    login(request, user)
+    return HttpResponse()
+
+
+def log_out(request):
+    logout(request)
+    return HttpResponse()
+
+
+def whoami(request):
+    return HttpResponse(request.user.get_username())
+
+
+async def awhoami(request):
+    return HttpResponse((await request.auser()).get_username())
+
+
+def indifferent(request):
+    return HttpResponse()
+
+
+def boom(request):
+    Patient.objects.create(name="before the bang")
+    raise ValueError("hunter2")
+
+
+async def aboom(request):
+    raise ValueError("hunter2")
+
+
+def rows(request):
+    def body():
+        for patient in Patient.objects.order_by("pk").iterator():
+            yield patient.name.encode()
+
+    return StreamingHttpResponse(body())
+
+
+def file(request):
+    return FileResponse(Path(__file__).open("rb"))
+
+
+class Chart(View):
+    @audited("chart.read", resource="chart:{pk}")
+    def get(self, request, pk):
+        return HttpResponse()
+
+    def post(self, request, pk):
+        return HttpResponse()
+
+
+@method_decorator(audited("statistics.read"), name="dispatch")
+class Statistics(View):
+    def get(self, request):
+        return HttpResponse()

@@ -1,0 +1,49 @@
+import os
+
+import django
+import pytest
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
+django.setup()
+
+from audit_django import get_trail  # noqa: E402
+from audit_django.trail import close_trail  # noqa: E402
+
+
+class Recorded:
+    """What was recorded since the test began, oldest first."""
+
+    def __init__(self):
+        self._before = {event.event_id for event in get_trail().events()}
+
+    def __call__(self, action=None):
+        events = get_trail().events(action=action, newest_first=False)
+        return [event for event in events if event.event_id not in self._before]
+
+    def changes(self):
+        """Of each change its action, resource and changed fields, without the automatic time stamp."""
+        found = []
+        for event in self():
+            if "changes" in event.details:
+                changes = {name: (c["old"], c["new"]) for name, c in event.details["changes"].items()}
+                changes.pop("changed_at", None)
+                found.append((event.action, event.resource_type, event.resource_id, changes))
+        return found
+
+
+@pytest.fixture
+def recorded(request):
+    assert request.node.get_closest_marker("django_db"), "say which databases"
+    request.getfixturevalue("transactional_db" if _is_transactional(request) else "db")
+    get_trail().flush()
+    return Recorded()
+
+
+def _is_transactional(request):
+    return request.node.get_closest_marker("django_db").kwargs.get("transaction", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_trail_outlives_the_tests():
+    yield
+    close_trail()

@@ -1,0 +1,50 @@
+"""A project in a folder of its own, whose commands and scripts run in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PRELUDE = "import django; django.setup()\n"
+
+
+class Project:
+    def __init__(self, folder, **environment):
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "AUDIT_TEST_FOLDER": str(folder),
+            "AUDIT_STATE_DIR": str(folder / "state"),
+            "DJANGO_SETTINGS_MODULE": "tests.django.settings",
+            "PYTHONPATH": str(ROOT),
+            **environment,
+        }
+
+    def manage(self, *arguments, check=True, text=None, **environment):
+        return self._run([sys.executable, "-m", "django", *arguments], check, text, environment)
+
+    def script(self, code, *, check=True, **environment):
+        return self._run([sys.executable, "-c", PRELUDE + code], check, None, environment)
+
+    def start(self, *command, **options):
+        return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.environment, text=True, **options)
+
+    def start_script(self, code):
+        return self.start("-c", PRELUDE + code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def events(self):
+        """(alias of nothing) action, resource and whether it is sealed, in the order of the chain."""
+        lines = self.script(
+            "from audit_django import get_trail\n"
+            "for e in get_trail().events(newest_first=False): print(e.action, e.resource_id, e.sealed)"
+        )
+        return [tuple(line.split()) for line in lines.stdout.splitlines()]
+
+    def _run(self, command, check, text, environment):
+        result = subprocess.run(
+            command, cwd=ROOT, env={**self.environment, **environment}, capture_output=True, text=True, input=text,
+            timeout=100, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0 or not check, result.stdout + result.stderr
+        return result

@@ -1,0 +1,428 @@
+# ruff: noqa: PT012 - what is rolled back takes more than one statement
+"""acceptance: what an ORM changes, for save and delete."""
+
+import asyncio
+import datetime as dt
+
+import pytest
+from django.db import IntegrityError, connection, connections, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Upper
+
+from audit_core.errors import ConfigurationError
+from audit_django import get_trail
+from tests.django.clinic.models import Bed, Draft, Employee, Guest, Note, Patient, Person, Room, Surgeon, Ward
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+
+def test_a_create_names_the_resource_and_every_field_that_is_not_null(recorded):
+    patient = Patient.objects.create(name="Ada", age="36", born=dt.date(1815, 12, 10), balance="1.5")
+    ((action, kind, key, changes),) = recorded.changes()
+    assert (action, kind, key) == ("create", "patient", str(patient.pk))
+    assert changes == {
+        "id": (None, patient.pk),
+        "name": (None, "Ada"),
+        "age": (None, 36),
+        "born": (None, "1815-12-10"),
+        "balance": (None, "1.50"),
+        "record": (None, {}),
+        "password": (None, "[redacted]"),
+        "shouted": (None, "ADA"),
+    }
+
+
+def test_an_update_holds_the_old_and_the_new_value_of_what_changed(recorded):
+    patient = Patient.objects.create(name="Ada", age=36)
+    patient.name, patient.age = "Grace", "37"
+    patient.save()
+    assert recorded.changes()[1:] == [
+        ("update", "patient", str(patient.pk), {"name": ("Ada", "Grace"), "age": (36, 37), "shouted": ("ADA", "GRACE")})
+    ]
+
+
+def test_a_delete_holds_what_the_row_held(recorded):
+    patient = Patient.objects.create(name="Ada")
+    key = str(patient.pk)
+    patient.name = "not saved"
+    patient.delete()
+    action, kind, its_key, changes = recorded.changes()[-1]
+    assert (action, kind, its_key) == ("delete", "patient", key)
+    assert changes["name"] == ("Ada", None)
+    assert changes["password"] == ("[redacted]", None)
+
+
+def test_an_update_that_sets_a_field_and_sets_it_back_is_no_event(recorded):
+    room = Room.objects.create(number="7", beds=2)
+    room.beds = 3
+    room.beds = 2
+    room.save()
+    room.beds = "2"
+    room.save()
+    assert len(recorded.changes()) == 1
+
+
+def test_update_fields_records_only_what_was_really_written(recorded):
+    patient = Patient.objects.create(name="Ada", age=36)
+    patient.name, patient.age = "Grace", 37
+    patient.save(update_fields=["age"])
+    assert recorded.changes()[-1][3] == {"age": (36, 37)}
+
+
+def test_a_deferred_object_records_only_what_was_really_written(recorded):
+    patient = Patient.objects.create(name="Ada", age=36)
+    loaded = Patient.objects.only("age").get(pk=patient.pk)
+    loaded.age = 40
+    loaded.save()
+    assert recorded.changes()[-1][3] == {"age": (36, 40)}
+
+
+def test_a_deferred_field_that_is_overwritten_has_its_old_value(recorded):
+    patient = Patient.objects.create(name="Ada")
+    loaded = Patient.objects.defer("name").get(pk=patient.pk)
+    loaded.name = "Grace"
+    loaded.save()
+    assert recorded.changes()[-1][3]["name"] == ("Ada", "Grace")
+
+
+@pytest.mark.parametrize(
+    ("field", "expression", "expected"),
+    [("age", F("age") + 1, (36, 37)), ("name", Upper(Value("grace")), ("Ada", "GRACE"))],
+)
+def test_a_value_computed_by_the_database_is_read_back(recorded, field, expression, expected):
+    patient = Patient.objects.create(name="Ada", age=36)
+    setattr(patient, field, expression)
+    patient.save()
+    assert recorded.changes()[-1][3][field] == expected
+
+
+def test_a_json_value_changed_in_place_has_its_old_and_its_new_value(recorded):
+    patient = Patient.objects.create(name="Ada", record={"allergies": ["nuts"]})
+    patient.record["allergies"].append("milk")
+    patient.save()
+    assert recorded.changes()[-1][3] == {"record": ({"allergies": ["nuts"]}, {"allergies": ["nuts", "milk"]})}
+
+
+def test_the_old_value_is_what_the_row_held_not_what_was_loaded(recorded):
+    patient = Patient.objects.create(name="Ada")
+    Patient.objects.filter(pk=patient.pk).update(name="changed meanwhile")
+    patient.name = "Grace"
+    patient.save()
+    assert recorded.changes()[-1][3]["name"] == ("changed meanwhile", "Grace")
+
+
+def test_an_object_saved_without_having_been_read_has_the_rows_old_values(recorded):
+    room = Room.objects.create(number="7", beds=2)
+    Room(number=room.number, beds=5).save()
+    assert recorded.changes()[-1] == ("update", "room", "7", {"beds": (2, 5)})
+
+
+def test_several_saves_in_one_transaction_are_one_event_each_in_order(recorded):
+    with transaction.atomic():
+        room = Room.objects.create(number="7")
+        for beds in (2, 3):
+            room.beds = beds
+            room.save()
+        room.delete()
+    assert [change[0] for change in recorded.changes()] == ["create", "update", "update", "delete"]
+
+
+def test_a_savepoint_that_is_rolled_back_leaves_nothing_of_what_was_undone_and_all_of_the_rest(recorded):
+    with transaction.atomic():
+        Room.objects.create(number="1")
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            Room.objects.create(number="2")
+            raise ZeroDivisionError
+        Room.objects.create(number="3")
+    assert [change[2] for change in recorded.changes()] == ["1", "3"]
+
+
+def test_an_outer_rollback_leaves_nothing(recorded):
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        with transaction.atomic():
+            Room.objects.create(number="1")
+        raise ZeroDivisionError
+    assert recorded.changes() == []
+    Room.objects.create(number="2")
+    assert [change[2] for change in recorded.changes()] == ["2"]
+
+
+def test_after_an_integrity_error_the_connection_goes_on(recorded):
+    Room.objects.create(number="1")
+    with pytest.raises(IntegrityError):
+        Room.objects.create(number="1")
+    with transaction.atomic():
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Room.objects.create(number="1")
+        Room.objects.create(number="2")
+    assert [change[2] for change in recorded.changes()] == ["1", "2"]
+
+
+def test_text_uuid_and_composite_keys(recorded):
+    ward = Ward.objects.create(name="North")
+    Room.objects.create(number="7,b")
+    bed = Bed.objects.create(room="7,b", place=2)
+    bed.free = False
+    bed.save()
+    bed.delete()
+    assert [(change[0], change[1], change[2]) for change in recorded.changes()] == [
+        ("create", "ward", str(ward.pk)),
+        ("create", "room", "7,b"),
+        ("create", "bed", "7\\,b,2"),
+        ("update", "bed", "7\\,b,2"),
+        ("delete", "bed", "7\\,b,2"),
+    ]
+
+
+def test_a_changed_key_is_another_row_to_django_and_so_another_create(recorded):
+    room = Room.objects.create(number="1")
+    room.number = "2"
+    room.save()
+    assert [change[:3] for change in recorded.changes()] == [("create", "room", "1"), ("create", "room", "2")]
+
+
+def test_inheritance_is_one_event_per_object_with_the_fields_of_all_its_tables(recorded):
+    surgeon = Surgeon.objects.create(name="Meredith", salary=1)
+    surgeon.name, surgeon.blade = "Grey", "11"
+    surgeon.save()
+    surgeon.salary = F("salary") + 1
+    surgeon.save(update_fields=["salary"])
+    key = str(surgeon.pk)
+    surgeon.delete()
+    full = {"id": int(key), "name": "Meredith", "salary": 1, "blade": "10"}
+    assert recorded.changes() == [
+        ("create", "surgeon", key, {name: (None, value) for name, value in full.items()}),
+        ("update", "surgeon", key, {"name": ("Meredith", "Grey"), "blade": ("10", "11")}),
+        ("update", "surgeon", key, {"salary": (1, 2)}),
+        (
+            "delete",
+            "surgeon",
+            key,
+            {"id": (int(key), None), "name": ("Grey", None), "salary": (2, None), "blade": ("11", None)},
+        ),
+    ]
+    assert not Person.objects.exists()
+
+
+def test_deleting_a_parent_row_is_one_event_for_the_object(recorded):
+    surgeon = Surgeon.objects.create(name="Meredith")
+    Person.objects.get(pk=surgeon.pk).delete()
+    assert [change[:2] for change in recorded.changes()] == [("create", "surgeon"), ("delete", "surgeon")]
+
+
+def test_keep_parents_deletes_only_the_fields_of_its_own_table(recorded):
+    employee = Employee.objects.create(name="Meredith", salary=5)
+    employee.delete(keep_parents=True)
+    assert recorded.changes()[-1][3] == {"salary": (5, None)}
+    assert Person.objects.count() == 1
+
+
+def test_a_proxy_has_the_name_of_its_model(recorded):
+    guest = Guest.objects.create(name="Ada")
+    guest.name = "Grace"
+    guest.save()
+    guest.delete()
+    assert [change[:2] for change in recorded.changes()] == [
+        ("create", "patient"), ("update", "patient"), ("delete", "patient"),
+    ]  # fmt: skip
+
+
+def test_cascades_are_one_event_each(recorded):
+    patient = Patient.objects.create(name="Ada")
+    for text in ("a", "b"):
+        Note.objects.create(patient=patient, text=text)
+    patient.delete()
+    assert sorted(change[:2] for change in recorded.changes()[3:]) == [
+        ("delete", "note"), ("delete", "note"), ("delete", "patient"),
+    ]  # fmt: skip
+
+
+def test_a_reference_that_is_set_to_null_is_an_update_of_its_row(recorded):
+    room = Room.objects.create(number="7")
+    patient = Patient.objects.create(name="Ada", room=room)
+    room.delete()
+    assert recorded.changes()[2:] == [
+        ("update", "patient", str(patient.pk), {"room_id": ("7", None)}),
+        ("delete", "room", "7", {"number": ("7", None), "beds": (1, None)}),
+    ]
+
+
+def test_queryset_delete_is_one_event_per_row(recorded):
+    for number in range(450):
+        Room.objects.create(number=str(number))
+    Room.objects.filter(number__lt="3").delete()
+    deleted = [change[2] for change in recorded.changes() if change[0] == "delete"]
+    assert sorted(deleted) == sorted(str(number) for number in range(450) if str(number) < "3")
+    assert Room.objects.count() == 450 - len(deleted)
+
+
+def test_a_queryset_delete_that_finds_nothing_is_no_event(recorded):
+    assert Room.objects.filter(number="nowhere").delete()[0] == 0
+    assert recorded.changes() == []
+
+
+def test_get_or_create_and_update_or_create(recorded):
+    Room.objects.get_or_create(number="7")
+    Room.objects.get_or_create(number="7")
+    Room.objects.update_or_create(number="7", defaults={"beds": 4})
+    assert [change[0] for change in recorded.changes()] == ["create", "update"]
+
+
+def test_the_async_orm(recorded):
+    async def work():
+        room = await Room.objects.acreate(number="7")
+        room.beds = 3
+        await room.asave()
+        await room.adelete()
+
+    asyncio.run(work())
+    assert [change[0] for change in recorded.changes()] == ["create", "update", "delete"]
+
+
+def test_a_change_in_another_database_lies_in_its_own_outbox_and_is_sealed(recorded):
+    room = Room.objects.using("other").create(number="7")
+    room.beds = 3
+    room.save()
+    room.delete()
+    with pytest.raises(ZeroDivisionError), transaction.atomic(using="other"):
+        Room.objects.using("other").create(number="8")
+        raise ZeroDivisionError
+    assert [change[:3] for change in recorded.changes()] == [
+        ("create", "room", "7"), ("update", "room", "7"), ("delete", "room", "7"),
+    ]  # fmt: skip
+    get_trail().flush()
+    assert all(event.sealed for event in recorded())
+
+
+def test_the_actor_of_a_block_and_the_system_outside_of_it(recorded):
+    with get_trail().actor("nightly-import", type="service"):
+        Room.objects.create(number="1")
+    Room.objects.create(number="2")
+    assert [(e.actor_type, e.actor_id) for e in recorded()] == [("service", "nightly-import"), ("system", None)]
+
+
+def test_excluded_models_and_djangos_own_leave_no_event(recorded):
+    from django.contrib.contenttypes.models import ContentType
+    from django.contrib.sessions.models import Session
+
+    Draft.objects.create(text="not yet").delete()
+    ContentType.objects.create(app_label="a", model="b").delete()
+    Session.objects.create(session_key="k" * 32, session_data="", expire_date=dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
+    Session.objects.all().delete()
+    assert recorded() == []
+
+
+def test_fixtures_are_changes_too_table_by_table(recorded, tmp_path):
+    from django.core import serializers
+    from django.core.management import call_command
+
+    surgeon = Surgeon(id=5, person_ptr_id=5, employee_ptr_id=5, name="Grey", salary=1, blade="12")
+    objects = [Person(id=5, name="Grey"), Employee(person_ptr_id=5, name="Grey", salary=1), surgeon]
+    file = tmp_path / "fixture.json"
+    file.write_text(serializers.serialize("json", objects))
+    call_command("loaddata", str(file), verbosity=0)
+    assert [(change[0], change[1], change[3]) for change in recorded.changes()] == [
+        ("create", "person", {"id": (None, 5), "name": (None, "Grey")}),
+        ("create", "employee", {"salary": (None, 1)}),
+        ("create", "surgeon", {"blade": (None, "12")}),
+    ]
+
+
+def test_our_queries_are_not_counted_among_the_applications(recorded, django_assert_num_queries):
+    room = Room.objects.create(number="7")
+    room.beds = 3
+    with transaction.atomic():
+        with django_assert_num_queries(1):
+            room.save()
+        with django_assert_num_queries(1):
+            Ward(name="North").save()
+    assert len(recorded.changes()) == 3
+
+
+# -- with the change or not at all
+
+
+@pytest.fixture
+def refusing_outbox():
+    """A database whose outbox takes nothing more, though the change itself would succeed."""
+
+    def refuse(using):
+        with connections[using].cursor() as cursor:
+            cursor.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT ON audit_outbox BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            )
+        refusing.append(using)
+
+    refusing = []
+    yield refuse
+    for using in refusing:
+        with connections[using].cursor() as cursor:
+            cursor.execute("DROP TRIGGER refuse")
+
+
+@pytest.mark.parametrize("using", ["default", "other"])
+def test_in_autocommit_a_change_whose_event_cannot_be_written_does_not_commit(recorded, refusing_outbox, using):
+    room = Room.objects.using(using).create(number="1")
+    surgeon = Surgeon.objects.using(using).create(name="Grey")
+    before = len(recorded.changes())
+    refusing_outbox(using)
+    with pytest.raises(Exception, match="disk full"):
+        Room.objects.using(using).create(number="2")
+    room.beds = 9
+    with pytest.raises(Exception, match="disk full"):
+        room.save()
+    surgeon.name = "Meredith"
+    with pytest.raises(Exception, match="disk full"):
+        surgeon.save()
+    with pytest.raises(Exception, match="disk full"):
+        Room.objects.using(using).filter(number="1").delete()
+    assert list(Room.objects.using(using).values_list("number", "beds")) == [("1", 1)]
+    assert Person.objects.using(using).get().name == "Grey"
+    assert len(recorded.changes()) == before
+
+
+def test_in_a_transaction_a_change_whose_event_cannot_be_written_breaks_the_transaction(recorded, refusing_outbox):
+    refusing_outbox("default")
+    with pytest.raises(transaction.TransactionManagementError), transaction.atomic():
+        with pytest.raises(Exception, match="disk full"):
+            Room.objects.create(number="2")
+        Room.objects.count()
+    assert not Room.objects.exists()
+
+
+def test_a_missing_outbox_is_one_sentence_with_the_cure(recorded):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_outbox RENAME TO gone")
+    try:
+        with pytest.raises(ConfigurationError, match=r"manage\.py migrate --database=default"):
+            Room.objects.create(number="1")
+        assert not Room.objects.exists()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE gone RENAME TO audit_outbox")
+
+
+def test_post_save_still_fires_after_the_commit_as_before(recorded):
+    from django.db.models.signals import post_save
+
+    seen = []
+
+    def look(**_):
+        seen.append(connection.in_atomic_block)
+
+    post_save.connect(look, sender=Room)
+    try:
+        Room.objects.create(number="1")
+    finally:
+        post_save.disconnect(look, sender=Room)
+    assert seen == [False]
+
+
+def test_a_failed_save_of_an_inherited_object_leaves_nothing_behind(recorded):
+    surgeon = Surgeon.objects.create(name="Grey")
+    surgeon.name = None
+    with pytest.raises(IntegrityError):
+        surgeon.save()
+    surgeon.name = "Meredith"
+    surgeon.save()
+    assert [change[3].get("name") for change in recorded.changes()] == [(None, "Grey"), ("Grey", "Meredith")]

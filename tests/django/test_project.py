@@ -1,0 +1,371 @@
+"""The project around it: migrations, checks, commands, servers, test runners, and a process that dies."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+
+from tests.django.projects import Project
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def migrated(project):
+    project.manage("migrate", "--run-syncdb", "-v0")
+    project.manage("migrate", "--run-syncdb", "-v0", "--database=other")
+    return project
+
+
+@contextmanager
+def opened(path):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        yield connection
+
+
+def tables(project, name):
+    with opened(project.folder / f"{name}.sqlite3") as connection:
+        return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'audit_%'")}
+
+
+# -- migrations
+
+
+def test_migrate_makes_the_trail_here_and_the_outbox_there_and_may_be_repeated(project):
+    for _ in range(2):
+        shown = project.manage("migrate", "--run-syncdb")
+        assert "System check" not in shown.stdout + shown.stderr, "it stays quiet"
+        project.manage("migrate", "--database=other", "--run-syncdb", "-v0")
+    assert {"audit_outbox", "audit_events", "audit_checkpoints", "audit_events_no_delete"} <= tables(project, "default")
+    assert tables(project, "other") == {"audit_outbox"}
+
+
+def test_the_migration_makes_what_the_core_makes(project, tmp_path):
+    from audit_core import AuditTrail
+
+    project.manage("migrate", "-v0")
+    AuditTrail(f"sqlite:///{tmp_path}/core.sqlite3").close()
+    schemas = []
+    for name in ("default", "core"):
+        with opened(tmp_path / f"{name}.sqlite3") as connection:
+            query = (
+                "SELECT name, sql FROM sqlite_master WHERE tbl_name LIKE 'audit_%' AND sql IS NOT NULL ORDER BY name"
+            )
+            schemas.append(connection.execute(query).fetchall())
+    assert schemas[0] == schemas[1]
+
+
+def test_migrating_back_to_zero_leaves_the_trail_and_forth_again_finds_it(migrated):
+    migrated.script("from tests.django.clinic.models import Room; Room.objects.create(number='7')")
+    migrated.manage("migrate", "audit_django", "zero", "-v0")
+    migrated.manage("migrate", "audit_django", "-v0")
+    assert ("create", "7", "True") in migrated.events()
+
+
+def test_sqlmigrate_shows_the_sql(project):
+    shown = project.manage("sqlmigrate", "audit_django", "0001").stdout
+    assert "CREATE TABLE IF NOT EXISTS audit_events" in shown
+    assert "RAISE(ABORT, 'audit_events is append-only'); END;" in shown
+
+
+def test_makemigrations_check_stays_quiet(project):
+    shown = project.manage("makemigrations", "--check", "audit_django")
+    assert "No changes detected" in shown.stdout
+    assert not shown.stderr
+
+
+# -- checks
+
+
+def test_check_says_what_is_not_covered_and_other_commands_do_not(project):
+    shown = project.manage("check")
+    assert "audit.I001" in shown.stdout + shown.stderr
+    assert "clinic.Draft" in shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("settings.MIDDLEWARE = settings.MIDDLEWARE[1:]", "audit.W001"),
+        ("settings.MIDDLEWARE = settings.MIDDLEWARE[::-1]", "audit.W002"),
+        ("settings.AUDIT = {'REDS': ['patient']}", "settings.AUDIT knows no REDS"),
+        ("settings.AUDIT = {'READS': 'patient'}", "audit.E001"),
+        ("settings.AUDIT = {'URL': 'mysql://'}", "audit.E001"),
+        ("settings.DATABASES['other']['ENGINE'] = 'django.db.backends.dummy'", "only SQLite can"),
+    ],
+)
+def test_check_finds_what_is_set_up_wrongly(project, change, message):
+    code = f"""
+from django.conf import settings
+{change}
+from django.core.management import call_command
+try: call_command("check")
+except Exception as error: print(error)
+"""
+    result = project.script(code, check=False)
+    assert message in result.stdout + result.stderr
+
+
+def test_check_finds_that_the_trail_was_dropped(migrated):
+    with opened(migrated.folder / "default.sqlite3") as connection:
+        connection.execute("DROP TABLE audit_events")
+    result = migrated.manage("check", "--database=default", check=False)
+    assert "audit.E002" in result.stderr
+    assert result.returncode == 1
+
+
+def test_check_finds_that_the_key_is_another(migrated):
+    migrated.script("from tests.django.clinic.models import Room; Room.objects.create(number='7')")
+    shown = migrated.manage("check", "--database=default")
+    assert "audit.W004" not in shown.stderr
+    shown = migrated.manage("check", "--database=default", AUDIT_STATE_DIR=str(migrated.folder / "another"))
+    assert "audit.W004" in shown.stderr
+
+
+def test_a_database_that_is_left_out_may_be_any_engine(project):
+    code = """
+from django.conf import settings
+settings.DATABASES["other"]["ENGINE"] = "django.db.backends.dummy"
+settings.AUDIT = {"DATABASES": ["default"]}
+from audit_django import get_trail
+print(get_trail().url, len(get_trail().outboxes))
+"""
+    assert project.script(code).stdout.endswith("default.sqlite3 1\n")
+
+
+def test_a_trail_of_its_own_file_drains_every_database(migrated):
+    code = """
+from django.conf import settings
+settings.AUDIT = {"URL": "sqlite:///%s/trail.db" % settings._folder}
+from tests.django.clinic.models import Room
+Room.objects.create(number="1")
+Room.objects.using("other").create(number="2")
+from audit_django import get_trail
+get_trail().flush()
+print([(e.action, e.resource_id, e.sealed) for e in get_trail().events(action="create")])
+""".replace("settings._folder", repr(str(migrated.folder)))
+    assert migrated.script(code).stdout == "[('create', '2', True), ('create', '1', True)]\n"
+
+
+# -- commands and servers
+
+
+def test_manage_audit_passes_on_to_the_command_line_with_the_projects_trail(migrated):
+    pytest.importorskip("typer")
+    migrated.script("from tests.django.clinic.models import Room; Room.objects.create(number='7')")
+    verified = migrated.manage("audit", "verify", "--json", check=False)
+    assert verified.returncode == 3, verified.stdout + verified.stderr  # unanchored
+    status = migrated.manage("audit", "status", "--settings=tests.django.settings", "--pythonpath=.")
+    assert "default.sqlite3" in status.stdout
+    with opened(migrated.folder / "default.sqlite3") as connection:
+        connection.execute("DROP TRIGGER audit_events_no_update")
+        connection.execute("UPDATE audit_events SET resource_id = '8' WHERE resource_id = '7'")
+    assert migrated.manage("audit", "verify", check=False).returncode == 1
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def post(port, path):
+    for _ in range(200):
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                connection.sendall(f"POST {path} HTTP/1.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+                return connection.makefile("rb").readline()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    raise AssertionError("the server did not start")
+
+
+@pytest.mark.parametrize("options", [["--noreload"], []])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_runserver_seals_what_waits_when_it_is_stopped(migrated, options, number):
+    port = free_port()
+    server = migrated.start(
+        "-m", "django", "runserver", f"127.0.0.1:{port}", *options,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert b"200" in post(port, "/indifferent/")
+    finally:
+        (os.killpg if number == signal.SIGINT else os.kill)(server.pid, number)
+        _, errors = server.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert not list(migrated.folder.glob("*-audit/*.spill"))
+    actions = [event for event in migrated.events() if event[0] == "POST"]
+    assert [event[-1] for event in actions] == ["True"]
+
+
+def test_uvicorn_seals_what_waits_when_it_is_stopped(migrated, tmp_path):
+    port = free_port()
+    (tmp_path / "asgi.py").write_text(
+        "from django.core.asgi import get_asgi_application\napplication = get_asgi_application()\n"
+    )
+    server = migrated.start(
+        "-m", "uvicorn", "asgi:application", "--app-dir", str(tmp_path), "--port", str(port), "--log-level", "warning",
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert b"200" in post(port, "/indifferent/")
+    finally:
+        server.terminate()
+        _, errors = server.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert [event[0] for event in migrated.events()] == ["log.created", "trail.started", "POST", "trail.stopped"]
+
+
+def test_runserver_reloads_cleanly(migrated, tmp_path):
+    port = free_port()
+    extra = tmp_path / "extra"
+    extra.mkdir()
+    (extra / "watched_module.py").write_text("x = 1\n")
+    migrated.environment["PYTHONPATH"] += f"{os.pathsep}{extra}"
+    runner = (
+        "import watched_module, sys; from django.core.management import execute_from_command_line as run; run(sys.argv)"
+    )
+    main = tmp_path / "extra" / "manage.py"
+    main.write_text(runner)
+    server = migrated.start(
+        str(main), "runserver", f"127.0.0.1:{port}",
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert b"200" in post(port, "/indifferent/")
+        time.sleep(1.2)
+        (extra / "watched_module.py").write_text("x = 2\n")
+        deadline = time.monotonic() + 20
+        while sum(event[0] == "trail.stopped" for event in migrated.events()) < 1 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        answer = post(port, "/indifferent/")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        _, errors = server.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert b"200" in answer
+    assert sum(event[0] == "trail.started" for event in migrated.events()) >= 2
+
+
+# -- a process that dies
+
+
+DYING = """
+import os, signal
+from audit_core import AuditTrail
+from tests.django.clinic.models import Room
+{hook}
+Room.objects.create(number="7")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+BEFORE_THE_COMMIT = """
+carry = AuditTrail.carry
+def die(self, *args):
+    carry(self, *args)
+    os.kill(os.getpid(), signal.SIGKILL)
+AuditTrail.carry = die
+"""
+
+
+def test_killed_between_the_event_and_the_commit_neither_is_there(migrated):
+    migrated.script(DYING.format(hook=BEFORE_THE_COMMIT), check=False)
+    shown = migrated.script("from tests.django.clinic.models import Room; print(Room.objects.count())")
+    assert shown.stdout.strip() == "0"
+    assert "create" not in [event[0] for event in migrated.events()]
+
+
+def test_killed_after_the_commit_both_are_there(migrated):
+    migrated.script(DYING.format(hook=""), check=False)
+    shown = migrated.script("from tests.django.clinic.models import Room; print(Room.objects.count())")
+    assert shown.stdout.strip() == "1"
+    assert ("create", "7", "True") in migrated.events()
+
+
+# -- the user's own tests
+
+
+SUITE = """
+from django.contrib.auth.models import User
+from django.test import TestCase, TransactionTestCase
+from audit_django import get_trail
+from tests.django.clinic.models import Room
+
+
+def numbers():
+    return {event.resource_id for event in get_trail().events(action="create", resource=("room", None))}
+
+
+class Inside(TestCase):
+    databases = {"default", "other"}
+
+    def test_what_was_recorded_is_seen_inside_a_transaction_that_never_commits(self):
+        Room.objects.create(number="inside")
+        Room.objects.using("other").create(number="inside-other")
+        self.assertTrue({"inside", "inside-other"} <= numbers() or get_trail().url != "memory:")
+        with self.assertNumQueries(1):
+            Room.objects.create(number="counted")
+
+    def test_requests(self):
+        self.assertEqual(self.client.post("/patients/").status_code, 201)
+
+
+class Outside(TransactionTestCase):
+    def test_commits(self):
+        Room.objects.create(number="outside")
+        self.assertIn("outside", numbers())
+
+    def test_commits_again(self):
+        Room.objects.create(number="outside-2")
+        self.assertIn("outside-2", numbers())
+"""
+
+
+def test_a_test_run_does_not_drain_a_real_database_that_its_tests_do_not_use(migrated, tmp_path):
+    with opened(tmp_path / "other.sqlite3") as connection:
+        connection.execute("INSERT INTO audit_outbox (event) VALUES ('real')")
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "test_it.py").write_text(
+        SUITE.replace('databases = {"default", "other"}', "").replace(', "inside-other"', "")
+    )
+    lines = (suite / "test_it.py").read_text().splitlines(keepends=True)
+    (suite / "test_it.py").write_text("".join(line for line in lines if 'using("other")' not in line))
+    migrated.manage("test", str(suite))
+    with opened(tmp_path / "other.sqlite3") as connection:
+        assert connection.execute("SELECT count(*) FROM audit_outbox").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("options", [[], ["--parallel=2"], ["--keepdb"]])
+def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options):
+    if memory:
+        project.environment["AUDIT_TEST_MEMORY"] = "1"
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "test_it.py").write_text(SUITE)
+    for _ in range(2):
+        result = project.manage("test", str(suite), *options)
+        assert "OK" in result.stderr
+        assert "audit_core" not in result.stderr
+        assert "System check identified no issues" in result.stdout + result.stderr
+    left = {path.name for path in tmp_path.iterdir() if path.name.startswith("test_")}
+    if "--keepdb" not in options:
+        assert left == set(), "no test database, and nothing beside it"
+    assert not (tmp_path / "default.sqlite3").exists(), "the real trail was not touched"
+
+
+def test_pytest_without_migrations_works_as_before(project, tmp_path):
+    (tmp_path / "test_it.py").write_text(SUITE)
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--nomigrations", f"--rootdir={tmp_path}", str(tmp_path)]
+    process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    assert not list(tmp_path.glob("test_*sqlite3*"))

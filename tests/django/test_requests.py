@@ -1,0 +1,199 @@
+"""Requests through Django's own handlers: its users, sessions, routes and exceptions."""
+
+import asyncio
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client
+
+from audit_django import get_trail
+from audit_django.routing import template_of
+from tests.django.clinic.models import Patient
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def client():
+    return Client(raise_request_exception=False)
+
+
+@pytest.fixture
+def ada(db):
+    return User.objects.create_user("ada", password="engine")
+
+
+def log_in(client, password="engine"):
+    return client.post("/login/", json.dumps({"username": "ada", "password": password}), "application/json")
+
+
+def request_events(recorded):
+    return [event for event in recorded() if "method" in event.details]
+
+
+@pytest.mark.parametrize(
+    ("route", "template"),
+    [
+        ("patients/<int:patient_id>/", "/patients/{patient_id}/"),
+        ("patients/<patient_id>/notes", "/patients/{patient_id}/notes"),
+        (r"^patients/(?P<patient_id>[0-9]+)/$", "/patients/{patient_id}/"),
+        (r"old/^visits/(?P<visit_id>[^/.]+)/$", "/old/visits/{visit_id}/"),
+        (r"^unnamed/([0-9]+)/$", "/unnamed/{var}/"),
+        (r"^(?:en|de)/x\.json$", "/x.json"),
+        ("", "/"),
+    ],
+)
+def test_the_template_of_a_route(route, template):
+    assert template_of(route) == template
+
+
+def test_a_request_and_its_change_share_a_request_id_which_the_client_gets(recorded, client):
+    response = client.post("/patients/?name=Grace&token=hunter2")
+    change, request = recorded()
+    assert (change.action, request.action) == ("create", "POST /patients/")
+    assert change.request_id == request.request_id == response["X-Request-ID"]
+    assert "hunter2" not in repr(request)
+
+
+@pytest.mark.parametrize("path", ["/old/visits/7/", "/unnamed/7/"])
+def test_regular_expressions_name_a_resource_too(recorded, client, path):
+    client.post(path)
+    (event,) = recorded()
+    assert event.resource_id == "7"
+
+
+def test_class_based_views_are_marked_on_the_method_or_the_class(recorded, client):
+    client.get("/charts/5/")
+    client.post("/charts/5/")
+    client.get("/statistics/")
+    client.get("/indifferent/")
+    assert [(e.action, e.resource_type, e.resource_id) for e in recorded()] == [
+        ("chart.read", "chart", "5"),
+        ("POST /charts/{pk}/", "chart", "5"),
+        ("statistics.read", "statistic", None),
+    ]
+
+
+def test_a_view_that_raises_is_one_event_and_its_earlier_commit_stays(recorded, client):
+    assert client.post("/boom/").status_code == 500
+    change, request = recorded()
+    assert change.action == "create"
+    assert (request.outcome, request.details["status"], request.details["exception"]) == ("failure", 500, "ValueError")
+    assert "hunter2" not in repr(request)
+
+
+@pytest.mark.parametrize("path", ["/aboom/", "/boom/"])
+def test_under_asgi_too(recorded, path):
+    assert asyncio.run(AsyncClient(raise_request_exception=False).post(path)).status_code == 500
+    request = recorded()[-1]
+    assert (request.details["status"], request.details["exception"]) == (500, "ValueError")
+
+
+def test_a_rolled_back_change_leaves_the_request_alone(recorded, client):
+    client.post("/rolled-back/")
+    assert [(event.action, event.outcome) for event in recorded()] == [("POST /rolled-back/", "failure")]
+
+
+# -- who
+
+
+def test_login_logout_and_failed_login_are_events_with_their_actor(recorded, client, ada):
+    log_in(client, "wrong")
+    log_in(client)
+    client.post("/logout/")
+    told = [(e.action, e.outcome, e.actor_id, e.resource_id) for e in recorded() if e.action.startswith("user.")]
+    assert told == [
+        ("user.login_failed", "denied", None, None),
+        ("user.login", "success", str(ada.pk), str(ada.pk)),
+        ("user.logout", "success", str(ada.pk), str(ada.pk)),
+    ]
+    requests = {(e.action, e.outcome): e for e in request_events(recorded)}
+    assert requests["POST /login/", "denied"].actor_type == "anonymous"
+    assert requests["POST /login/", "success"].actor_id == str(ada.pk)
+    assert requests["POST /logout/", "success"].actor_id == str(ada.pk)
+    assert "engine" not in repr(recorded())
+    assert "wrong" not in repr(recorded())
+    (failed,) = recorded("user.login_failed")
+    assert failed.details == {"username": "ada"}
+
+
+def test_a_logout_of_nobody_is_no_logout(recorded, client):
+    client.post("/logout/")
+    assert recorded("user.logout") == []
+
+
+def test_a_login_outside_of_requests_names_the_user(recorded, ada):
+    client = Client()
+    client.force_login(ada)
+    (event,) = recorded("user.login")
+    assert (event.actor_id, event.resource_id) == (str(ada.pk), str(ada.pk))
+
+
+@pytest.mark.parametrize("path", ["/whoami/", "/awhoami/"])
+def test_the_user_that_a_view_looked_at_is_the_actor(recorded, ada, path):
+    client = Client()
+    client.force_login(ada)
+    client.post(path)
+    event = request_events(recorded)[-1]
+    assert (event.actor_id, event.actor_type) == (str(ada.pk), "user")
+
+
+def test_a_request_that_never_looks_at_its_user_costs_no_query_and_does_not_vary(
+    recorded, client, ada, django_assert_num_queries
+):
+    client.force_login(ada)
+    with django_assert_num_queries(0):
+        response = client.post("/indifferent/")
+    assert "Vary" not in response.headers
+    assert request_events(recorded)[-1].actor_type == "anonymous"
+
+
+def test_the_session_is_named_by_a_keyed_hash(recorded, client, ada):
+    log_in(client)
+    key = client.cookies["sessionid"].value
+    client.post("/whoami/")
+    event = request_events(recorded)[-1]
+    assert event.session_id == get_trail().redactor.keyed_hash(key)
+    assert key not in repr(recorded())
+
+
+def test_an_admin_action_has_its_actor(recorded, client):
+    root = User.objects.create_superuser("root", password="engine")
+    patient = Patient.objects.create(name="Ada")
+    client.force_login(root)
+    confirm = {"action": "delete_selected", "_selected_action": [patient.pk], "post": "yes"}
+    assert client.post("/admin/clinic/patient/", confirm).status_code == 302
+    (deleted,) = recorded("delete")
+    assert (deleted.actor_id, deleted.actor_type) == (str(root.pk), "admin")
+    assert deleted.resource_id == str(patient.pk)
+
+
+def test_no_actor_is_left_over_after_a_request(recorded, client, ada):
+    client.force_login(ada)
+    client.post("/whoami/")
+    Patient.objects.create(name="Ada")
+    assert recorded()[-1].actor_type == "system"
+
+
+# -- responses
+
+
+def test_a_stream_runs_inside_of_its_request(recorded, client):
+    Patient.objects.create(name="Ada")
+    response = client.post("/rows/")
+    assert b"".join(response.streaming_content) == b"Ada"
+    assert [event.action for event in request_events(recorded)] == ["POST /rows/"]
+
+
+def test_a_stream_that_is_closed_too_early_is_broken(recorded, client):
+    response = client.post("/rows/")
+    response.close()
+    assert [event.action for event in recorded()][-1] == "response.broken"
+
+
+def test_a_file_is_left_to_the_server(recorded, client):
+    response = client.post("/file/")
+    assert b"FileResponse" in b"".join(response.streaming_content)
+    response.close()
+    assert [event.action for event in recorded()] == ["POST /file/"]

@@ -1,0 +1,1 @@
+"""Attacks on the pure core: hashes, trees, proofs, notes, checkpoints."""

@@ -1,0 +1,165 @@
+import enum
+import io
+import uuid
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit_core.canonical import decode, encode
+from audit_core.orm.changes import (
+    changed,
+    created,
+    deleted,
+    field_value,
+    linked,
+    resource_id,
+    unlinked,
+    updated,
+)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class StoredFile:
+    """Like Django's FieldFile: to look at ``read`` of one that has no file opens it, and fails."""
+
+    def __init__(self, name):
+        self.name = name
+
+    @property
+    def read(self):
+        raise AssertionError("the file was opened")
+
+    seek = read
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, None),
+        (True, True),
+        (7, 7),
+        (2**60, str(2**60)),
+        (1.5, "1.5"),
+        (Decimal("9.90"), "9.90"),
+        (date(2024, 2, 29), "2024-02-29"),
+        (datetime(2024, 2, 29, 12, tzinfo=UTC), "2024-02-29T12:00:00.000000Z"),
+        (Colour.RED, "red"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (b"plain", "plain"),
+        (b"\xff", "base64:/w=="),
+        ({"b": [1, Decimal("0.1")]}, {"b": [1, "0.1"]}),
+        ([Colour.RED], ["red"]),
+        (StoredFile("scans/x.png"), "scans/x.png"),
+        (StoredFile(None), None),
+    ],
+)
+def test_each_kind_of_value_is_written_by_rule(value, written):
+    assert field_value(value) == written
+
+
+def test_a_file_is_never_read():
+    file = io.BytesIO(b"secret")
+    file.name = "a.txt"
+    assert field_value(file) == "a.txt"
+    assert file.tell() == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ([42], "42"),
+        (["a,b"], "a,b"),
+        ([uuid.UUID(int=1)], "00000000-0000-0000-0000-000000000001"),
+        ([1, "x"], "1,x"),
+        (["a,b", "c"], "a\\,b,c"),
+        (["a", "b,c"], "a,b\\,c"),
+        (["a\\", "b"], "a\\\\,b"),
+        ([date(2024, 1, 2), 3], "2024-01-02,3"),
+        ([None, 1], ",1"),
+        ([b"\xff", 1], "base64:/w==,1"),
+    ],
+)
+def test_a_key_is_one_text(key, text):
+    assert resource_id(key) == text
+
+
+@given(st.lists(st.text(max_size=5), min_size=2, max_size=3), st.lists(st.text(max_size=5), min_size=2, max_size=3))
+def test_two_composite_keys_never_have_the_same_id(one, other):
+    one, other = [[field_value(part) for part in key] for key in (one, other)]
+    assert (resource_id(one) == resource_id(other)) == (one == other)
+
+
+def test_a_field_that_is_set_back_is_no_change():
+    assert changed({"a": 1, "b": "x"}, {"a": 1, "b": "y"}) == {"b": {"old": "x", "new": "y"}}
+    assert updated("patient", [1], {"a": 1}, {"a": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Decimal("1.00"), Decimal("1.0")),
+        (1, Decimal("1.00")),
+        (1.0, 1),
+        (Colour.RED, "red"),
+        (datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 1, 1, 13, tzinfo=timezone(timedelta(hours=1)))),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (float("nan"), float("nan")),
+        ((1, 2), [1, 2]),
+    ],
+)
+def test_values_that_are_the_same_are_no_change(one, other):
+    assert changed({"f": one}, {"f": other}) == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, True), (0, False), (None, ""), (None, 0), ({"a": 1}, {"a": True}), ([], {}), ("1", 1), ([1, 2], [2, 1])],
+)
+def test_values_that_only_look_the_same_to_python_are_a_change(one, other):
+    assert changed({"f": one}, {"f": other}) == {"f": {"old": field_value(one), "new": field_value(other)}}
+
+
+def test_a_signalling_nan_is_a_value_like_others():
+    assert changed({"f": Decimal("sNaN")}, {"f": 1})["f"]["new"] == 1
+
+
+def test_a_create_has_no_old_values_and_a_delete_no_new_ones():
+    assert created("patient", [1], {"name": "Ann", "ward": None}).changes == {"name": {"old": None, "new": "Ann"}}
+    assert deleted("patient", [1], {"name": "Ann", "ward": None}).changes == {"name": {"old": "Ann", "new": None}}
+
+
+def test_a_create_of_nothing_but_a_key_is_still_a_change():
+    change = created("patient", [1], {})
+    assert (change.action, change.resource, change.details) == ("create", ("patient", "1"), {"changes": {}})
+
+
+def test_links_name_the_keys_at_the_other_end():
+    assert linked("user", [1], "groups", [[2], [3]]).changes == {"groups": {"old": None, "new": ["2", "3"]}}
+    assert unlinked("user", [1], "groups", [[2]]).changes == {"groups": {"old": ["2"], "new": None}}
+
+
+def test_what_the_value_becomes_later_does_not_reach_the_change():
+    value = {"tags": ["a"]}
+    change = created("note", [1], {"data": value})
+    value["tags"].append("b")
+    assert change.changes["data"]["new"] == {"tags": ["a"]}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.decimals() | st.datetimes(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=4), st.dictionaries(st.text(), VALUES, max_size=4))
+def test_changes_of_anything_are_canonical_and_never_raise(old, new):
+    changes = changed(old, new)
+    assert decode(encode(changes)) == changes
+    assert changed(new, new) == {}

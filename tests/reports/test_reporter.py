@@ -1,0 +1,251 @@
+"""What the reports say, against trails made by hand."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from audit_core import AuditTrail
+from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.reports import AuditReporter, EventRow
+from tests.reports.trails import NOON, about, as_nobody, event, make_trail, seal, tamper
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def reporter(trail):
+    return AuditReporter(trail)
+
+
+class TestWhoLookedAtOrChangedAResource:
+    def test_every_event_of_the_resource_and_no_other_oldest_first(self, trail, reporter):
+        first, _, _, last = seal(trail, [
+            about("42", 1), about("43", 2), event(3), about("42", 0, action="update", actor_id="eve")
+        ])  # fmt: skip
+        assert [row.event_id for row in reporter.access_report("patient", "42")] == [last.event_id, first.event_id]
+
+    def test_a_row_has_the_fields_of_its_event(self, trail, reporter):
+        changes = {"changes": {"name": {"old": "A", "new": "B"}}}
+        made = about("42", action="update", on_behalf_of="7", ip_address="192.0.2.1", details=changes, outcome="denied")
+        seal(trail, [made])
+        (row,) = reporter.access_report("patient", 42)
+        assert isinstance(row, EventRow)
+        assert (row.timestamp, row.actor_id, row.on_behalf_of, row.action) == (NOON, "amina", "7", "update")
+        assert (row.resource_type, row.resource_id, row.outcome) == ("patient", "42", "denied")
+        assert (row.ip_address, row.details, row.sequence, row.event_id) == ("192.0.2.1", changes, 1, made.event_id)
+
+    def test_the_start_is_included_and_the_end_is_not(self, trail, reporter):
+        seal(trail, [about("42", second) for second in (0, 1, 2, 3)])
+        rows = reporter.access_report("patient", "42", NOON + timedelta(seconds=1), NOON + timedelta(seconds=3))
+        assert [row.timestamp.second for row in rows] == [1, 2]
+
+    def test_a_time_without_a_zone_is_utc(self, trail, reporter):
+        seal(trail, [about("42")])
+        naive = NOON.replace(tzinfo=None)
+        assert len(list(reporter.access_report("patient", "42", naive, naive + HOUR))) == 1
+        assert not list(reporter.access_report("patient", "42", naive + HOUR))
+
+    def test_without_an_id_it_is_about_all_of_the_type(self, trail, reporter):
+        seal(trail, [about("42"), about("43", 1), about("1", 2, resource_type="invoice")])
+        assert [row.resource_id for row in reporter.access_report("patient")] == ["42", "43"]
+
+    def test_an_event_that_waits_is_in_it_and_says_so(self, trail, reporter):
+        seal(trail, [about("42")])
+        with trail.store.transaction() as connection:
+            trail.outboxes[0].put([about("42", 1)], connection)
+        with sqlite3.connect(trail.store.database.path, check_same_thread=False) as holder:
+            holder.execute("BEGIN IMMEDIATE")  # nobody can seal it meanwhile
+            report = reporter.access_report("patient", "42")
+            assert [row.sequence for row in report] == [1, None]
+            assert report.coverage.waiting >= 1
+
+
+class TestAllActionsOfAdministrators:
+    def test_administrators_and_nobody_else(self, trail, reporter):
+        seal(trail, [event(n, actor_id=kind, actor_type=kind) for n, kind in enumerate(
+            ("user", "admin", "service", "system", "anonymous"))])  # fmt: skip
+        assert [row.actor_type for row in reporter.privileged_action_report(None, NOON + HOUR)] == ["admin"]
+
+    def test_interactive_use_of_service_and_system_accounts(self, trail, reporter):
+        seal(trail, [
+            event(0, "import.run", actor_id="nightly", actor_type="service"),
+            event(1, "import.run", actor_id="nightly", actor_type="service", on_behalf_of="amina"),
+            event(2, "shell.open", actor_type="system", session_id="s1"),
+        ])  # fmt: skip
+        rows = list(reporter.privileged_action_report(None, NOON + HOUR))
+        assert [row.action for row in rows] == ["import.run", "shell.open"]
+        assert rows[0].on_behalf_of == "amina"
+
+
+class TestRepeatedFailures:
+    def test_by_actor_and_by_address_with_first_and_last_time(self, trail, reporter):
+        made = seal(trail, [
+            event(n, actor_id="eve", ip_address="192.0.2.9", outcome="denied" if n % 2 else "failure") for n in range(6)
+        ])  # fmt: skip
+        rows = list(reporter.failed_access_report(None, None))
+        assert [(row.by, row.who) for row in rows] == [("actor", "eve"), ("address", "192.0.2.9")]
+        for row in rows:
+            assert (row.failures, row.denied, row.failed) == (6, 3, 3)
+            assert (row.first, row.last) == (NOON, NOON + timedelta(seconds=5))
+            assert (row.last_action, row.last_event_id) == (made[-1].action, made[-1].event_id)
+
+    def test_fewer_than_asked_for_are_left_out(self, trail, reporter):
+        seal(trail, [event(n, actor_id="eve", outcome="denied") for n in range(4)])
+        assert not list(reporter.failed_access_report(None, None))
+        assert [row.failures for row in reporter.failed_access_report(None, None, min_failures=4)] == [4]
+
+    def test_many_accounts_tried_from_one_address(self, trail, reporter):
+        seal(trail, [event(n, "POST /login", ip_address="2001:db8::1", outcome="denied",
+                           details={"account": f"guess{n}"}) for n in range(5)])  # fmt: skip
+        assert [(row.by, row.who) for row in reporter.failed_access_report(None, None)] == [("address", "2001:db8::1")]
+
+    def test_one_account_tried_from_many_addresses(self, trail, reporter):
+        seal(trail, [event(n, "POST /login", ip_address=f"192.0.2.{n}", outcome="denied",
+                           details={"account": "amina"}) for n in range(5)])  # fmt: skip
+        assert [(row.by, row.who) for row in reporter.failed_access_report(None, None)] == [("account", "amina")]
+
+    def test_most_failures_come_first(self, trail, reporter):
+        seal(trail, [event(n, actor_id="eve" if n < 6 else "mallory", outcome="denied") for n in range(20)])
+        assert [row.who for row in reporter.failed_access_report(None, None)] == ["mallory", "eve"]
+
+    def test_success_and_the_trails_own_troubles_are_no_failed_access(self, trail, reporter):
+        seal(trail, [
+            event(0, actor_id="amina"),
+            event(1, "trail.gap", actor_type="system", outcome="failure"),
+            event(2, "response.broken", actor_id="amina", outcome="failure"),
+        ])  # fmt: skip
+        assert not list(reporter.failed_access_report(None, None, min_failures=1))
+
+    def test_outside_the_interval_nothing_counts(self, trail, reporter):
+        seal(trail, [event(n, actor_id="eve", outcome="denied") for n in range(10)])
+        rows = reporter.failed_access_report(NOON + timedelta(seconds=2), NOON + timedelta(seconds=7))
+        assert [row.failures for row in rows] == [5]
+
+
+ASKING = [
+    lambda reporter: reporter.access_report("patient", "42"),
+    lambda reporter: reporter.privileged_action_report(),
+    lambda reporter: reporter.failed_access_report(),
+]
+
+
+class TestReadingIsAnEvent:
+    @pytest.mark.parametrize("ask", ASKING)
+    def test_it_is_recorded_before_the_first_row(self, trail, reporter, ask):
+        seal(trail, [about("42")])
+        with trail.actor("auditor"):
+            report = ask(reporter)
+        (read,) = trail.events(action="trail.read")
+        assert (read.actor_id, read.details["report"]) == ("auditor", report.name)
+        assert report.coverage.noted
+
+    def test_it_names_the_resource_and_the_interval(self, trail, reporter):
+        seal(trail, [about("42")])
+        reporter.access_report("patient", "42", NOON, None)
+        (read,) = trail.events(action="trail.read")
+        assert read.details["resource"] == "patient:42"
+        assert (read.details["since"], read.details["until"]) == ("2026-01-31T12:00:00.000000Z", None)
+
+    def test_who_may_not_write_reads_and_is_told_so(self, trail, path):
+        seal(trail, [about("42")])
+        for folder in (path.parent, *path.parent.parents[:2]):
+            folder.chmod(0o755)
+        path.chmod(0o444)
+        path.parent.chmod(0o555)
+        trail.close()
+
+        def read() -> int:
+            report = AuditReporter(make_reader(path)).access_report("patient", "42")
+            return 0 if len(list(report)) == 1 and not report.coverage.noted else 1
+
+        assert as_nobody(read) == 0
+        path.parent.chmod(0o755)
+
+    def test_a_database_that_is_not_there_is_not_made(self, tmp_path):
+        missing = tmp_path / "missing.db"
+        with pytest.raises(ConfigurationError, match="audit init"):
+            AuditReporter(make_reader(missing)).access_report("patient", "42")
+        assert not missing.exists()
+
+
+class TestHowCompleteItIs:
+    def test_controls_are_evidenced_with_figures_and_never_called_compliant(self, trail, reporter):
+        seal(trail, [about("42"), about("42", 1)])
+        report = reporter.access_report("patient", "42")
+        list(report)
+        assert "PCI DSS 4.0.1 10.2.1.1: evidenced (2 events)" in map(str, report.statements)
+        assert any("HIPAA 164.312(b)" in control for control in report.controls)
+        said = "\n".join([report.title, *report.coverage.sentences(), *map(str, report.statements)])
+        assert "complian" not in said.lower()
+
+    def test_no_event_is_no_evidence(self, trail, reporter):
+        seal(trail, [about("42")])
+        report = reporter.access_report("patient", "43")
+        assert not list(report)
+        assert {statement.status for statement in report.statements} == {"not evidenced"}
+
+    def test_what_was_lost_in_a_gap_makes_it_partial(self, trail, reporter):
+        lost = {"lost": 3, "since": "2026-01-31T12:00:01.000000Z", "until": "2026-01-31T12:00:09.000000Z"}
+        seal(trail, [about("42"), event(60, "trail.gap", actor_type="system", outcome="failure", details=lost)])
+        begins = {"start": NOON, "end": NOON + timedelta(seconds=5)}
+        report = reporter.access_report("patient", "42", **begins)
+        list(report)
+        assert (report.coverage.lost, report.coverage.gaps) == (3, 1)
+        assert {statement.status for statement in report.statements} == {"partly"}
+        assert any("3 events" in line for line in report.coverage.sentences())
+        assert not reporter.access_report("patient", "42", NOON + HOUR).coverage.lost
+
+    def test_an_interval_from_before_the_trail_is_partial(self, trail, reporter):
+        seal(trail, [about("42")])  # log.created bears the time of the clock
+        report = reporter.access_report("patient", "42", datetime(2020, 1, 1, tzinfo=UTC))
+        list(report)
+        assert {statement.status for statement in report.statements} == {"partly"}
+        assert any("begins only at" in line for line in report.coverage.sentences())
+
+    def test_a_row_that_is_no_event_is_one_sentence(self, trail, path, reporter):
+        seal(trail, [about("42")])
+        tamper(path, "UPDATE audit_events SET details = 'no json' WHERE sequence = 1")
+        with pytest.raises(IntegrityError, match="audit verify"):
+            list(reporter.access_report("patient", "42"))
+
+
+def test_reading_while_others_write_neither_fails_nor_repeats(trail, path, reporter):
+    seal(trail, [about("42", n / 100) for n in range(500)])
+    stop = threading.Event()
+
+    def write() -> None:
+        with make_trail(path) as other:
+            while not stop.is_set():
+                other.record("patient.read", resource="patient:42")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(5):
+            ids = [row.event_id for row in reporter.access_report("patient", "42")]
+            assert len(ids) == len(set(ids)) >= 500
+    finally:
+        stop.set()
+        writer.join()
+
+
+def make_reader(path) -> AuditTrail:
+    return AuditTrail(f"sqlite:///{path}", create=False, lifecycle=False)
+
+
+def test_a_log_in_that_failed_is_one_failure_though_its_request_leaves_an_event_too():
+    from audit_core.reports.failures import group_failures
+    from audit_core.testing import make_event
+
+    events = [
+        make_event(n, action=action, outcome="denied", ip_address="192.0.2.1", request_id=f"request-{n}")
+        for n in range(5)
+        for action in ("user.login_failed", "POST /login")
+    ]
+    (group,) = group_failures(iter(events), 5)
+    assert group.failures == 5
+    assert list(group_failures(iter(events), 6)) == []

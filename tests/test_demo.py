@@ -1,0 +1,149 @@
+"""The demonstration, as a newcomer runs it; and that it notices when something does not come out as it must."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from example_projects.demo import tamper
+from example_projects.demo.client import Ledger
+from example_projects.demo.run import main
+from example_projects.demo.show import Show
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+FEW = ("--requests", "150")
+WITHOUT_END = ("--requests", "1000000")
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """One in which the demonstration's folder lies where the test can look for it."""
+    inherited = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "TTY_COMPATIBLE"}}
+    return {**inherited, "TMPDIR": str(tmp_path)}
+
+
+@pytest.mark.parametrize("clinic", [["fastapi"], ["flask"], ["django"], ["django", "--asgi"]], ids=" ".join)
+def test_a_day_in_every_clinic_comes_out_as_it_must(clinic, environment, tmp_path):
+    done = subprocess.run(
+        command(*clinic, *FEW), cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("Everything came out as it must.")
+    assert not done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_terminal_gets_no_colours_and_no_wide_lines(environment):
+    done = subprocess.run(
+        command("flask", *FEW), cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines() if not line.startswith("$")) <= 120
+
+
+@pytest.mark.parametrize("after", [0.0, 0.5], ids=["while the server starts", "in the middle of the day"])
+def test_ctrl_c_leaves_no_process_and_no_file_behind(after, environment, tmp_path):
+    with started(command("fastapi", *WITHOUT_END), environment) as demo:
+        server = wait_for_child(demo.pid)
+        if after:
+            wait_for_output(demo, b"A working day")
+            time.sleep(after)
+        os.killpg(demo.pid, signal.SIGINT)
+
+        output, _ = demo.communicate(timeout=30)
+
+    assert demo.returncode == 130, output.decode()
+    assert b"Traceback" not in output
+    assert not is_running(server)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_ctrl_c_does_not_break_the_first_one_off(environment, tmp_path):
+    with started(command("flask", *WITHOUT_END), environment) as demo:
+        server = wait_for_child(demo.pid)
+        wait_for_output(demo, b"A working day")
+        for _ in range(5):
+            with suppress(ProcessLookupError):
+                os.killpg(demo.pid, signal.SIGINT)
+            time.sleep(0.02)
+        demo.communicate(timeout=30)
+
+    assert demo.returncode == 130
+    assert not is_running(server)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_attack_that_did_not_happen_is_reported(monkeypatch):
+    monkeypatch.setattr(tamper, "tamper", lambda _: tamper.Crime(edited=3, actor="osler", blamed="barton", deleted=5))
+    show = Show(Console(file=io.StringIO()))
+
+    assert main(["flask", *FEW], show) == 1
+
+    assert show.failed == ["exit status 1", "the edited event 3 is named", "the deleted event 5 is named"]
+
+
+def test_a_change_without_an_event_is_reported(monkeypatch):
+    """Which looks the same as a change that only the client believes in."""
+    changed = Ledger.changed
+    monkeypatch.setattr(Ledger, "changed", lambda self, *of, **how: changed(self, *of, times=2, **how))
+    show = Show(Console(file=io.StringIO()))
+
+    assert main(["flask", *FEW], show) == 1
+
+    assert any("committed changes" in name for name in show.failed), show.failed
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "example_projects.demo", *arguments]
+
+
+@contextmanager
+def started(words, environment):
+    """In a process group of its own, as a shell starts it."""
+    process = subprocess.Popen(
+        words, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:  # the test failed: the demonstration still takes its server with it
+            process.terminate()
+            process.communicate(timeout=30)
+
+
+def wait_for_child(parent):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        children = [int(pid) for pid, ppid in map(str.split, listed.splitlines()) if int(ppid) == parent]
+        if children:
+            return children[0]
+        time.sleep(0.02)
+    pytest.fail("the demonstration started no server")
+
+
+def wait_for_output(process, text):
+    for line in process.stdout:
+        if text in line:
+            return
+    pytest.fail(f"the demonstration ended without saying {text!r}")
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

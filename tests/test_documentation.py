@@ -1,0 +1,131 @@
+"""What the README shows is pasted and run; what the pages link to is there."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from audit_core import AuditTrail
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page):
+    """The Python blocks of a page, by the heading that they stand under."""
+    found: dict[str, list[str]] = {}
+    heading = ""
+    for match in re.finditer(r"^#+ ([^\n]+)$|^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        if match[1]:
+            heading = match[1]
+        else:
+            found.setdefault(heading, []).append(match[2])
+    return found
+
+
+README = blocks(ROOT / "README.md")
+
+
+def run(folder, code, *more):
+    script = folder / "pasted.py"
+    script.write_text("\n".join([code, *map(textwrap.dedent, more)]))
+    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def events(folder, name="clinic.db"):
+    with AuditTrail(f"sqlite:///{folder}/{name}", lifecycle=False) as trail:
+        trail.flush()
+        assert trail.chain.verify().findings == ()
+        return list(trail.events(newest_first=False))
+
+
+def named(found, action):
+    (event,) = [event for event in found if event.action == action]
+    return event
+
+
+def test_the_fastapi_lines_work_when_pasted(tmp_path):
+    drive = """
+        from fastapi.testclient import TestClient
+        with TestClient(app) as client:
+            assert client.get("/patients/7").json() == {"id": 7}
+    """
+    run(tmp_path, README["FastAPI and Starlette"][0], drive)
+    event = named(events(tmp_path), "GET /patients/{patient_id}")
+    assert (event.actor_id, event.resource_type, event.resource_id) == ("dr-ada", "patient", "7")
+
+
+def test_the_sqlalchemy_lines_work_when_pasted(tmp_path):
+    run(tmp_path, README["SQLAlchemy: `Session` and `AsyncSession`"][0])
+    event = named(events(tmp_path), "create")
+    assert (event.resource_type, event.resource_id) == ("patient", "1")
+    assert event.details["changes"]["name"] == {"old": None, "new": "Grace"}
+
+
+def test_the_flask_lines_work_when_pasted(tmp_path):
+    run(tmp_path, README["Flask"][0], 'assert app.test_client().post("/patients/7/notes").json == {"patient": 7}')
+    event = named(events(tmp_path), "POST /patients/{patient_id}/notes")
+    assert (event.actor_id, event.resource_type, event.resource_id) == ("nurse-bob", "patient", "7")
+
+
+def test_the_django_lines_work_when_pasted(tmp_path):
+    project = """
+        import sys
+        from pathlib import Path
+        SECRET_KEY = "x"
+        DEBUG = True
+        ROOT_URLCONF = "urls"
+        INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"]
+        MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+        DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": Path(__file__).parent / "clinic.db"}}
+        USE_TZ = True
+        DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+    """
+    (tmp_path / "settings.py").write_text(textwrap.dedent(project) + README["Django"][0])
+    (tmp_path / "urls.py").write_text(
+        "from django.http import HttpResponse\nfrom django.urls import path\n"
+        'urlpatterns = [path("patients/<int:patient_id>/", lambda request, patient_id: HttpResponse("ok"))]\n'
+    )
+    drive = """
+        import os
+        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+        import django
+        django.setup()
+        from django.core.management import call_command
+        call_command("migrate", verbosity=0)
+        call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+        from django.test import Client
+        assert Client().get("/patients/7/", headers={"host": "localhost"}).content == b"ok"
+        from django.contrib.auth.models import User
+        User.objects.create_user("ada", password="hunter2")
+    """
+    run(tmp_path, "", drive)
+    found = events(tmp_path)
+    assert named(found, "GET /patients/{patient_id}/").resource_id == "7"
+    user = named([event for event in found if event.resource_type == "user"], "create")
+    assert user.details["changes"]["username"]["new"] == "ada"
+    assert "hunter2" not in str(user.details)
+    assert user.details["changes"]["password"]["new"] == "[redacted]"
+
+
+def test_the_lines_for_anything_else_work_when_pasted(tmp_path):
+    printed = run(tmp_path, README["Anything else"][0])
+    assert "night-shift invoice.approve success" in printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_project_names_no_path_of_a_machine():
+    shipped = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in shipped:
+        text = (ROOT / name).read_text(errors="replace")
+        assert "/work/" + "main" not in text, name

@@ -1,0 +1,462 @@
+"""What never entered cannot leak."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audit_core import redaction
+from audit_core.canonical import Json, encode
+from audit_core.errors import ConfigurationError
+from audit_core.redaction import MASK, REDACTED, Redactor, is_sensitive
+
+often = settings(max_examples=300, deadline=None)
+KEY = b"0123456789abcdef"
+
+SENSITIVE = """
+    password passwords passwd pwd passphrase passcode secret secrets token tokens credential credentials
+    authorization cookie cookies set-cookie api_key apiKey APIKey APIkey X-API-Key private_key secretKey
+    access_key encryption_key signing_key session_key ssh_key master_key hmac_keys jwt bearer csrf otp totp
+    mfa_code 2fa_code pin PIN user_pin cvv cvc cvv2 card_number cardNumber credit_card debitCard pan ssn
+    social_security social_security_number iban account_number routing_number session_id sessionid SessionID
+    connection_string dsn SENTRY_DSN apikey accesstoken authtoken creditcard cardnumber privatekey secretkey
+    userpassword csrfmiddlewaretoken phpsessid PHPSESSID JSESSIONID refreshtoken clientsecret client_secret
+    userPASSWORD password1 password_2 new-password old.password user[password] password_confirmation
+    password_hash passwordHash PassWord DB_PASSWORD db_pass pass pw token_value aws_secret_access_key
+    remember_token password_reset_token id_token X-Amz-Signature x-csrf-token proxy-authorization auth_token
+    ｐａｓｓｗｏｒｄ pass\u200bword ssn_last4 private_keys
+""".split()
+INNOCENT = """
+    token_count tokens_used max_tokens token_type tokenType tokenizer tokenization keyboard monkey key
+    primary_key foreign_key public_key ssh_public_key sort_key key_id cache_key secretary secretariat author
+    authorized is_secret has_password password_changed_at passwordExpiresAt password_expires passwordless
+    password_policy cookie_consent cookie_name pinned pinterest spin panel company japan expand pancake
+    card_type credit_card_type card_count session session_count pantry discard postcard wildcard compass
+    passenger bypass passing email name id user_id username opinion shipping captain assigned signature
+    maxTokens min_tokens idempotency_key
+""".split()
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", SENSITIVE)
+    def test_a_secret_is_known_by_its_name(self, name: str) -> None:
+        assert is_sensitive(name)
+
+    @pytest.mark.parametrize("name", INNOCENT)
+    def test_an_innocent_neighbour_passes(self, name: str) -> None:
+        assert not is_sensitive(name)
+
+    @pytest.mark.parametrize("phrase", sorted(redaction.PHRASES))
+    def test_every_phrase_is_found_whatever_its_dress(self, phrase: str) -> None:
+        for dressed in (
+            phrase,
+            phrase.upper(),
+            f"user_{phrase}",
+            f"x-{phrase}-2",
+            f"{phrase}_value",
+            f"a.{phrase}",
+        ):
+            assert is_sensitive(dressed), dressed
+
+    def test_no_word_is_both_a_secret_and_about_one(self) -> None:
+        assert not (redaction._ABOUT | redaction._ASKING) & redaction.PHRASES
+
+    @often
+    @given(st.text())
+    def test_any_text_is_a_name(self, name: str) -> None:
+        assert Redactor().details({name: 1}) == {name: REDACTED if is_sensitive(name) else 1}
+        is_sensitive(name * 100)
+
+    def test_a_long_name_is_judged_like_a_short_one(self) -> None:
+        assert is_sensitive("x_" * 100_000 + "password")
+        assert not is_sensitive("x_" * 100_000)
+
+
+# --- Rules
+
+
+class TestRules:
+    def test_replace_is_the_default(self) -> None:
+        assert Redactor().details({"password": "hunter2", "name": "Ann"}) == {
+            "password": REDACTED,
+            "name": "Ann",
+        }
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("4111111111111234", "••••1234"),
+            ("123456789012", "••••9012"),
+            ("12345678901", MASK),
+            ("", MASK),
+            (1234567890123, "••••0123"),
+            (True, MASK),
+            (["a" * 20], MASK),
+            ({"a": "b" * 20}, MASK),
+            (None, None),
+            ("••••1234", "••••1234"),
+        ],
+    )
+    def test_mask_keeps_the_last_four_of_at_least_twelve(self, value: Json, expected: Json) -> None:
+        assert Redactor({"phone": "mask"}).details({"phone": value}) == {"phone": expected}
+
+    @pytest.mark.parametrize("value", ["Ann", 5, ["a", 1], {"a": None}, True, ""])
+    def test_hash_is_an_hmac_of_the_canonical_bytes(self, value: Json) -> None:
+        expected = "hmac-sha256:" + hmac.new(KEY, encode(value), sha256).hexdigest()
+        redactor = Redactor({"email": "hash"}, KEY)
+        assert redactor.details({"email": value}) == {"email": expected}
+        assert redactor.keyed_hash(value) == expected
+        assert redactor.details({"email": expected}) == {"email": expected}
+
+    def test_another_key_gives_another_hash(self) -> None:
+        assert Redactor(hash_key=b"a").keyed_hash("x") != Redactor(hash_key=b"b").keyed_hash("x")
+
+    def test_keep_switches_a_default_off(self) -> None:
+        redactor = Redactor({"session_id": "keep"})
+        assert redactor.details({"sessionId": "x", "token": "y"}) == {"sessionId": "x", "token": REDACTED}
+
+    def test_what_is_kept_is_still_looked_through(self) -> None:
+        redactor = Redactor({"credentials": "keep"})
+        assert redactor.details({"credentials": {"password": 1}}) == {"credentials": {"password": REDACTED}}
+
+    @pytest.mark.parametrize("name", ["homePhone2", "home_phone_2", "HOME-PHONE-2", "home.phone2"])
+    def test_a_rule_does_not_care_about_case_and_separators(self, name: str) -> None:
+        assert Redactor({"home_phone2": "replace"}).details({name: 1, "homePhone3": 1}) == {
+            name: REDACTED,
+            "homePhone3": 1,
+        }
+
+    def test_a_rule_of_a_resource_goes_before_the_rule_of_the_field(self) -> None:
+        redactor = Redactor({"Patient.note": "replace", "note": "mask", "patient.ssn": "keep"})
+        details: dict[str, Json] = {"note": "a", "ssn": "b"}
+        assert redactor.details(details, "patient") == {"note": REDACTED, "ssn": "b"}
+        assert redactor.details(details, "invoice") == {"note": MASK, "ssn": REDACTED}
+        assert redactor.details(details) == {"note": MASK, "ssn": REDACTED}
+
+    def test_a_dotted_name_names_its_resource(self) -> None:
+        redactor = Redactor({"patient.note": "replace"})
+        assert redactor.details({"patient.note": 1, "invoice.note": 1}) == {
+            "patient.note": REDACTED,
+            "invoice.note": 1,
+        }
+
+    def test_a_resource_may_have_dots_itself(self) -> None:
+        assert Redactor({"clinic.Patient.note": "replace"}).details({"note": 1}, "clinic.patient") == {"note": REDACTED}
+
+    def test_more_names_work_like_the_built_in_ones(self) -> None:
+        redactor = Redactor(names=["mrn", "line1", "home address"])
+        redacted = redactor.details({"patientMrn": 1, "mrn_count": 1, "line1": 1, "line2": 1, "homeAddress": 1})
+        assert redacted == {
+            "patientMrn": REDACTED,
+            "mrn_count": 1,
+            "line1": REDACTED,
+            "line2": 1,
+            "homeAddress": REDACTED,
+        }
+
+    def test_an_unknown_rule_is_a_configuration_error(self) -> None:
+        rules: Any = {"x": "destroy"}
+        with pytest.raises(ConfigurationError, match="choose from replace, mask, hash, keep"):
+            Redactor(rules)
+
+    @pytest.mark.parametrize("key", [None, b""])
+    def test_a_hash_without_a_key_is_a_configuration_error(self, key: bytes | None) -> None:
+        with pytest.raises(ConfigurationError, match="hash_key"):
+            Redactor({"x": "hash"}, key)
+        with pytest.raises(ConfigurationError, match="hash_key"):
+            Redactor(hash_key=key).keyed_hash("x")
+
+    def test_a_hash_of_hostile_text_is_no_error(self) -> None:
+        assert Redactor(hash_key=KEY).keyed_hash("\ud800\0").startswith("hmac-sha256:")
+
+
+# --- Details
+
+
+class TestDetails:
+    def test_secrets_are_found_at_any_depth(self) -> None:
+        details: dict[str, Json] = {"a": [{"b": [[{"token": "x", "c": 1}]]}]}
+        assert Redactor().details(details) == {"a": [{"b": [[{"token": REDACTED, "c": 1}]]}]}
+        assert details == {"a": [{"b": [[{"token": "x", "c": 1}]]}]}
+
+    @pytest.mark.parametrize("value", ["x", 0, False, "", [], ["a"], {}, {"innocent": 1}])
+    def test_a_whole_value_is_replaced(self, value: Json) -> None:
+        assert Redactor().details({"password": value}) == {"password": REDACTED}
+
+    def test_none_stays_none(self) -> None:
+        assert Redactor().details({"password": None}) == {"password": None}
+
+    def test_changes_show_that_a_secret_changed(self) -> None:
+        changes: dict[str, Json] = {
+            "password": {"old": None, "new": "x"},
+            "token": {"old": "x", "new": None},
+            "pin": {"old": "1", "new": "2"},
+            "name": {"old": "a", "new": {"secret": "b"}},
+            "credentials": {"added": ["x"]},
+            "cookie": "x",
+        }
+        assert Redactor().details({"changes": changes}) == {
+            "changes": {
+                "password": {"old": None, "new": REDACTED},
+                "token": {"old": REDACTED, "new": None},
+                "pin": {"old": REDACTED, "new": REDACTED},
+                "name": {"old": "a", "new": {"secret": REDACTED}},
+                "credentials": REDACTED,
+                "cookie": REDACTED,
+            }
+        }
+
+    def test_changes_are_known_in_lists_and_by_rules_of_the_resource(self) -> None:
+        redactor = Redactor({"patient.note": "mask"})
+        details: dict[str, Json] = {"objects": [{"changes": {"note": {"old": "a", "new": None}}}]}
+        assert redactor.details(details, "patient") == {"objects": [{"changes": {"note": {"old": MASK, "new": None}}}]}
+
+    def test_old_and_new_outside_of_changes_are_one_value(self) -> None:
+        assert Redactor().details({"password": {"old": "a", "new": "b"}}) == {"password": REDACTED}
+
+
+# --- Query strings and headers
+
+
+class TestQuery:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("", ""),
+            ("a=1&password=x&b=2", "a=1&password=[redacted]&b=2"),
+            ("a=1;password=x;b=2", "a=1;password=[redacted];b=2"),
+            ("token=1&token=2&&", "token=[redacted]&token=[redacted]&&"),
+            ("pass%77ord=x", "pass%77ord=[redacted]"),
+            ("user%5Bpassword%5D=x", "user%5Bpassword%5D=[redacted]"),
+            ("api+key=x", "api+key=[redacted]"),
+            ("password=a=b&c=d", "password=[redacted]&c=d"),
+            ("password=a;b&c=d", "password=[redacted];[redacted]&c=d"),
+            ("password&a", "password&a"),
+            ("password=", "password=[redacted]"),
+            ("%=%&%zz=%ff&%ff%fe=1", "%=%&%zz=%ff&%ff%fe=1"),
+            ("?sig=a#access_token=b", "?sig=[redacted]#access_token=[redacted]"),
+            ("next=/r?token=x&a=1", "next=/r?token=[redacted]&a=1"),
+            ("next=%2Fr%3Ftoken%3Dx", "next=%2Fr%3Ftoken%3D%5Bredacted%5D"),
+            ("next=%2Fr%3Fpage%3D2", "next=%2Fr%3Fpage%3D2"),
+            ("max_tokens=5&token_type=b", "max_tokens=5&token_type=b"),
+        ],
+    )
+    def test_values_of_sensitive_names_are_replaced_and_all_else_stays(self, text: str, expected: str) -> None:
+        assert Redactor().query(text) == expected
+        assert Redactor().query(expected) == expected
+
+    def test_rules_hold_for_the_decoded_value(self) -> None:
+        redactor = Redactor({"email": "hash", "phone": "mask"}, KEY)
+        redacted = redactor.query("email=a%40b.org&phone=%2B491234567890")
+        assert redacted == f"email={redactor.keyed_hash('a@b.org')}&phone=••••7890"
+
+    @often
+    @given(st.text(st.sampled_from("ab=&;%?#+=3Dd \ud800é\0") | st.characters(exclude_categories=())))
+    def test_it_never_raises_and_twice_is_once(self, text: str) -> None:
+        redactor = Redactor()
+        for query in (text, f"token={text}", f"next=x%3Ftoken%3D{text}"):
+            assert redactor.query(redactor.query(query)) == redactor.query(query)
+
+
+class TestHeaders:
+    def test_values_of_one_name_are_joined_and_secrets_replaced(self) -> None:
+        headers = [
+            ("Accept", "a"),
+            ("accept", "b"),
+            ("Cookie", "c"),
+            ("X-API-Key", "d"),
+            ("Set-Cookie", "e=f"),
+        ]
+        assert Redactor().headers([*headers, ("set-cookie", "g=h")]) == {
+            "accept": "a, b",
+            "cookie": REDACTED,
+            "x-api-key": REDACTED,
+            "set-cookie": REDACTED,
+        }
+
+    def test_the_query_of_a_referer_is_redacted(self) -> None:
+        headers = Redactor().headers([("Referer", "https://x/reset?token=abc&a=1")])
+        assert headers == {"referer": "https://x/reset?token=[redacted]&a=1"}
+
+    def test_twice_is_once(self) -> None:
+        once = Redactor().headers([("Cookie", "a"), ("Cookie", "b"), ("Authorization", "Bearer x")])
+        assert Redactor().headers(once.items()) == once
+
+
+# --- Free text
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.SflKxwRJSMeKKF2QT4fwpM"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc==\n-----END RSA PRIVATE KEY-----"
+TEXTS = [
+    ("password=hunter2 user=bob", "password=[redacted] user=bob"),
+    ("password: hunter2, user: bob", "password: [redacted], user: bob"),
+    ("{'password': 'hunter 2', 'user': 'bob'}", "{'password': '[redacted]', 'user': 'bob'}"),
+    ('{"password": "a\\"b", "x": 1}', '{"password": "[redacted]", "x": 1}'),
+    ('{\\"password\\": \\"a b\\", \\"x\\": 1}', '{\\"password\\": \\"[redacted]\\", \\"x\\": 1}'),
+    ('"password":"x","user":"bob"', '"password":"[redacted]","user":"bob"'),
+    ("password='no end", "password='[redacted]"),
+    ("f(user='bob', password='x')", "f(user='bob', password='[redacted]')"),
+    ("f(password=x)", "f(password=[redacted])"),
+    ("f(password=x, user=bob)", "f(password=[redacted], user=bob)"),
+    ("password=a,b(c]d user", "password=[redacted] user"),
+    ("tokens: ['a', ['b]'], \"c\"], user", "tokens: [redacted], user"),
+    ("credentials={'user': 'x', 'more': {'y': 1}} rest", "credentials=[redacted] rest"),
+    ("password=[a]b c", "password=[redacted] c"),
+    ("Server=x;Password=p,w;Database=db", "Server=x;Password=[redacted];Database=db"),
+    ("GET /x?a=1&access_token=abc&b=2", "GET /x?a=1&access_token=[redacted]&b=2"),
+    ("url=https://x/?password=abc", "url=https://x/?password=[redacted]"),
+    ("API key: sk-123", "API key: [redacted]"),
+    ("the secret access key = abc/+ def", "the secret access key = [redacted] def"),
+    ("password => x", "password => [redacted]"),
+    ("password := x", "password := [redacted]"),
+    ("user[password]=x", "user[password]=[redacted]"),
+    ("--password=x --user=bob", "--password=[redacted] --user=bob"),
+    ("password%3Dx", "password%3D[redacted]"),
+    ("max_tokens=5 token_type: bearer", "max_tokens=5 token_type: bearer"),
+    ("password=", "password="),
+    ("Authorization: Basic dXNlcjpwYXNz\r\nHost: x", "Authorization: [redacted]\r\nHost: x"),
+    ("Cookie: a=b; c=d\nHost: x", "Cookie: [redacted]\nHost: x"),
+    ("token: Bearer abc def", "token: [redacted] def"),
+    ("sent Bearer abc123.def-456 to x", "sent Bearer [redacted] to x"),
+    ("sent basic dXNlcjpwYXNz to x", "sent basic [redacted] to x"),
+    ("Basic authentication failed", "Basic authentication failed"),
+    ("Bearer authentication failed.", "Bearer authentication failed."),
+    (f"got {JWT}!", "got [redacted]!"),
+    (f"got {JWT}.a.b!", "got [redacted]!"),
+    ("postgresql://bob:p@ss:w@db/clinic", "postgresql://bob:[redacted]@db/clinic"),
+    ("redis://:secret@cache:6379/0", "redis://:[redacted]@cache:6379/0"),
+    ("https://host:8080/a@b", "https://host:8080/a@b"),
+    (f"before {PEM} after", "before [redacted] after"),
+    (PEM.replace("\n", "\\n") + "x", "[redacted]x"),
+    (PEM[:50], "[redacted]"),
+    ("card 4111 1111 1111 1111!", "card [redacted]!"),
+    ("card 4111-1111-1111-1111 123", "card [redacted] 123"),
+    ("12 4111 1111 1111 1111 1225", "12 [redacted] 1225"),
+    ("1234 4111 1111 1111 1111", "1234 [redacted]"),
+    ("4111111111111111,378282246310005", "[redacted],[redacted]"),
+    ("3782 822463 10005 and 3056 930902 5904", "[redacted] and [redacted]"),
+    ("4222222222222 and 41 1111 111111 1111", "[redacted] and [redacted]"),
+    ("4111111111111112", "4111111111111112"),
+    ("1700000000000 00000000000000", "1700000000000 00000000000000"),
+    ("54111111111111111112345", "54111111111111111112345"),
+    ("ssn 123-45-6789.", "ssn [redacted]."),
+    ("phone 123-45-67890 and 2-123-45-6789", "phone 123-45-67890 and 2-123-45-6789"),
+]
+
+
+class TestText:
+    @pytest.mark.parametrize(("text", "expected"), TEXTS)
+    def test_secrets_are_taken_out_of_free_text(self, text: str, expected: str) -> None:
+        assert Redactor().text(text) == expected
+
+    @pytest.mark.parametrize(("text", "expected"), TEXTS)
+    def test_twice_is_once(self, text: str, expected: str) -> None:
+        assert Redactor().text(expected) == expected
+
+    def test_every_phrase_is_found_in_every_notation(self) -> None:
+        for phrase in redaction.PHRASES:
+            for text in (
+                f"{phrase}=s3cr3t",
+                f"{phrase}: s3cr3t",
+                f'{{"{phrase}": "s3cr3t"}}',
+                f"my-{phrase} = s3cr3t",
+            ):
+                assert "s3cr3t" not in Redactor().text(text), text
+
+    def test_rules_and_more_names_hold_in_free_text(self) -> None:
+        redactor = Redactor({"email": "hash", "phone": "mask", "token": "keep"}, KEY, ["mrn"])
+        redacted = redactor.text("email=a@b.org phone: +491234567890 token=x mrn=5")
+        assert redacted == f"email={redactor.keyed_hash('a@b.org')} phone: ••••7890 token=x mrn=[redacted]"
+
+    @settings(often, derandomize=True)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    *(text for text, _ in TEXTS),
+                    "password",
+                    "token ",
+                    "=",
+                    ":",
+                    "'",
+                    '"',
+                    "\\",
+                    "[",
+                    "]",
+                    "{",
+                    "(",
+                    ")",
+                ]
+            )
+            | st.sampled_from([",", ";", "&", " ", "\n", "cookie", "Bearer ", "Basic ", "://", "@", JWT, "4111", "-"])
+            | st.text(max_size=3),
+            max_size=8,
+        ).map("".join)
+    )
+    def test_it_never_raises_and_any_text_twice_is_once(self, text: str) -> None:
+        once = Redactor().text(text)
+        assert Redactor().text(once) == once
+
+
+MEGABYTE = 1_000_000
+HOSTILE = (
+    r"""
+a=|a:b |password= |password=b |password=[|password='|password="\"|token: {|cookie: a~|api key: x |a b |:|w|-|é
+eyJ|-eyJaaaaa|eyJaaaaa.|Bearer |Bearer     |Bearer a1234567 |Basic dXNlcjpwYXNz |://a:b|://|a:|:@|~|&|a=&|password=&;
+-----BEGIN PRIVATE KEY-----|-----BEGIN |A|4|4111 |4242 |4 |4111111111111111 |123-45-6789-| |\"|\|"|'|[
+]|[]|,|,a|%3D|%
+""".strip()
+    .replace("\n", "|")
+    .replace("~", "\n")
+    .split("|")
+)
+
+
+class TestTime:
+    @pytest.mark.parametrize("piece", HOSTILE)
+    @pytest.mark.parametrize("start", ["", "password="])
+    def test_a_megabyte_of_hostile_text_takes_linear_time(self, piece: str, start: str) -> None:
+        text = start + piece * (MEGABYTE // len(piece))
+        redactor = Redactor()
+        begin = time.perf_counter()
+        redactor.text(text)
+        redactor.query(text)
+        assert time.perf_counter() - begin < 4  # about 0.3 s; something quadratic takes hours
+
+    def test_a_megabyte_of_ever_new_names_takes_linear_time(self) -> None:
+        begin = time.perf_counter()
+        Redactor().text("".join(f"a{number}=" for number in range(MEGABYTE // 7)))
+        Redactor().query("".join(f"a{number}=&" for number in range(MEGABYTE // 8)))
+        assert time.perf_counter() - begin < 8
+
+
+# --- Twice is once, everywhere
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["password", "phone", "email", "changes", "old", "new", "a"]), inner)
+    ),
+)
+
+
+class TestTwice:
+    @often
+    @given(st.dictionaries(st.sampled_from([*SENSITIVE[:9], "changes", "phone", "email", "a"]), values))
+    def test_redacting_details_twice_is_redacting_them_once(self, details: dict[str, Any]) -> None:
+        redactor = Redactor({"phone": "mask", "email": "hash"}, KEY)
+        once = redactor.details(details)
+        assert redactor.details(once) == once
+
+    @often
+    @given(values, st.sampled_from(SENSITIVE))
+    def test_nothing_of_a_secret_stays(self, value: Any, name: str) -> None:
+        redacted = Redactor().details({"a": [{name: {"s3cr3t": [value, "s3cr3t"]}}]})
+        assert "s3cr3t" not in str(redacted)

@@ -1,0 +1,287 @@
+"""The writer, its backlog, the spill file and the gate: what happens when the outbox does not take an event."""
+
+import os
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from audit_core import backlog as backlog_module
+from audit_core.errors import StoreUnavailableError
+from audit_core.outbox.gate import Gate
+from audit_core.outbox.spill import SpillFile, orphans, peek
+from audit_core.testing import make_event
+from audit_core.trail import AuditTrail
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "trail.db"
+
+
+@pytest.fixture
+def trail(path):
+    with AuditTrail(f"sqlite:///{path}") as trail:
+        yield trail
+
+
+def sealed(trail, action="a.b"):
+    return [event.sealed for event in trail.events(action=action)]
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
+
+
+class TestABusyFile:
+    def test_a_file_that_the_application_holds_delays_nobody_and_loses_nothing(self, trail, path):
+        trail.record("a.b")
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        for _ in range(3):
+            trail.record("a.b")
+        assert time.monotonic() - began < 2
+        assert sorted(sealed(trail)) == [False, False, False, True]
+        holder.execute("COMMIT")
+        holder.close()
+        trail.flush()
+        assert sealed(trail) == [True] * 4
+
+    def test_what_was_spilled_is_sealed_by_itself_when_the_last_request_ends(self, trail):
+        trail.opened()
+        trail.record("a.b")
+        assert sealed(trail) == [False]
+        trail.closed()
+        wait_until(lambda: sealed(trail) == [True])
+
+    def test_what_was_spilled_does_not_wait_for_a_quiet_moment_for_ever(self, trail, monkeypatch):
+        monkeypatch.setattr(backlog_module, "PATIENCE_SECONDS", 0.3)
+        trail.opened()
+        trail.record("a.b")
+        assert sealed(trail) == [False]
+        wait_until(lambda: sealed(trail) == [True])
+        trail.closed()
+
+    def test_flushing_a_file_that_stays_locked_says_so_and_keeps_the_events(self, trail, path):
+        trail.record("a.b")
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        trail.record("a.c")
+        with pytest.raises(StoreUnavailableError, match="durable"):
+            trail.flush(timeout=0.3)
+        holder.execute("COMMIT")
+        holder.close()
+        trail.flush()
+        assert sealed(trail, "a.c") == [True]
+
+
+class TestADeadProcess:
+    def test_its_spilled_events_are_adopted_by_the_next_one(self, path):
+        directory = path.parent / "trail.db-audit"
+        spill = SpillFile(directory)
+        spill.append([make_event(n, action="from.dead") for n in range(3)])
+        spill.abandon()  # as the end of its process does
+        with AuditTrail(f"sqlite:///{path}") as trail:
+            trail.flush()
+            assert sealed(trail, "from.dead") == [True] * 3
+            assert not list(directory.glob("*.spill"))
+
+    def test_events_that_were_sealed_before_it_could_forget_them_are_not_sealed_twice(self, path):
+        with AuditTrail(f"sqlite:///{path}") as trail:
+            event = trail.record("a.b")
+        spill = SpillFile(path.parent / "trail.db-audit")
+        spill.append([event, make_event(action="a.c")])
+        spill.abandon()
+        with AuditTrail(f"sqlite:///{path}") as trail:
+            trail.flush()
+            assert sealed(trail) == [True]
+            assert sealed(trail, "a.c") == [True]
+            assert trail.verify().findings == ()
+
+    def test_a_torn_last_line_was_never_acknowledged_and_is_passed_over(self, tmp_path):
+        spill = SpillFile(tmp_path)
+        spill.append([make_event(1), make_event(2)])
+        spill.abandon()
+        (file,) = tmp_path.glob("*.spill")
+        file.write_bytes(file.read_bytes()[:-20])
+        with orphans(tmp_path) as (events, torn):
+            assert (len(events), torn) == (1, 0)
+
+    def test_a_line_that_rotted_is_counted_and_becomes_the_event_of_a_gap(self, path):
+        directory = path.parent / "trail.db-audit"
+        spill = SpillFile(directory)
+        spill.append([make_event(n, action="from.dead") for n in range(3)])
+        spill.abandon()
+        (file,) = directory.glob("*.spill")
+        rotted = bytearray(file.read_bytes())
+        rotted[60] ^= 1
+        file.write_bytes(rotted)
+        with AuditTrail(f"sqlite:///{path}") as trail:
+            trail.flush()
+            assert sealed(trail, "from.dead") == [True] * 2
+            (gap,) = trail.events(action="trail.gap")
+            assert gap.details["lost"] == 1
+            assert gap.outcome == "failure"
+
+    def test_the_file_of_a_living_process_is_left_alone(self, tmp_path):
+        spill = SpillFile(tmp_path)
+        spill.append([make_event()])
+        with orphans(tmp_path) as (events, _):
+            assert events == []
+        assert len(peek(tmp_path)) == 1
+        spill.keep_only([])
+        assert peek(tmp_path) == []
+
+    def test_adopting_that_fails_leaves_the_file_for_the_next_one(self, tmp_path):
+        spill = SpillFile(tmp_path)
+        spill.append([make_event()])
+        spill.abandon()
+        with pytest.raises(OSError, match="disk"), orphans(tmp_path):
+            raise OSError("disk full")
+        assert len(peek(tmp_path)) == 1
+
+
+class TestTheSpillFile:
+    def test_what_stays_is_written_anew_when_much_is_behind_it(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("audit_core.outbox.spill.REWRITE_BYTES", 1_000)
+        spill = SpillFile(tmp_path)
+        events = [make_event(n) for n in range(50)]
+        spill.append(events)
+        spill.keep_only(events[-2:])
+        assert peek(tmp_path) == events[-2:]
+        assert len(list(tmp_path.glob("*.spill"))) == 1
+        spill.keep_only([])
+
+    def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(self, tmp_path, monkeypatch):
+        spill = SpillFile(tmp_path)
+        spill.append([make_event(1)])
+        real = os.write
+        monkeypatch.setattr(
+            "os.write", lambda fd, data: real(fd, bytes(data)[:10]) and (_ for _ in ()).throw(OSError(28, "full"))
+        )
+        with pytest.raises(OSError, match="full"):
+            spill.append([make_event(2)])
+        monkeypatch.undo()
+        spill.append([make_event(3)])
+        assert [event.timestamp.second for event in peek(tmp_path)] == [1, 3]
+        spill.keep_only([])
+
+
+class TestADiskThatIsFull:
+    @pytest.fixture
+    def full(self, monkeypatch):
+        def refuse(self, events):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(SpillFile, "append", refuse)
+
+    def test_the_request_goes_on_and_the_event_is_written_when_there_is_room(self, trail, path, full):
+        trail.record("a.b")
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        trail.record("a.b")
+        holder.execute("COMMIT")
+        holder.close()
+        trail.flush()
+        assert sealed(trail) == [True] * 2
+
+    def test_a_blocking_trail_tells_the_caller_that_its_event_is_durable_nowhere(self, path, full):
+        with AuditTrail(f"sqlite:///{path}", on_failure="block") as trail:
+            trail.record("a.b")
+            holder = sqlite3.connect(path, isolation_level=None)
+            holder.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailableError, match="not durable"):
+                trail.record("a.b")
+            holder.execute("COMMIT")
+            holder.close()
+
+    def test_what_did_not_fit_into_memory_is_counted_in_an_event(self, trail, full, monkeypatch):
+        monkeypatch.setattr(backlog_module, "HELD_AT_MOST", 5)
+        trail.record("a.b")
+        trail.opened()
+        for _ in range(9):
+            trail.record("a.b")
+        trail.closed()
+        trail.flush()
+        (gap,) = trail.events(action="trail.gap")
+        assert len(sealed(trail)) + gap.details["lost"] == 10
+        assert gap.details["lost"] > 0
+        assert gap.details["since"] <= gap.details["until"]
+
+
+class TestTheGate:
+    def test_nobody_is_alone_while_something_is_open_in_this_process_or_another(self, tmp_path):
+        here, there = Gate(tmp_path), Gate(tmp_path)
+        with here.alone() as free:
+            assert free
+        there.enter()
+        there.enter()
+        with here.alone() as free:
+            assert not free
+        there.leave()
+        with here.alone() as free:
+            assert not free
+        there.leave()
+        with here.alone() as free:
+            assert free
+        here.close()
+        there.close()
+
+    def test_whoever_opens_waits_while_another_writes_alone(self, tmp_path):
+        here, there = Gate(tmp_path), Gate(tmp_path)
+        entered = threading.Event()
+
+        def enter():
+            there.enter()
+            entered.set()
+
+        with here.alone() as free:
+            assert free
+            thread = threading.Thread(target=enter)
+            thread.start()
+            assert not entered.wait(0.1)
+        assert entered.wait(5)
+        thread.join()
+        there.leave()
+        here.close()
+        there.close()
+
+    def test_leaving_more_often_than_entering_does_no_harm(self, tmp_path):
+        gate = Gate(tmp_path)
+        gate.enter()
+        gate.leave()
+        gate.leave()
+        with gate.alone() as free:
+            assert free
+        gate.close()
+
+
+def test_an_unexpected_error_does_not_end_the_thread(trail, monkeypatch):
+    trail.record("a.b")
+    real = trail.chain.append
+    calls = []
+
+    def fail_once(events, connection):
+        if not calls:
+            calls.append(1)
+            raise RuntimeError("a bug")
+        return real(events, connection)
+
+    monkeypatch.setattr(trail.chain, "append", fail_once)
+    trail.record("a.b")
+    trail.record("a.b")
+    trail.flush()
+    assert sealed(trail) == [True] * 3
+
+
+def test_a_cancelled_waiter_does_not_cancel_its_event(trail):
+    trail.record("a.b")
+    future = trail.submit("a.b")
+    future.cancel()
+    trail.flush()
+    assert sealed(trail) == [True] * 2
