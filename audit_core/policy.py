@@ -41,8 +41,9 @@ def audited(action: str | None = None, *, resource: str | None = None) -> Callab
 def rule_of(endpoint: object, method: str) -> Rule | None:
     """The rule that ``audited`` left on a route's function, on its class, or on the class's method for this request."""
     view = getattr(endpoint, "view_class", endpoint)
-    handler = getattr(view, method.lower(), None) if isinstance(view, type) else None
-    rules = (getattr(marked, _ATTRIBUTE, None) for marked in (handler, endpoint, view))
+    names = ("head", "get") if method == "HEAD" else (method.lower(),)  # a view without `head` answers it with `get`
+    handlers = [getattr(view, name, None) for name in names] if isinstance(view, type) else []
+    rules = (getattr(marked, _ATTRIBUTE, None) for marked in (*handlers, endpoint, view))
     return next((rule for rule in rules if isinstance(rule, Rule)), None)
 
 

@@ -484,3 +484,12 @@ def test_the_front_door_is_small_and_complete():
     assert len(audit_core.__all__) <= 18
     assert all(hasattr(audit_core, name) for name in audit_core.__all__)
     assert datetime.now(UTC) - timedelta(days=1) < datetime.now(UTC)
+
+
+def test_another_database_that_has_no_outbox_holds_up_nobody(tmp_path):
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("trail", "gone")]
+    with AuditTrail(urls[0], outbox=urls[1]) as trail:
+        (tmp_path / "gone.db").unlink()
+        trail.record("a.b")
+        trail.flush()
+        assert [event.sealed for event in trail.events(action="a.b")] == [True]
