@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,22 +50,21 @@ class Server:
 
     def __enter__(self) -> Self:
         environment = {**os.environ, **self._environment, "PORT": str(self.port)}
-        with self._log.open("wb") as log, signals.deferred():
+        with ExitStack() as unless_it_answers:
             # In a session of its own: Ctrl-C in the terminal reaches the demo, and the demo stops the server.
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=CHECKOUT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
+            with self._log.open("wb") as log, signals.deferred():
+                self._process = subprocess.Popen(
+                    self._command,
+                    cwd=CHECKOUT,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+                unless_it_answers.callback(self.stop)  # also for what arrives when the deferring ends
             self._wait_until_it_answers()
-        except BaseException:
-            self.stop()
-            raise
+            unless_it_answers.pop_all()
         return self
 
     def __exit__(
