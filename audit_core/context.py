@@ -45,6 +45,16 @@ class AuditContext:
         found = self.find_actor() if self.find_actor else None
         return found or Actor()
 
+    def settle_actor(self) -> None:
+        """The request ends: who it was stays known to what it has started, and the request itself is let go.
+
+        A request that were kept by its own context would have to wait for the garbage collector, which then stops
+        all the others.
+        """
+        find, self.find_actor = self.find_actor, None
+        if self.actor is None and find is not None:
+            self.actor = find()
+
 
 _current: ContextVar[AuditContext | None] = ContextVar("audit_context", default=None)
 _OUTSIDE = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))

@@ -107,6 +107,8 @@ class RequestAudit:
         if self._open:
             self._open = False
             self._trail.closed()
+        self.context.settle_actor()
+        self._find_session = None
 
     def respond(self, status: int, error: BaseException | None = None) -> Future[AuditEvent] | None:
         """Record the request's event: how it ends is known. None when it leaves none."""

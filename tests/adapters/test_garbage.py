@@ -1,0 +1,57 @@
+"""A request leaves nothing to the garbage collector: its pauses would be everybody's."""
+
+import asyncio
+import gc
+
+from audit_core import AuditTrail
+
+
+def collected_after(requests):
+    requests(20)  # whatever is made once
+    gc.collect()
+    gc.disable()
+    try:
+        requests(100)
+        return gc.collect()
+    finally:
+        gc.enable()
+
+
+def test_a_starlette_request_leaves_no_cycle_of_ours():
+    from audit_fastapi import AuditMiddleware
+    from starlette.responses import PlainTextResponse
+
+    async def answer(scope, receive, send):
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    async def call(app, count, method):
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            pass
+
+        for _ in range(count):
+            scope = {"type": "http", "method": method, "path": "/", "headers": [], "client": ("127.0.0.1", 1)}
+            await app(scope, receive, send)
+
+    with AuditTrail("memory:") as trail:
+        app = AuditMiddleware(answer, trail=trail)
+        assert collected_after(lambda count: asyncio.run(call(app, count, "GET"))) < 100
+
+
+def test_a_flask_request_leaves_no_cycle_of_ours():
+    from audit_flask import Audit
+    from flask import Flask
+
+    def call(app, count):
+        for _ in range(count):
+            app.test_client().get("/").close()
+
+    plain, audited = Flask("plain"), Flask("audited")
+    for app in (plain, audited):
+        app.add_url_rule("/", view_func=lambda: "ok", endpoint="root")
+    with AuditTrail("memory:") as trail:
+        Audit(audited, trail)
+        without_us = collected_after(lambda count: call(plain, count))
+        assert collected_after(lambda count: call(audited, count)) < without_us + 100
