@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -24,7 +25,24 @@ _CURES = {
     "full": "make room on the disk; until then the events wait",
 }
 
-_abandoned: list[sqlite3.Connection] = []  # a parent process's: closing one here would drop the parent's locks
+_abandoned: list[_Held] = []  # a parent process's: closing one here would drop the parent's locks
+
+
+class _Held:
+    """A connection that is closed with its thread, and in the process that opened it only.
+
+    The connection itself is part of a cycle, and would wait for the garbage collector.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection, self._pid = connection, os.getpid()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._pid == os.getpid():
+            self.connection.close()
 
 
 class SqliteDatabase:
@@ -33,7 +51,7 @@ class SqliteDatabase:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._open: weakref.WeakSet[_Held] = weakref.WeakSet()
         self._pid = os.getpid()
 
     @contextmanager
@@ -58,12 +76,12 @@ class SqliteDatabase:
         """The connection of this thread, in autocommit mode. Raises ConfigurationError if there is no file."""
         if self._pid != os.getpid():
             _abandoned.extend(self._open)
-            self._local, self._open, self._pid = threading.local(), [], os.getpid()
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-            self._open.append(connection)
-        return connection
+            self._local, self._open, self._pid = threading.local(), weakref.WeakSet(), os.getpid()
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is None:
+            held = self._local.held = _Held(self._connect())
+            self._open.add(held)
+        return held.connection
 
     def create(self, script: str) -> None:
         """Run one of our .sql files. Each of its statements may be repeated."""
@@ -95,9 +113,9 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close every connection that this process opened."""
         if self._pid == os.getpid():
-            for connection in self._open:
-                connection.close()
-            self._local, self._open = threading.local(), []
+            for held in list(self._open):
+                held.close()
+            self._local, self._open = threading.local(), weakref.WeakSet()
 
     def _connect(self) -> sqlite3.Connection:
         if not self.path.exists():
@@ -106,10 +124,10 @@ class SqliteDatabase:
             connection = self._open_file("mode=rw")
             try:
                 connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-            except sqlite3.OperationalError:
-                if os.access(self.path.parent, os.W_OK) or self._has_journal():
-                    raise
+            except sqlite3.DatabaseError as error:
                 connection.close()
+                if not isinstance(error, sqlite3.OperationalError) or self._may_have_journal():
+                    raise
                 return self._open_file("mode=ro&immutable=1")  # a copy in WAL mode on a read-only medium
             connection.execute("PRAGMA synchronous = FULL")  # a commit that returned has survived a power cut
             connection.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
@@ -119,9 +137,10 @@ class SqliteDatabase:
         uri = f"{self.path.as_uri()}?{options}"
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
-    def _has_journal(self) -> bool:
+    def _may_have_journal(self) -> bool:
+        """Whether what is committed may lie outside of the file, now or soon."""
         journal = self.path.with_name(f"{self.path.name}-wal")
-        return journal.exists() and journal.stat().st_size > 0
+        return os.access(self.path.parent, os.W_OK) or (journal.exists() and journal.stat().st_size > 0)
 
 
 @contextmanager

@@ -493,3 +493,15 @@ def test_another_database_that_has_no_outbox_holds_up_nobody(tmp_path):
         trail.record("a.b")
         trail.flush()
         assert [event.sealed for event in trail.events(action="a.b")] == [True]
+
+
+def test_a_thread_that_ends_takes_its_connection_with_it(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/trail.db") as trail:
+        trail.record("a.b")
+        list(trail.events())
+        before = len(trail.store.database._open)
+        for _ in range(20):
+            thread = threading.Thread(target=lambda: list(trail.events()))
+            thread.start()
+            thread.join()
+        assert len(trail.store.database._open) == before

@@ -18,8 +18,9 @@ def collected_after(requests):
 
 
 def test_a_starlette_request_leaves_no_cycle_of_ours():
-    from audit_fastapi import AuditMiddleware
     from starlette.responses import PlainTextResponse
+
+    from audit_fastapi import AuditMiddleware
 
     async def answer(scope, receive, send):
         await PlainTextResponse("ok")(scope, receive, send)
@@ -41,8 +42,9 @@ def test_a_starlette_request_leaves_no_cycle_of_ours():
 
 
 def test_a_flask_request_leaves_no_cycle_of_ours():
-    from audit_flask import Audit
     from flask import Flask
+
+    from audit_flask import Audit
 
     def call(app, count):
         for _ in range(count):
