@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -57,7 +58,7 @@ class TestWhoLookedAtOrChangedAResource:
         seal(trail, [about("42")])
         with trail.store.transaction() as connection:
             trail.outboxes[0].put([about("42", 1)], connection)
-        with sqlite3.connect(trail.store.database.path, check_same_thread=False) as holder:
+        with closing(sqlite3.connect(trail.store.database.path)) as holder:
             holder.execute("BEGIN IMMEDIATE")  # nobody can seal it meanwhile
             report = reporter.access_report("patient", "42")
             assert [row.sequence for row in report] == [1, None]
