@@ -56,12 +56,12 @@ class Backlog:
         if not self:
             self._since = time.monotonic()
         if self._spill is None:
-            self._hold(events)
+            self.hold(events)
             return None
         try:
             self._spill.append([*self._held, *events])
         except OSError as error:
-            self._hold(events)
+            self.hold(events)
             return error
         self._spilled, self._held = [*self._spilled, *self._held, *events], []
         return None
@@ -115,7 +115,8 @@ class Backlog:
         if self._spill:
             self._spill.abandon()
 
-    def _hold(self, events: Sequence[AuditEvent]) -> None:
+    def hold(self, events: Sequence[AuditEvent]) -> None:
+        """Keep events in memory; what does not fit is counted, and becomes the event of a gap."""
         room = max(0, HELD_AT_MOST - len(self._held))
         self._held = [*self._held, *events[:room]]
         if lost := events[room:]:

@@ -24,6 +24,7 @@ from audit_core.rows import Row, from_row, to_row
 from audit_core.stores import AuditStore, StoredCheckpoint
 
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
+LOWEST = -(2**63)  # where an attacker may have put what no chain has
 FRONTIER_EVERY = 256  # events; also the most leaves that a proof or a restart reads below a kept frontier
 
 
@@ -147,7 +148,7 @@ class AuditChain:
             return Verification(Result.FAILED, (finding,), "", size)
         notes = [open_checkpoint(note, pinned) for note in known]
         verifier = ChainVerifier(pinned, notes)
-        rows = _counted(self.store.rows(0, size), size, progress)
+        rows = _counted(self.store.rows(LOWEST, size), size, progress)
         findings = chain(
             self._check_created(created, pinned),
             verifier.walk(rows, self._checkpoints_until(extent.signed)),
@@ -256,7 +257,7 @@ class AuditChain:
             yield Finding("key", 0, str(pinned), str(created.get("key")))
 
     def _checkpoints_until(self, last: int) -> Iterator[StoredCheckpoint]:
-        for checkpoint in self.store.checkpoints():
+        for checkpoint in self.store.checkpoints(LOWEST):
             if checkpoint.tree_size > last:
                 return
             yield checkpoint

@@ -27,9 +27,12 @@ def from_json(text: str | bytes) -> AuditEvent:
     try:
         waiting = decode(text)
         waiting["timestamp"] = parse_timestamp(waiting["timestamp"])
-        return AuditEvent(**waiting)
+        event = AuditEvent(**waiting)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"This is no event: {text[:100]!r}") from error
+    if not isinstance(event.event_id, str) or not isinstance(event.details, dict):
+        raise ValueError(f"This is no event: {text[:100]!r}")  # noqa: TRY004 - it is the text that is wrong
+    return event
 
 
 def to_row(event: AuditEvent, sequence: int, previous_hash: str) -> Row:
@@ -61,7 +64,7 @@ def from_row(row: Sequence[Any]) -> AuditEvent:
     """The sealed event of a stored row. Raises IntegrityError for a row that we have not written."""
     columns = dict(zip(STORED_COLUMNS, row, strict=True))
     try:
-        columns["details"] = decode(columns["details"])
+        columns["details"] = dict(decode(columns["details"]).items())
         columns["timestamp"] = parse_timestamp(columns["timestamp"])
     except (ValueError, TypeError, AttributeError) as error:
         place = f"The event at sequence {columns['sequence']}"

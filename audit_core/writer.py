@@ -164,7 +164,16 @@ class Writer:
                     self._move(force=self._backlog.overdue)
             except Exception:  # nobody else would write, and callers wait
                 logger.exception("The audit writer goes on after an error that should not be.")
+                self._release(batch, control)
         self._backlog.abandon()
+
+    def _release(self, batch: list[_Submitted], control: _Flush | _Stop | None) -> None:
+        """Nobody waits for what did not come to its end; the events are kept."""
+        if unfinished := [submitted for submitted in batch if not submitted.waiter.done()]:
+            self._backlog.hold([submitted.event for submitted in unfinished])
+            self._answer(unfinished, OSError("see the log"))
+        if isinstance(control, _Flush) and not control.waiter.done():
+            control.waiter.set_exception(StoreUnavailableError("The audit trail could not be sealed: see the log."))
 
     def _next(self) -> tuple[list[_Submitted], _Flush | _Stop | None]:
         """All events that wait, up to a flush or stop that was queued behind them."""
@@ -181,7 +190,9 @@ class Writer:
         return batch, None
 
     def _write(self, batch: list[_Submitted]) -> None:
-        error = self._make_durable([submitted.event for submitted in batch])
+        self._answer(batch, self._make_durable([submitted.event for submitted in batch]))
+
+    def _answer(self, batch: list[_Submitted], error: OSError | None) -> None:
         for submitted in batch:
             if not submitted.waiter.set_running_or_notify_cancel():
                 continue

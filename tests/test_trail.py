@@ -277,6 +277,9 @@ class TestSettings:
             assert trail.verify().origin == "clinic.example/audit"
 
 
+FORGED_ID = '{"event_id":[1],"timestamp":"2026-01-01T00:00:00.000000Z","action":"a.b"}'
+
+
 class TestCarrying:
     """What an ORM hook does: events on the application's own connection."""
 
@@ -374,12 +377,12 @@ class TestCarrying:
             assert list(trail.outboxes[1].waiting()) == []
 
     def test_a_forged_outbox_row_becomes_an_event_that_says_so_and_holds_up_nobody(self, on_file, connection):
-        for text in ("{", "[]", '{"action":5}', "x" * 70_000):
-            connection.execute("INSERT INTO audit_outbox (event) VALUES (?)", (text,))
+        for text in ("{", "[]", FORGED_ID, "x" * 70_000, b"\xff"):
+            connection.execute("INSERT INTO audit_outbox (event) VALUES (CAST(? AS TEXT))", (text,))
         good = on_file.event("create", resource=("patient", 1))
         on_file.carry([good], connection, "app")
         connection.commit()
-        assert actions(on_file, action="outbox.unreadable") == ["outbox.unreadable"] * 4
+        assert actions(on_file, action="outbox.unreadable") == ["outbox.unreadable"] * 5
         assert actions(on_file, resource="patient") == ["create"]
         assert on_file.verify().findings == ()
 

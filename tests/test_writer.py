@@ -285,3 +285,31 @@ def test_a_cancelled_waiter_does_not_cancel_its_event(trail):
     future.cancel()
     trail.flush()
     assert sealed(trail) == [True] * 2
+
+
+def test_an_error_that_should_not_be_leaves_nobody_waiting(trail, monkeypatch):
+    trail.record("a.b")
+    trail.opened()
+    trail.record("a.b")
+    trail.closed()
+    monkeypatch.setattr(trail._writer.backlog, "clear", lambda: (_ for _ in ()).throw(RuntimeError("a bug")))
+    trail.opened()
+    trail.record("a.b")
+    trail.closed()
+    with pytest.raises(StoreUnavailableError, match="see the log"):
+        trail.flush()
+    monkeypatch.undo()
+    trail.flush()
+    assert sealed(trail) == [True] * 3
+
+
+def test_a_file_system_without_locks_breaks_no_request(trail, monkeypatch):
+    def refuse(fd, operation):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    trail.opened()
+    trail.record("a.b")
+    trail.closed()
+    trail.flush()
+    assert sealed(trail) == [True]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
@@ -23,7 +25,8 @@ else:
 
     def lock_shared(fd: int) -> None:
         """Wait for the lock, together with others."""
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        with suppress(OSError):  # a file system without locks: one process is assumed there
+            fcntl.flock(fd, fcntl.LOCK_SH)
 
     def try_lock_alone(fd: int) -> bool:
         """Take the lock if nobody else holds it."""
@@ -31,8 +34,11 @@ else:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError:
+            return True
         return True
 
     def unlock(fd: int) -> None:
         """Give the lock back."""
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)

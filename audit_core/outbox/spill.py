@@ -73,7 +73,8 @@ class SpillFile:
 
     def _remove(self) -> None:
         if self._path:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # then the next process finds it, and that its events are sealed
+                self._path.unlink(missing_ok=True)
         self.abandon()
 
 
@@ -95,7 +96,8 @@ def orphans(directory: Path) -> Iterator[tuple[list[AuditEvent], int]]:
         events, torn = _read([path for path, _ in held])
         yield events, torn
         for path, _ in held:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
     finally:
         for _, fd in held:
             os.close(fd)

@@ -456,3 +456,17 @@ class TestSqliteFile:
         found = chain.verify(KEY)
         harmless = field == "frontier" and value is None
         assert (found.result is Result.UNANCHORED) == (harmless or field == "sealed_at")
+
+
+def test_an_event_below_the_first_sequence_is_found(chain):
+    def slip_in(loot):
+        forged = list(loot.rows[5])
+        forged[AT["sequence"]], forged[AT["event_id"]] = -1, "00000000-0000-7000-8000-000000000000"
+        loot.rows.insert(0, forged)
+
+    assert ("misplaced", -1) in kinds(attack(chain, slip_in))
+
+
+def test_a_checkpoint_of_less_than_nothing_is_found(chain):
+    found = attack(chain, lambda loot: loot.heads.insert(0, loot.heads[0]._replace(tree_size=-5, first_sequence=99)))
+    assert found.result is Result.FAILED
