@@ -72,7 +72,7 @@ def _load(variable: str, file_name: str, environ: Mapping[str, str]) -> bytes:
     if (key := _try_decode(setting)) is not None:
         return key
     try:
-        return _decode(Path(setting).read_text(encoding="ascii"), f"the file that {variable} names")
+        return _decode(Path(setting).read_bytes(), f"the file that {variable} names")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{variable} is neither a key (base64 of 32 bytes) nor a file that can be read "
@@ -80,13 +80,13 @@ def _load(variable: str, file_name: str, environ: Mapping[str, str]) -> bytes:
         ) from None
 
 
-def _decode(text: str, where: str) -> bytes:
+def _decode(text: bytes, where: str) -> bytes:
     if (key := _try_decode(text.strip())) is None:
         raise ConfigurationError(f"There is no key in {where}: put there what `audit keygen` prints.")
     return key
 
 
-def _try_decode(text: str) -> bytes | None:
+def _try_decode(text: str | bytes) -> bytes | None:
     try:
         key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -94,23 +94,23 @@ def _try_decode(text: str) -> bytes | None:
     return key if len(key) == KEY_BYTES else None
 
 
-def _read_or_make(path: Path) -> str:
-    """The file's text; where there is none, a new key, complete before it is visible to another process."""
+def _read_or_make(path: Path) -> bytes:
+    """The file's content; where there is none, a new key, complete before it is visible to another process."""
     try:
         if path.exists():
-            return path.read_text(encoding="ascii")
+            return path.read_bytes()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         draft.touch(mode=0o600)
-        draft.write_text(generate_key() + "\n", encoding="ascii")
+        draft.write_bytes(generate_key().encode() + b"\n")
         try:
             os.link(draft, path)  # fails if another process was first: then its key is the key
         except FileExistsError:
             pass
         finally:
             draft.unlink()
-        return path.read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise ConfigurationError(
             f"The key file {path} cannot be read or made ({error}): set AUDIT_KEY and AUDIT_HASH_KEY, "
             "or AUDIT_STATE_DIR to a folder that this user can write."

@@ -18,6 +18,7 @@ from queue import Empty, Queue
 from audit_core.backlog import Backlog
 from audit_core.errors import AuditError, StoreUnavailableError
 from audit_core.event import AuditEvent
+from audit_core.forking import lock_across_forks
 from audit_core.outbox.gate import Gate
 
 BATCH = 500
@@ -29,10 +30,9 @@ LONGEST_PAUSE_SECONDS = 5.0  # between tries, while the outbox refuses
 logger = logging.getLogger("audit_core")
 
 
-# SQLite and the spill file must not be in the middle of something when the process forks.
-_at_work = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_at_work.acquire, after_in_parent=_at_work.release, after_in_child=_at_work.release)
+# Neither SQLite nor the spill file nor a thread's start must be in the middle of something when the process forks.
+_at_work = lock_across_forks()
+_starting = lock_across_forks()  # taken before _at_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,6 @@ class Writer:
         """
         self._deliver, self._seal, self._make_backlog = deliver, seal, make_backlog
         self._gate, self._block, self._greeting = gate, block, greeting
-        self._start_lock = threading.Lock()
         self._pid = 0
         self._reset()
 
@@ -89,9 +88,7 @@ class Writer:
         """Start the thread, unless it runs; the first event of this process is its greeting."""
         if self.running:
             return
-        if self._pid not in {0, os.getpid()}:  # forked: the lock may be held by a thread that is not here
-            self._start_lock = threading.Lock()
-        with self._start_lock:
+        with _starting:
             if not self.running:
                 self._backlog.abandon()
                 self._reset()

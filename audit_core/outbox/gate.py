@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from audit_core.forking import lock_across_forks
 from audit_core.outbox.folder import make_folder, open_file
 from audit_core.outbox.locks import lock_shared, try_lock_alone, unlock
 
 logger = logging.getLogger("audit_core")
 
-_opening = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
+_opening = lock_across_forks()
 
 
 class Gate:
