@@ -17,5 +17,9 @@ class StoreUnavailableError(AuditError):
     """The database cannot take or give events just now; a later try may succeed."""
 
 
+class BusyError(StoreUnavailableError):
+    """Somebody else is sealing just now, and does what we would have done."""
+
+
 class ConflictError(AuditError):
     """Somebody else appended at this place of the chain first; read the head again."""

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from audit_core.canonical import encode_record
@@ -40,11 +41,16 @@ class Sealer:
         """Seal all that is committed. Raises what ``AuditChain.append`` raises, and StoreUnavailableError."""
         with self._telling():
             for outbox in self.outboxes:
-                while self._move_own() if outbox is self.outboxes[0] else self._move_foreign(outbox):
+                move = self._move_own if outbox is self.outboxes[0] else partial(self._move_foreign, outbox)
+                while move() == BATCH:  # a smaller one was all that was committed
                     pass
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
         """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
+        if not self.chain.store.seals_in_transaction:
+            with self.outboxes[0].transaction() as connection:
+                self.outboxes[0].put(events, connection)
+            return
         with self.chain.store.transaction() as connection:
             try:
                 with self._telling():

@@ -21,11 +21,11 @@ from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Actor, AuditContext, acting, current
 from audit_core.errors import AuditError, ConfigurationError
 from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.follower import Follower
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
 from audit_core.keys import find_signer, load_hash_key, load_signer
 from audit_core.outbox import Outbox
-from audit_core.outbox.gate import Gate
 from audit_core.policy import AuditPolicy
 from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
@@ -67,13 +67,13 @@ class AuditTrail:
         self.policy = policy or AuditPolicy()
         self.proxies = TrustedProxies(trusted_proxies)
         self._redactor, self._signer, self._lifecycle = redactor, signer, lifecycle
-        self.store, own_outbox, self._directory = open_url(url)
+        self.store, own_outbox, self._directory, self._gate = open_url(url)
         others = [outbox] if isinstance(outbox, str) else list(outbox)
         self.outboxes: list[Outbox] = [own_outbox, *(open_url(other).outbox for other in others)]
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(self.store, self._find_signer, _checked_origin(origin))
         self.sealer = Sealer(self.chain, self.outboxes)
-        self._gate = Gate(self._directory) if self._directory else None
+        self._follower = None if self.store.seals_in_transaction else Follower(self.sealer.seal)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
         atexit.register(_close, weakref.ref(self))
@@ -145,6 +145,8 @@ class AuditTrail:
         outbox.put(events, connection)
         if outbox is self.outboxes[0] and self.store.seals_in_transaction:
             self.sealer.seal_along(connection, also=self._carried())
+        elif self._follower:
+            self._follower.wake()
         else:
             self._writer.poke()
 
@@ -179,6 +181,8 @@ class AuditTrail:
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Wait until all that was committed before is sealed; raises StoreUnavailableError after ``timeout`` s."""
         self._writer.flush(timeout)
+        if self._follower:
+            self._follower.flush(timeout)
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
@@ -186,6 +190,8 @@ class AuditTrail:
             if self._lifecycle:
                 self._writer.submit(self._lifecycle_event("trail.stopped"))
             self._writer.close(FLUSH_SECONDS)
+        if self._follower:
+            self._follower.close(FLUSH_SECONDS)
         for outbox in self.outboxes:
             outbox.close()
         self.store.close()
@@ -302,13 +308,23 @@ class AuditTrail:
 
     def _make_writer(self, *, block: bool) -> Writer:
         return Writer(
-            self.sealer.deliver,
-            self.sealer.seal,
+            self._deliver,
+            self._seal_others,
             lambda: Backlog(self._directory, self.store.known, self._gap_event),
             gate=self._gate,
             block=block,
             greeting=partial(self._lifecycle_event, "trail.started") if self._lifecycle else None,
         )
+
+    def _deliver(self, events: Sequence[AuditEvent]) -> None:
+        self.sealer.deliver(events)
+        if self._follower:
+            self._follower.wake()
+
+    def _seal_others(self) -> None:
+        """What the writer has to seal: nothing, where the follower does it."""
+        if self._follower is None:
+            self.sealer.seal()
 
     def _carried(self) -> list[AuditEvent]:
         backlog = self._writer.backlog

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from audit_core.errors import ConfigurationError
+from audit_core.keys import state_directory
 from audit_core.outbox import Outbox
 from audit_core.outbox.folder import folder_of
+from audit_core.outbox.gate import Gate
 from audit_core.outbox.memory import MemoryOutbox
 from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.redaction import Redactor
@@ -18,23 +21,37 @@ from audit_core.stores.sqlite import SqliteStore
 
 
 class Parts(NamedTuple):
-    """Store and outbox of one database, and where its spill files lie."""
+    """Store and outbox of one database, where its spill files lie, and what tells when we may write to it."""
 
     store: AuditStore
     outbox: Outbox
-    directory: Path | None
+    directory: Path | None = None
+    gate: Gate | None = None
 
 
 def open_url(url: str) -> Parts:
     """Nothing is opened or made yet. Raises ConfigurationError for a URL that is none of ours."""
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
-        return Parts(MemoryStore(), MemoryOutbox(), None)
+        return Parts(MemoryStore(), MemoryOutbox())
     path = rest.removeprefix("///")
     if scheme == "sqlite" and rest.startswith("///") and path and path != ":memory:":
         database = SqliteDatabase(path)
-        return Parts(SqliteStore(database), SqliteOutbox(database), folder_of(database.path))
+        directory = folder_of(database.path)
+        return Parts(SqliteStore(database), SqliteOutbox(database), directory, Gate(directory))
+    if scheme in {"postgresql", "postgres"}:
+        return _open_postgres(url)
     raise ConfigurationError(
-        "The trail's URL is sqlite:///path/to/file.db (four slashes for an absolute path), or memory: for tests, "
-        f"not {Redactor().text(url)!r}."
+        "The trail's URL is postgresql://host/database, sqlite:///path/to/file.db (four slashes for an absolute path), "
+        f"or memory: for tests, not {Redactor().text(url)!r}."
     )
+
+
+def _open_postgres(url: str) -> Parts:
+    from audit_core.outbox.postgres import PostgresOutbox
+    from audit_core.postgres import PostgresDatabase
+    from audit_core.stores.postgres import PostgresStore
+
+    database = PostgresDatabase(url)
+    directory = state_directory() / "spill" / sha256(f"{database.name} {database.schema}".encode()).hexdigest()[:16]
+    return Parts(PostgresStore(database), PostgresOutbox(database), directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from audit_core.event import AuditEvent
@@ -26,6 +27,9 @@ class Outbox(Protocol):
 
     def owns(self, connection: Any) -> bool:
         """Whether the application's DB-API connection is to the database of this outbox."""
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        """A transaction of our own, for ``put``. Raises StoreUnavailableError."""
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         """Add events: they are there if and only if the transaction of ``connection`` commits."""

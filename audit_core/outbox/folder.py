@@ -17,7 +17,7 @@ def folder_of(database: Path) -> Path:
 def make_folder(folder: Path) -> None:
     """Make the folder if it is missing. Raises OSError."""
     if not folder.is_dir():
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _give_to_owner(folder, folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -25,6 +26,9 @@ class MemoryOutbox:
     def owns(self, connection: Any) -> bool:
         del connection
         return True
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         del connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from audit_core.event import AuditEvent
@@ -27,6 +27,9 @@ class SqliteOutbox:
 
     def owns(self, connection: Any) -> bool:
         return self.database.owns(connection)
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        return self.database.transaction()
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         with self._cursor(connection) as cursor:

@@ -1,0 +1,107 @@
+"""The follower: the thread that seals, where the transaction that carries an event does not do so itself.
+
+Whoever gets the chain's lock seals; the others look again a moment later.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from audit_core.errors import AuditError, BusyError, StoreUnavailableError
+from audit_core.forking import lock_across_forks
+
+LOOK_SECONDS = 0.25  # how often to look for what other processes have committed
+GATHER_SECONDS = 0.02  # after a commit of our own: a batch costs little more than a single event
+LONGEST_PAUSE_SECONDS = 5.0  # between tries, while the store refuses
+logger = logging.getLogger("audit_core")
+
+_starting = lock_across_forks()
+
+
+class Follower:
+    """Seals what is committed, soon after it is. Its thread starts in the process that uses it."""
+
+    def __init__(self, seal: Callable[[], None]) -> None:
+        """``seal`` seals all that is committed when it is called; raises AuditError."""
+        self._seal = seal
+        self._pid = 0
+        self._reset()
+
+    @property
+    def running(self) -> bool:
+        """Whether this process has its thread."""
+        return self._pid == os.getpid() and self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Something was committed, or will be in a moment."""
+        self.start()
+        self._woken.set()
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
+        if self.running:
+            return
+        with _starting:
+            if not self.running:
+                self._reset()
+                self._pid = os.getpid()
+                self._thread.start()
+
+    def flush(self, timeout: float) -> None:
+        """Wait, at most ``timeout`` seconds, until all that was committed before is sealed.
+
+        Raises StoreUnavailableError when it is not; it is durable all the same.
+        """
+        self.start()
+        with self._turn:
+            wanted = self._begun + 1
+            self._hurried = True
+            self._woken.set()
+            if not self._turn.wait_for(lambda: self._done >= wanted, timeout):
+                raise StoreUnavailableError("Not everything could be sealed in time; it is durable and waits.")
+
+    def close(self, timeout: float) -> None:
+        """End the thread; what is not sealed waits for the next one who seals."""
+        if self.running:
+            self._stopped = True
+            self._woken.set()
+            self._thread.join(timeout)
+
+    def _reset(self) -> None:
+        self._turn = threading.Condition()
+        self._woken = threading.Event()
+        self._begun = self._done = 0  # passes over the outbox
+        self._hurried = self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="audit-sealer", daemon=True)
+
+    def _run(self) -> None:
+        pause = LOOK_SECONDS
+        while not self._stopped:
+            if self._woken.wait(pause) and not (self._hurried or self._stopped):
+                time.sleep(GATHER_SECONDS)
+            self._woken.clear()
+            pause = LOOK_SECONDS if self._pass() else min(LONGEST_PAUSE_SECONDS, 2 * pause)
+
+    def _pass(self) -> bool:
+        """One look; whether the next one comes as soon as usual."""
+        with self._turn:
+            self._begun += 1
+            this, self._hurried = self._begun, False
+        try:
+            self._seal()
+        except BusyError:
+            return True
+        except AuditError as error:
+            logger.info("Nothing can be sealed just now: %s", error)
+            return False
+        except Exception:  # nobody else in this process would seal
+            logger.exception("The audit sealer goes on after an error that should not be.")
+            return False
+        with self._turn:
+            self._done = this
+            self._turn.notify_all()
+        return True

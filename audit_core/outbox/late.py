@@ -1,0 +1,95 @@
+"""Which rows of an outbox to look at next, where ids are handed out before commit and rows that are gone leave holes.
+
+A look reads what lies above the highest id taken, so that it does not walk again over the remains of what was taken
+(they cannot be cleaned up while any transaction stays open). Below it, an id that was not seen may still be committed:
+it is looked at by its key for as long as a transaction runs that ran when the id was missed, and again only when one
+of those has ended. So a transaction that commits late is found at once, and its events are found together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+GRACE_SECONDS = 2.0  # between taking an id and being seen as a running transaction
+HOLES_AT_MOST = 50_000  # from one look; what lies further back is found when everything is looked at
+
+
+class Snapshot(NamedTuple):
+    """What ``pg_current_snapshot()`` says: which transactions have ended."""
+
+    end: int  # of the ids handed out
+    running: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> Snapshot:
+        """From ``xmin:xmax:xip,xip``."""
+        _, end, running = text.split(":")
+        return cls(int(end), frozenset(map(int, running.split(","))) if running else frozenset())
+
+
+@dataclass(slots=True)
+class _Missed:
+    """Ids that a look missed, and the transactions that may still bring them."""
+
+    since: float  # time.monotonic()
+    running: frozenset[int]
+    ids: set[int]
+    probed: bool = False
+
+
+class Cursor:
+    """Where the next look begins. It advances when what was taken is removed."""
+
+    def __init__(self) -> None:
+        self.high = 0
+        self._missed: list[_Missed] = []
+        self._snapshot = Snapshot(0, frozenset())
+
+    def probes(self, now: float) -> list[int]:
+        """The ids below ``high`` to look at by their key."""
+        for missed in self._missed:
+            missed.probed = _is_young(missed, now) or not missed.running <= self._snapshot.running
+        return sorted(id_ for missed in self._missed if missed.probed for id_ in missed.ids)
+
+    def overlooked(self, snapshot: Snapshot) -> bool:
+        """Whether this look might have found ids that ``probes`` did not name. Now it names them."""
+        self._snapshot = snapshot
+        return any(not missed.probed and not missed.running <= snapshot.running for missed in self._missed)
+
+    def advance(self, snapshot: Snapshot, seen: Collection[int], now: float, *, cut: bool) -> None:
+        """``seen`` are taken; a look that was ``cut`` at its limit has seen nothing above them."""
+        end = max(seen, default=0) if cut else max([*seen, self.high])
+        for missed in self._missed:
+            missed.ids.difference_update(seen)
+            if missed.probed and not any(id_ > end for id_ in missed.ids):
+                missed.running &= snapshot.running
+        if end > self.high:
+            lowest = max(self.high + 1, end - HOLES_AT_MOST)
+            self._missed.append(_Missed(now, snapshot.running, set(range(lowest, end + 1)).difference(seen)))
+            self.high = end
+        self._missed = _merged(self._missed, now)
+        self._snapshot = snapshot
+
+    @property
+    def holes(self) -> int:
+        """How many ids may still come."""
+        return sum(len(missed.ids) for missed in self._missed)
+
+
+def _is_young(missed: _Missed, now: float) -> bool:
+    return now - missed.since < GRACE_SECONDS
+
+
+def _merged(groups: Iterable[_Missed], now: float) -> list[_Missed]:
+    """Those that wait for the same transactions are one; those that wait for none are forgotten."""
+    merged: dict[object, _Missed] = {}
+    for group in groups:
+        young = _is_young(group, now)
+        if not group.ids or not (young or group.running):
+            continue
+        same = merged.setdefault(id(group) if young else group.running, group)
+        if same is not group:
+            same.ids |= group.ids
+    return list(merged.values())

@@ -1,0 +1,138 @@
+"""The outbox as a table of a PostgreSQL database: the application needs INSERT on it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from audit_core.event import AuditEvent
+from audit_core.outbox import Waiting
+from audit_core.outbox.late import Cursor, Snapshot
+from audit_core.postgres import PostgresDatabase
+from audit_core.rows import to_json
+from audit_core.waiting import read_waiting
+
+PAGE = 500
+FULL_LOOK_SECONDS = 60.0
+FULL_LOOK_SHARE = 100  # a full look that lasts is repeated so much more seldom
+
+
+class _Taken(NamedTuple):
+    snapshot: Snapshot
+    ids: list[int]
+    cut: bool
+
+
+class PostgresOutbox:
+    """Events that wait in the database whose transaction carried them."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self.database = database
+        self._table = database.table("audit_outbox")
+        self._cursor = Cursor()
+        self._taken: _Taken | None = None
+        self._removed: int | None = None  # the highest id of the last removal, whose transaction may not have committed
+        self._full_look_at = 0.0  # time.monotonic()
+
+    def create(self) -> None:
+        if not self.database.has_table("audit_outbox"):  # else no permission to make it is needed
+            self.database.create("postgres_outbox.sql", "audit_outbox")
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        return self.database.transaction()
+
+    def owns(self, connection: Any) -> bool:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(
+                "SELECT pg_postmaster_start_time()::text, current_database()::text, "
+                f"(to_regclass('{self._table}')::oid::bigint)::text"
+            )
+            theirs = cursor.fetchone()
+        finally:
+            cursor.close()
+        ours = (
+            "SELECT pg_postmaster_start_time() = %s::timestamptz AND current_database() = %s "
+            "AND to_regclass(%s)::oid::bigint = %s::bigint"
+        )
+        return self.database.fetch(ours, (*theirs[:2], self._table, theirs[2]))[0][0] is True
+
+    def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
+        place = "$1" if "asyncpg" in type(connection).__module__ else "%s"
+        cursor = connection.cursor()
+        try:
+            for event in events:
+                cursor.execute(f"INSERT INTO {self._table} (event) VALUES ({place})", (_ascii(to_json(event)),))
+        except Exception as error:
+            raise self.database.explained(error) from error
+        finally:
+            cursor.close()
+
+    def take(self, limit: int, connection: Any = None) -> list[Waiting]:
+        if connection is None:
+            with self.database.transaction() as own:
+                return self.take(limit, own)
+        began = time.monotonic()
+        is_full = began >= self._full_look_at
+        while True:
+            probes = self._cursor.probes(began)
+            snapshot, rows = self._look(0 if is_full else self._cursor.high, probes, limit, connection)
+            if any(row.id == self._removed for row in rows):  # what removed it was rolled back
+                self._cursor, self._removed, is_full = Cursor(), None, True
+            elif not self._cursor.overlooked(snapshot):
+                break
+        self._taken = _Taken(snapshot, [row.id for row in rows], len(rows) == limit)
+        if is_full and not self._taken.cut:
+            now = time.monotonic()
+            self._full_look_at = now + max(FULL_LOOK_SECONDS, FULL_LOOK_SHARE * (now - began))
+        if not rows:
+            self._advance(self._taken)
+        return rows
+
+    def remove(self, ids: Sequence[Any], connection: Any = None) -> None:
+        if not ids:
+            return
+        if connection is None:
+            with self.database.transaction() as own:
+                self.remove(ids, own)
+            return
+        self.database.execute(f"DELETE FROM {self._table} WHERE id = ANY(%s)", (list(ids),), connection)
+        if self._taken and self._taken.ids == list(ids):
+            self._advance(self._taken)
+        self._removed = min(ids)
+
+    def waiting(self) -> Iterator[AuditEvent]:
+        last = 0
+        query = f"SELECT id, event FROM {self._table} WHERE id > %s ORDER BY id LIMIT %s"
+        while page := self.database.fetch(query, (last, PAGE)):
+            for _, event in page:
+                yield read_waiting(event)
+            last = page[-1][0]
+
+    def close(self) -> None:
+        self.database.close()
+
+    def _look(self, after: int, probes: list[int], limit: int, connection: Any) -> tuple[Snapshot, list[Waiting]]:
+        """One statement, and so one snapshot: the events of a transaction are seen together."""
+        if self._removed is not None:
+            probes = [*probes, self._removed]
+        query = (
+            "SELECT 0, pg_current_snapshot()::text UNION ALL "
+            f"(SELECT id, event FROM {self._table} WHERE id = ANY(%s) AND id <= %s ORDER BY id LIMIT %s) UNION ALL "
+            f"(SELECT id, event FROM {self._table} WHERE id > %s ORDER BY id LIMIT %s)"
+        )
+        found = self.database.fetch(query, (probes, after, limit, after, limit), connection)
+        (_, snapshot), *rows = sorted(found)
+        return Snapshot.parse(snapshot), [Waiting(*row) for row in rows[:limit]]
+
+    def _advance(self, taken: _Taken) -> None:
+        self._cursor.advance(taken.snapshot, taken.ids, time.monotonic(), cut=taken.cut)
+        self._taken = None
+
+
+def _ascii(text: str) -> str:
+    """The application's connection may speak any encoding; JSON can do without."""
+    return text if text.isascii() else json.dumps(json.loads(text), ensure_ascii=True, separators=(",", ":"))

@@ -1,0 +1,209 @@
+"""Our own connections to a PostgreSQL database, and what is true of all of them.
+
+No session state is used, so that a pooler in transaction mode may stand between: each transaction says itself what
+it needs, whatever the database's or the role's defaults are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
+from audit_core.sqlite import read_sql
+
+if TYPE_CHECKING:
+    import psycopg
+
+SCHEMA = "audit"
+LOCK = 0x41554449  # "AUDI": the class of our advisory locks
+CONNECT_SECONDS = 10
+KEPT = 2  # idle connections that a process keeps
+_BEGIN = """\
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;
+SELECT set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UTC', true),
+       set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
+       set_config('bytea_output', 'hex', true), set_config('enable_seqscan', 'off', true),
+       set_config('statement_timeout', '0', true), set_config('lock_timeout', '10s', true),
+       set_config('idle_in_transaction_session_timeout', '60s', true),
+       set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+                                        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"""
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+_NOT_THERE = {"42P01", "3F000", "42703"}  # no such table, schema, column
+_FORBIDDEN = "42501"
+
+
+class PostgresDatabase:
+    """Opens short transactions on one database; never uses a connection across a fork."""
+
+    def __init__(self, url: str) -> None:
+        """``?schema=name`` in the URL says where the tables lie. Raises ConfigurationError for a wrong URL."""
+        _require_psycopg()
+        self.conninfo, self.schema = _split_schema(url)
+        self.name = _without_password(self.conninfo)
+        self._idle: list[psycopg.Connection[Any]] = []
+        self._abandoned: list[psycopg.Connection[Any]] = []  # a parent's: closing one here would end its session
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def table(self, name: str) -> str:
+        """The qualified name of one of our tables."""
+        return f"{self.schema}.{name}"
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """A transaction of our own, committed at the end of the block.
+
+        Raises StoreUnavailableError when the server cannot be reached or fails, ConfigurationError when the tables
+        or the permission are missing. After a connection that was cut in the commit, nobody knows whether it is done.
+        """
+        with self.translated():
+            connection = self._begin()
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+            finally:
+                self._give_back(connection)
+
+    def fetch(self, query: str, parameters: Any = (), connection: Any = None) -> list[Any]:
+        """The rows of one statement, in a transaction of its own unless ``connection`` is in one."""
+        if connection is None:
+            with self.transaction() as own:
+                return own.execute(query, parameters).fetchall()
+        with self.translated():
+            found: list[Any] = connection.execute(query, parameters).fetchall()
+            return found
+
+    def execute(self, query: str, parameters: Any, connection: Any) -> None:
+        """Run one statement that gives no rows, in the transaction of ``connection``."""
+        with self.translated():
+            connection.execute(query, parameters)
+
+    def has_table(self, name: str) -> bool:
+        """Whether the table is there, also where this role may not read it."""
+        return bool(self.fetch("SELECT to_regclass(%s) IS NOT NULL", (self.table(name),))[0][0])
+
+    def create(self, script: str, table: str) -> None:
+        """Run one of our .sql files, unless its table is there already. Of several processes one runs it."""
+        with self.transaction() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
+            if self.fetch("SELECT to_regclass(%s)", (self.table(table),), connection)[0][0] is not None:
+                return
+            if self.fetch("SELECT to_regnamespace(%s)", (self.schema,), connection)[0][0] is None:
+                connection.execute(f"CREATE SCHEMA {self.schema}")
+            connection.execute(script_for(script, self.schema))
+
+    def close(self) -> None:
+        """Close every idle connection that this process opened."""
+        with self._lock:
+            idle, self._idle = (self._idle, []) if self._pid == os.getpid() else ([], self._idle)
+        for connection in idle:
+            connection.close()
+
+    def _begin(self) -> psycopg.Connection[Any]:
+        """A connection with an open transaction. One that was idle may have been cut meanwhile: then a new one."""
+        import psycopg
+
+        while (connection := self._take_idle()) is not None:
+            try:
+                connection.execute(_BEGIN)
+            except psycopg.OperationalError:
+                connection.close()
+            else:
+                return connection
+        connection = psycopg.connect(
+            self.conninfo, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
+            client_encoding="utf8", application_name="audit-core",
+        )  # fmt: skip
+        connection.execute(_BEGIN)
+        return connection
+
+    def _take_idle(self) -> psycopg.Connection[Any] | None:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._abandoned, self._idle, self._pid = [*self._abandoned, *self._idle], [], os.getpid()
+            return self._idle.pop() if self._idle else None
+
+    def _give_back(self, connection: psycopg.Connection[Any]) -> None:
+        with self._lock:
+            if not connection.closed and len(self._idle) < KEPT and self._pid == os.getpid():
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Give PostgreSQL's errors one sentence with the cure."""
+        import psycopg
+
+        try:
+            yield
+        except psycopg.errors.UniqueViolation as error:
+            raise ConflictError(f"{self.name}: somebody else appended there first ({_first_line(error)}).") from error
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: Exception) -> ConfigurationError | StoreUnavailableError:
+        """What to raise for an error of any PostgreSQL driver."""
+        code, text = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None), _first_line(error)
+        if code in _NOT_THERE:
+            return ConfigurationError(
+                f"{self.name} has no audit trail in schema {self.schema} ({text}): run `audit init`."
+            )
+        if code == _FORBIDDEN:
+            return ConfigurationError(
+                f"{self.name}: {text}; connect as a role that may, or grant it what `audit init --roles` grants."
+            )
+        return StoreUnavailableError(f"{self.name}: {text}; the events wait until the server takes them.")
+
+
+def script_for(name: str, schema: str) -> str:
+    """One of our .sql files, for a schema of this name."""
+    return re.sub(r"\baudit\.|(?<=SCHEMA )audit\b", lambda m: m[0].replace("audit", schema), read_sql(name))
+
+
+def _split_schema(url: str) -> tuple[str, str]:
+    """The URL as libpq takes it, and the schema that ours names besides."""
+    parts = urlsplit(url)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    schema = dict(options).get("schema", SCHEMA)
+    if not _NAME.fullmatch(schema):
+        raise ConfigurationError(f"A schema's name is lower-case letters, digits and underscores, not {schema!r}.")
+    query = urlencode([(name, value) for name, value in options if name != "schema"])
+    return urlunsplit(parts._replace(scheme="postgresql", query=query)), schema
+
+
+def _without_password(conninfo: str) -> str:
+    parts = urlsplit(conninfo)
+    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _require_psycopg() -> None:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise ConfigurationError(
+            "PostgreSQL needs psycopg: install audit-core[postgres], and psycopg[binary] where there is no libpq."
+        ) from None
+
+
+def _roll_back(connection: psycopg.Connection[Any]) -> None:
+    """The connection may be in any state, or in none."""
+    import psycopg
+
+    try:
+        connection.execute("ROLLBACK")
+    except psycopg.Error:
+        connection.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,237 @@
+"""Sealed events in PostgreSQL: partitioned by month, appended with COPY by one sealer at a time.
+
+An attacker who owns the tables or is a superuser can change or remove any row; ``verify`` finds it unless he also
+holds the signing key, or cuts off the tail of a trail that is not anchored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
+from uuid import UUID
+
+from audit_core.canonical import decode, encode, format_timestamp
+from audit_core.errors import BusyError
+from audit_core.postgres import LOCK, PostgresDatabase
+from audit_core.query import EQUALS, EventQuery, Place
+from audit_core.rows import STORED_COLUMNS, Row
+from audit_core.stores import Extent, StoredCheckpoint
+
+PAGE = 20_000  # rows that one look reads: a snapshot held for long would keep the server from cleaning up
+_SEQUENCE = STORED_COLUMNS.index("sequence")
+_TIMESTAMP = STORED_COLUMNS.index("timestamp")
+_DETAILS = STORED_COLUMNS.index("details")
+_ADDRESS = STORED_COLUMNS.index("ip_address")
+_PREVIOUS = STORED_COLUMNS.index("previous_hash")
+_HASH = STORED_COLUMNS.index("event_hash")
+_CANONICAL_TIME = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+_AS_TEXT = {
+    "details": "details::text",
+    "event_id": "event_id::text",
+    "ip_address": "CASE WHEN ip_address IS NULL THEN ip_text ELSE concat(abbrev(ip_address), ip_text) END",
+    "previous_hash": "encode(previous_hash, 'hex')",
+    "event_hash": "encode(event_hash, 'hex')",
+    "timestamp": _CANONICAL_TIME.format("timestamp"),
+}
+_COLUMNS = ", ".join(_AS_TEXT.get(name, name) for name in STORED_COLUMNS)
+_CHECKPOINT = f"tree_size, first_sequence, root, signature, frontier, {_CANONICAL_TIME.format('sealed_at')}"
+_DOTTED_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}")
+
+
+class PostgresStore:
+    """The chain in one schema of a PostgreSQL database."""
+
+    name = "postgresql"
+    seals_in_transaction = False
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self.database = database
+        self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
+
+    def create(self) -> None:
+        self.database.create("postgres.sql", "audit_events")
+
+    def is_created(self) -> bool:
+        return self.database.has_table("audit_events")
+
+    @contextmanager
+    def transaction(self, *, patient: bool = False) -> Iterator[Any]:
+        take = "pg_advisory_xact_lock" if patient else "pg_try_advisory_xact_lock"
+        with self.database.transaction() as connection:
+            query = f"SELECT {take}(%s, to_regclass(%s)::oid::int)"
+            if self.database.fetch(query, (LOCK, self._events), connection)[0][0] is False:
+                raise BusyError("Another process is sealing just now.")
+            yield connection
+
+    @contextmanager
+    def savepoint(self, connection: Any) -> Iterator[None]:
+        with connection.transaction():
+            yield
+
+    def head(self, connection: Any = None) -> StoredCheckpoint | None:
+        query = f"SELECT {_CHECKPOINT} FROM {self._checkpoints} ORDER BY tree_size DESC LIMIT 1"
+        return _checkpoint(self._fetch(query, (), connection))
+
+    def kept_frontier(self, size: int, connection: Any = None) -> StoredCheckpoint | None:
+        query = (
+            f"SELECT {_CHECKPOINT} FROM {self._checkpoints} WHERE tree_size <= %s AND frontier IS NOT NULL "
+            "ORDER BY tree_size DESC LIMIT 1"
+        )
+        return _checkpoint(self._fetch(query, (size,), connection))
+
+    def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
+        query = (
+            f"SELECT encode(event_hash, 'hex') FROM {self._events} WHERE sequence >= %s AND sequence < %s "
+            "ORDER BY sequence"
+        )
+        return [row[0] for row in self._fetch(query, (start, stop), connection)]
+
+    def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
+        ids = [event_id for event_id in event_ids if _is_uuid(event_id)]
+        query = f"SELECT event_id::text FROM {self._events} WHERE event_id = ANY(%s::uuid[])"
+        return {row[0] for row in self._fetch(query, (ids,), connection)} if ids else set()
+
+    def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
+        columns = ", ".join((*STORED_COLUMNS, "ip_text"))
+        with self.database.translated():
+            with connection.cursor().copy(f"COPY {self._events} ({columns}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(_stored(row))
+            connection.execute(f"INSERT INTO {self._checkpoints} VALUES (%s, %s, %s, %s, %s, %s)", checkpoint)
+
+    def extent(self) -> Extent:
+        query = (
+            f"SELECT coalesce((SELECT max(sequence) + 1 FROM {self._events}), 0), "
+            f"coalesce((SELECT max(tree_size) FROM {self._checkpoints}), 0)"
+        )
+        return Extent(*self._fetch(query, (), None)[0])
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        last = 2**63 - 1 if stop is None else stop
+        while True:
+            page = self._copy(
+                f"SELECT {_COLUMNS} FROM {self._events} WHERE sequence >= {start:d} AND sequence < {last:d} "
+                f"ORDER BY sequence LIMIT {PAGE}"
+            )
+            yield from page
+            if len(page) < PAGE:
+                return
+            start = page[-1][_SEQUENCE] + 1
+
+    def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:
+        query = f"SELECT {_CHECKPOINT} FROM {self._checkpoints} WHERE tree_size > %s ORDER BY tree_size LIMIT {PAGE}"
+        while True:
+            page = self._fetch(query, (after,), None)
+            yield from map(StoredCheckpoint._make, page)
+            if len(page) < PAGE:
+                return
+            after = page[-1][0]
+
+    def duplicate_ids(self) -> Iterator[tuple[str, int]]:
+        twice = f"SELECT event_id FROM {self._events} GROUP BY event_id HAVING count(*) > 1"
+        for (event_id,) in self._fetch(twice, (), None):
+            place = f"SELECT max(sequence) FROM {self._events} WHERE event_id = %s"
+            yield str(event_id), self._fetch(place, (event_id,), None)[0][0]
+
+    def row(self, sequence: int, connection: Any = None) -> Row | None:
+        return self._one("sequence = %s", sequence, connection)
+
+    def find(self, event_id: str) -> Row | None:
+        return self._one("event_id = %s::uuid", event_id, None) if _is_uuid(event_id) else None
+
+    def select(self, query: EventQuery) -> Iterator[Row]:
+        after = query.after
+        while True:
+            page = [_read(row) for row in self._fetch(*self._compile(query, after), None)]
+            yield from page
+            if len(page) < SELECT_PAGE:
+                return
+            after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE]
+
+    def close(self) -> None:
+        self.database.close()
+
+    def _one(self, condition: str, value: Any, connection: Any) -> Row | None:
+        query = f"SELECT {_COLUMNS} FROM {self._events} WHERE {condition} AND sequence >= 0 LIMIT 1"
+        rows = self._fetch(query, (value,), connection)
+        return _read(rows[0]) if rows else None
+
+    def _fetch(self, query: str, parameters: Sequence[Any], connection: Any) -> list[Any]:
+        return self.database.fetch(query, parameters, connection)
+
+    def _copy(self, query: str) -> list[Row]:
+        with self.database.transaction() as own, own.cursor().copy(f"COPY ({query}) TO STDOUT") as copy:
+            copy.set_types(_TYPES)
+            return [_read(row) for row in copy.rows()]
+
+    def _compile(self, query: EventQuery, after: Place | None) -> tuple[str, list[Any]]:
+        """The SELECT of one page: keyset, never OFFSET."""
+        clauses, values = ["sequence >= 0"], list[Any]()
+        for name, column in EQUALS.items():
+            if (value := getattr(query, name)) is not None:
+                clauses.append(f"{column} = %s")
+                values.append(value)
+        if query.actor_types:
+            clauses.append("actor_type = ANY(%s)")
+            values.append(list(query.actor_types))
+        for moment, operator in ((query.since, ">="), (query.until, "<")):
+            if moment is not None:
+                clauses.append(f"timestamp {operator} %s::timestamptz")
+                values.append(format_timestamp(moment))
+        if after is not None:
+            clauses.append(f"(timestamp, sequence) {'<' if query.newest_first else '>'} (%s::timestamptz, %s)")
+            values += after
+        way = "DESC" if query.newest_first else "ASC"
+        return (
+            f"SELECT {_COLUMNS} FROM {self._events} WHERE {' AND '.join(clauses)} "
+            f"ORDER BY timestamp {way}, sequence {way} LIMIT {SELECT_PAGE}"
+        ), values
+
+
+SELECT_PAGE = 2_000
+_TYPES = ["int8" if name == "sequence" else "text" for name in STORED_COLUMNS]
+
+
+def _checkpoint(rows: list[Any]) -> StoredCheckpoint | None:
+    return StoredCheckpoint(*rows[0]) if rows else None
+
+
+def _stored(row: Row) -> list[Any]:
+    """The columns as COPY takes them, ``ip_text`` last."""
+    values = [*row, None]
+    values[_PREVIOUS], values[_HASH] = f"\\x{row[_PREVIOUS]}", f"\\x{row[_HASH]}"
+    if (address := row[_ADDRESS]) is not None and not _fits_inet(address):
+        values[_ADDRESS], values[-1] = None, address
+    return values
+
+
+def _read(stored: Sequence[Any]) -> Row:
+    """A row with its details as canonical JSON: jsonb has an order of its own."""
+    row = list(stored)
+    with suppress(ValueError, TypeError):  # no event of ours has such details, and they will not fit their hash
+        row[_DETAILS] = encode(decode(row[_DETAILS])).decode()
+    return tuple(row)
+
+
+@lru_cache(maxsize=4096)
+def _fits_inet(text: str) -> bool:
+    """Whether inet gives the text back as it was."""
+    if _DOTTED_QUAD.fullmatch(text):
+        return True
+    try:
+        plain = str(ip_address(text))
+    except ValueError:
+        return False
+    # inet takes no zone, and prints what is all zeros at its beginning as IPv4 does.
+    return plain == text and "%" not in text and not text.startswith("::")
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except (ValueError, AttributeError, TypeError):
+        return False

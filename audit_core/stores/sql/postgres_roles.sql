@@ -1,0 +1,25 @@
+-- Three roles to grant to those that log in. None of them owns anything; a superuser is bound by none of this.
+
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['audit_application', 'audit_sealer', 'audit_auditor'] LOOP
+        IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = role) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+        END IF;
+    END LOOP;
+END $$;
+
+GRANT USAGE ON SCHEMA audit TO audit_application, audit_sealer, audit_auditor;
+
+-- The application adds events. It can neither read the trail nor forge it.
+GRANT INSERT ON audit.audit_outbox TO audit_application;
+
+-- The sealer moves them into the chain. It can append there, and nothing else.
+GRANT SELECT, INSERT, DELETE ON audit.audit_outbox TO audit_sealer;
+GRANT SELECT, INSERT ON audit.audit_events, audit.audit_checkpoints TO audit_sealer;
+GRANT EXECUTE ON FUNCTION audit.audit_make_partitions(integer) TO audit_sealer;
+
+-- The auditor reads.
+GRANT SELECT ON audit.audit_events, audit.audit_checkpoints TO audit_auditor;
