@@ -25,9 +25,13 @@ _starting = lock_across_forks()
 class Follower:
     """Seals what is committed, soon after it is. Its thread starts in the process that uses it."""
 
-    def __init__(self, seal: Callable[[], None]) -> None:
-        """``seal`` seals all that is committed when it is called; raises AuditError."""
-        self._seal = seal
+    def __init__(self, seal: Callable[[], None], may_seal: Callable[[], bool]) -> None:
+        """``seal`` seals all that is committed when it is called; raises AuditError.
+
+        ``may_seal`` tells whether this process's role is one that seals; if not, a process of another one does.
+        """
+        self._seal, self._may_seal = seal, may_seal
+        self.is_elsewhere = False
         self._pid = 0
         self._reset()
 
@@ -43,7 +47,7 @@ class Follower:
 
     def start(self) -> None:
         """Start the thread, unless it runs."""
-        if self.running:
+        if self.running or self.is_elsewhere:
             return
         with _starting:
             if not self.running:
@@ -52,7 +56,7 @@ class Follower:
                 self._thread.start()
 
     def flush(self, timeout: float) -> None:
-        """Wait, at most ``timeout`` seconds, until all that was committed before is sealed.
+        """Wait, at most ``timeout`` seconds, until all that was committed before is sealed; not for other roles.
 
         Raises StoreUnavailableError when it is not; it is durable all the same.
         """
@@ -61,7 +65,7 @@ class Follower:
             wanted = self._begun + 1
             self._hurried = True
             self._woken.set()
-            if not self._turn.wait_for(lambda: self._done >= wanted, timeout):
+            if not self._turn.wait_for(lambda: self._done >= wanted or self.is_elsewhere, timeout):
                 raise StoreUnavailableError("Not everything could be sealed in time; it is durable and waits.")
 
     def close(self, timeout: float) -> None:
@@ -80,7 +84,7 @@ class Follower:
 
     def _run(self) -> None:
         pause = LOOK_SECONDS
-        while not self._stopped:
+        while not (self._stopped or self.is_elsewhere):
             if self._woken.wait(pause) and not (self._hurried or self._stopped):
                 time.sleep(GATHER_SECONDS)
             self._woken.clear()
@@ -92,7 +96,10 @@ class Follower:
             self._begun += 1
             this, self._hurried = self._begun, False
         try:
-            self._seal()
+            if self._may_seal():
+                self._seal()
+            else:
+                self.is_elsewhere = True
         except BusyError:
             return True
         except AuditError as error:

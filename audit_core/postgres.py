@@ -101,6 +101,11 @@ class PostgresDatabase:
                 connection.execute(f"CREATE SCHEMA {self.schema}")
             connection.execute(script_for(script, self.schema))
 
+    def run(self, script: str) -> None:
+        """Run one of our .sql files, in a transaction."""
+        with self.transaction() as connection:
+            connection.execute(script_for(script, self.schema))
+
     def close(self) -> None:
         """Close every idle connection that this process opened."""
         with self._lock:

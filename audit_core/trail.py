@@ -73,7 +73,7 @@ class AuditTrail:
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(self.store, self._find_signer, _checked_origin(origin))
         self.sealer = Sealer(self.chain, self.outboxes)
-        self._follower = None if self.store.seals_in_transaction else Follower(self.sealer.seal)
+        self._follower = None if self.store.seals_in_transaction else Follower(self.sealer.seal, self.store.may_append)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
         atexit.register(_close, weakref.ref(self))
@@ -274,7 +274,7 @@ class AuditTrail:
             "sealed_at": head.sealed_at if head else None,
             "waiting": len(waiting),
             "oldest_waiting": None if oldest is None else format_timestamp(oldest),
-            "sealed_by": "the transaction that carries an event" if self.store.seals_in_transaction else "a sealer",
+            "sealed_by": self._sealed_by(),
             "key": self.chain.named_key,
             "key_is_ours": self._holds_key(),
             "trouble": self.sealer.trouble,
@@ -325,6 +325,13 @@ class AuditTrail:
         """What the writer has to seal: nothing, where the follower does it."""
         if self._follower is None:
             self.sealer.seal()
+
+    def _sealed_by(self) -> str:
+        if self.store.seals_in_transaction:
+            return "the transaction that carries an event"
+        return (
+            "this process, or whichever has the chain's lock" if self.store.may_append() else "another role's process"
+        )
 
     def _carried(self) -> list[AuditEvent]:
         backlog = self._writer.backlog

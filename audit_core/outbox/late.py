@@ -63,7 +63,7 @@ class Cursor:
         end = max(seen, default=0) if cut else max([*seen, self.high])
         for missed in self._missed:
             missed.ids.difference_update(seen)
-            if missed.probed and not any(id_ > end for id_ in missed.ids):
+            if not any(id_ > end for id_ in missed.ids):
                 missed.running &= snapshot.running
         if end > self.high:
             lowest = max(self.high + 1, end - HOLES_AT_MOST)

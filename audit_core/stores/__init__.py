@@ -44,6 +44,9 @@ class AuditStore(Protocol):
     def is_created(self) -> bool:
         """Whether the tables are there."""
 
+    def may_append(self) -> bool:
+        """Whether this process's role may seal; where each has its own, only the sealer's may."""
+
     def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
         """A transaction of our own; one writer at a time. Raises StoreUnavailableError."""
 

