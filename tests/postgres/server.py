@@ -1,6 +1,7 @@
 """PostgreSQL servers for the tests, from wheels; or one that is there already, by AUDIT_TEST_POSTGRES."""
 
 import atexit
+import contextlib
 import itertools
 import os
 import shutil
@@ -45,10 +46,8 @@ class Server:
         """Stop it for good, and remove its folder."""
         atexit.unregister(self.stop)
         if self.folder.exists():
-            try:
+            with contextlib.suppress(subprocess.CalledProcessError):
                 self.control("-m", "immediate", "stop")
-            except subprocess.CalledProcessError:
-                pass
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _options(self):

@@ -66,7 +66,9 @@ def test_a_statement_that_fails_loses_nothing_and_seals_nothing_twice(trail, mon
 def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(trail):
     trail.record("before.cut")
     with psycopg.connect(trail.url, autocommit=True) as connection:
-        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+        )
         connection.execute(others, (connection.info.backend_pid,))
     trail.record("after.cut")
     trail.flush()

@@ -1,0 +1,97 @@
+"""Each role can do what it must, and nothing else; and the doctor sees it when that is not so."""
+
+import psycopg
+import pytest
+
+from audit_core import AuditTrail
+from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.postgres import PostgresDatabase
+from audit_core.postgres.doctor import Doctor
+from tests.postgres.server import as_role, new_database
+
+
+@pytest.fixture
+def url(state):
+    url = new_database()
+    with AuditTrail(url, lifecycle=False) as trail:
+        trail.record("a.b")
+        trail.flush()
+        trail.store.create_roles()
+    return url
+
+
+def failures(url):
+    database = PostgresDatabase(url)
+    try:
+        return [check.text for check in Doctor(database).examine() if not check.holds]
+    finally:
+        database.close()
+
+
+def run(url, *statements):
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_a_trail_that_was_just_made_is_in_good_health(url):
+    assert failures(url) == []
+
+
+def test_examining_leaves_nothing_behind(url):
+    with AuditTrail(url, lifecycle=False) as trail:
+        before = list(trail.store.rows()), list(trail.store.checkpoints()), list(trail.waiting())
+        failures(url)
+        assert (list(trail.store.rows()), list(trail.store.checkpoints()), list(trail.waiting())) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        ("GRANT SELECT ON audit.audit_events TO audit_application", "audit_application can read the trail"),
+        ("GRANT DELETE ON audit.audit_events TO audit_sealer", "audit_sealer can delete from the trail"),
+        ("GRANT TRUNCATE ON audit.audit_events TO audit_auditor", "audit_auditor could empty the trail"),
+        ("REVOKE INSERT ON audit.audit_outbox FROM audit_application", "audit_application cannot add to the outbox"),
+        ("GRANT UPDATE ON audit.audit_events_default TO audit_sealer", "audit_sealer can change a partition"),
+        ("GRANT SELECT ON audit.audit_events TO PUBLIC", "PUBLIC has SELECT on audit_events"),
+        ("DROP TRIGGER audit_append_only ON audit.audit_checkpoints", "audit_checkpoints has no enabled trigger"),
+        ("ALTER TABLE audit.audit_events_default DISABLE TRIGGER ALL", "audit_events_default has no enabled trigger"),
+        ("GRANT CREATE ON SCHEMA audit TO audit_application", "audit_application can make tables beside the trail"),
+        ("ALTER TABLE audit.audit_events OWNER TO audit_sealer", "audit_sealer can remove a trigger"),
+    ],
+)
+def test_what_a_role_can_do_beyond_its_task_is_found(url, statement, finding):
+    run(url, statement)
+    try:
+        assert any(text.startswith(finding) for text in failures(url)), failures(url)
+    finally:
+        run(url, "DROP SCHEMA audit CASCADE")  # the roles are the server's, their grants this database's
+
+
+def test_the_application_may_write_and_can_neither_read_nor_forge(url):
+    with AuditTrail(as_role(url, "audit_application"), lifecycle=False) as trail:
+        trail.record("from.application")
+        trail.flush()
+        assert trail._follower.is_elsewhere
+        for attempt in (lambda: list(trail.events()), trail.sealer.seal, trail.chain.verify):
+            with pytest.raises(ConfigurationError, match="permission denied"):
+                attempt()
+    with AuditTrail(url, lifecycle=False) as trail:
+        trail.flush()
+        assert [event.action for event in trail.events(action="from.application")] == ["from.application"]
+
+
+def test_the_sealer_seals_what_the_application_wrote(url):
+    with AuditTrail(as_role(url, "audit_application"), lifecycle=False) as trail:
+        trail.record("from.application")
+    with AuditTrail(as_role(url, "audit_sealer"), lifecycle=False) as sealer:
+        sealer.flush()
+        assert list(sealer.waiting()) == []
+        assert sealer.chain.verify().findings == ()
+
+
+def test_the_auditor_verifies_and_cannot_write(url):
+    with AuditTrail(as_role(url, "audit_auditor"), lifecycle=False) as trail:
+        assert trail.verify().findings == ()
+        with pytest.raises((ConfigurationError, StoreUnavailableError)):
+            trail.sealer.seal()
