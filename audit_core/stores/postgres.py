@@ -21,7 +21,8 @@ from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.stores import Extent, StoredCheckpoint
 
-PAGE = 20_000  # rows that one look reads: a snapshot held for long would keep the server from cleaning up
+PAGE = 50_000  # rows of one COPY: a snapshot held for long would keep the server from cleaning up
+SELECT_PAGE = 2_000  # rows that a query reads at once
 _SEQUENCE = STORED_COLUMNS.index("sequence")
 _TIMESTAMP = STORED_COLUMNS.index("timestamp")
 _DETAILS = STORED_COLUMNS.index("details")
@@ -122,15 +123,15 @@ class PostgresStore:
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         last = 2**63 - 1 if stop is None else stop
-        while True:
-            page = self._copy(
+        count = PAGE
+        while count == PAGE:
+            count = 0
+            for row in self._copy(
                 f"SELECT {_COLUMNS} FROM {self._events} WHERE sequence >= {start:d} AND sequence < {last:d} "
                 f"ORDER BY sequence LIMIT {PAGE}"
-            )
-            yield from page
-            if len(page) < PAGE:
-                return
-            start = page[-1][_SEQUENCE] + 1
+            ):
+                count, start = count + 1, row[_SEQUENCE] + 1
+                yield row
 
     def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:
         query = f"SELECT {_CHECKPOINT} FROM {self._checkpoints} WHERE tree_size > %s ORDER BY tree_size LIMIT {PAGE}"
@@ -173,10 +174,11 @@ class PostgresStore:
     def _fetch(self, query: str, parameters: Sequence[Any], connection: Any) -> list[Any]:
         return self.database.fetch(query, parameters, connection)
 
-    def _copy(self, query: str) -> list[Row]:
+    def _copy(self, query: str) -> Iterator[Row]:
+        """The server goes on while its rows are used. A transaction of its own."""
         with self.database.transaction() as own, own.cursor().copy(f"COPY ({query}) TO STDOUT") as copy:
             copy.set_types(_TYPES)
-            return [_read(row) for row in copy.rows()]
+            yield from map(_read, copy.rows())
 
     def _compile(self, query: EventQuery, after: Place | None) -> tuple[str, list[Any]]:
         """The SELECT of one page: keyset, never OFFSET."""
@@ -202,7 +204,6 @@ class PostgresStore:
         ), values
 
 
-SELECT_PAGE = 2_000
 _TYPES = ["int8" if name == "sequence" else "text" for name in STORED_COLUMNS]
 
 
