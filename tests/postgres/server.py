@@ -28,7 +28,7 @@ class Server:
 
         self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir="/tmp"))  # a socket's path is short
         self._server = get_server(self.folder, postgres_version=version, cleanup_mode=None)
-        self.url = self._server.get_uri()
+        self.url, self.bin_path = self._server.get_uri(), self._server.bin_path
         atexit.register(self.stop)
 
     def control(self, *arguments):
