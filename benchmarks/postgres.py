@@ -72,10 +72,10 @@ def make_events(count: int, chance: random.Random, start: datetime) -> Iterator[
 
 def fill(trail: AuditTrail, count: int, chance: random.Random, start: datetime) -> None:
     """Put events into the outbox."""
-    with psycopg.connect(trail.url) as connection:
-        with connection.cursor().copy("COPY audit.audit_outbox (event) FROM STDIN") as copy:
-            for text in make_events(count, chance, start):
-                copy.write_row((text,))
+    into = "COPY audit.audit_outbox (event) FROM STDIN"
+    with psycopg.connect(trail.url) as connection, connection.cursor().copy(into) as copy:
+        for text in make_events(count, chance, start):
+            copy.write_row((text,))
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def _one_setting(bench: Bench, trail: AuditTrail, clients: int, wait: str, optio
     left = 0
     for _ in range(options.rounds):
         plain, plain_late = bench.run(f"plain{wait}", clients, options.seconds)
-        for name in shares:
+        for name, found in shares.items():
             if name == "audited":
                 with sealing(trail.url):
                     rate, late = bench.run(f"audited{wait}", clients, options.seconds)
@@ -172,7 +172,7 @@ def _one_setting(bench: Bench, trail: AuditTrail, clients: int, wait: str, optio
                 script = "audited" if name == "insert alone" else name
                 rate, late = bench.run(f"{script}{wait}", clients, options.seconds)
             trail.sealer.seal()
-            shares[name].append((rate / plain, late / plain_late))
+            found.append((rate / plain, late / plain_late))
     print(
         f"{clients} clients{wait.replace('-', ', ')}: plain {plain:,.0f}/s, p99 {plain_late:.1f} ms; unsealed {left:,}"
     )
@@ -233,7 +233,7 @@ def _sizes(trail: AuditTrail) -> None:
         connection.execute("VACUUM ANALYZE" if connection.autocommit else "SELECT 1")
         table, indexes, events, checkpoints = connection.execute(query).fetchone() or (0, 0, 1, 0)
     print(
-        f"disk    {table / events:.0f} bytes an event, {indexes / events:.0f} of indexes, {checkpoints / events:.1f} of heads"
+        f"disk    {table / events:.0f} bytes an event, indexes {indexes / events:.0f}, heads {checkpoints / events:.1f}"
     )
 
 
