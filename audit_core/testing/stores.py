@@ -131,6 +131,11 @@ class StoreContract:
         assert store.extent() == (2, 2)
         assert chain.verify().result is Result.UNANCHORED
 
+    def test_the_chain_is_taken_up_again_wherever_it_ended(self, store: AuditStore) -> None:
+        for batch in (1, FRONTIER_EVERY - 2, 1, FRONTIER_EVERY, 2 * FRONTIER_EVERY + 1, 1):
+            seal(make_chain(store), [make_event(n) for n in range(batch)])
+        assert make_chain(store).verify().findings == ()
+
     def test_it_knows_which_events_it_has(self, store: AuditStore) -> None:
         events = [make_event(n) for n in range(1_200)]
         seal(make_chain(store), events[:600])
@@ -226,6 +231,8 @@ class TransactionalStoreContract(StoreContract):
         with pytest.raises(ConflictError), store.transaction(patient=True) as connection:
             chain.append([make_event(), events[1]], connection)  # the second one's id is taken
         assert store.extent() == (4, 4)
+        seal(chain, [make_event()])
+        assert chain.verify().findings == ()
 
     def test_a_savepoint_undoes_what_was_appended_in_it_and_no_more(self, store: AuditStore) -> None:
         chain = make_chain(store)
