@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import sqlite3
 import threading
+import time
 from datetime import datetime
 from inspect import ismodule
 
@@ -402,8 +403,11 @@ class TestCarrying:
             other.commit()
             other.close()
         with AuditTrail(urls[0], outbox=urls[1]) as trail:
-            trail.flush()
-            assert [(e.event_id, e.sealed) for e in trail.events(resource="patient")] == [(left.event_id, True)]
+            trail.record("a.b")
+            deadline = time.monotonic() + 10
+            while [(e.event_id, e.sealed) for e in trail.events(resource="patient")] != [(left.event_id, True)]:
+                assert time.monotonic() < deadline, "nobody sealed it"
+                time.sleep(0.02)
 
     def test_another_database_waits_while_the_trail_is_locked_and_is_sealed_afterwards(self, tmp_path):
         with AuditTrail(f"sqlite:///{tmp_path}/trail.db", outbox=f"sqlite:///{tmp_path}/other.db") as trail:
