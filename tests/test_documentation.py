@@ -1,5 +1,6 @@
 """What the README shows is pasted and run; what the pages link to is there."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -7,8 +8,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from audit_core import AuditTrail
+from audit_core.cli.app import app
+from audit_django.management.commands.audit import Command as DjangoCommand
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,6 +31,11 @@ def blocks(page):
 
 
 README = blocks(ROOT / "README.md")
+
+
+def whole(page):
+    """All Python of a page, in one piece."""
+    return "\n".join(itertools.chain(*blocks(ROOT / "docs" / page).values()))
 
 
 def run(folder, code, *more):
@@ -73,9 +82,8 @@ def test_the_flask_lines_work_when_pasted(tmp_path):
     assert (event.actor_id, event.resource_type, event.resource_id) == ("nurse-bob", "patient", "7")
 
 
-def test_the_django_lines_work_when_pasted(tmp_path):
+def make_django_project(folder, settings):
     project = """
-        import sys
         from pathlib import Path
         SECRET_KEY = "x"
         DEBUG = True
@@ -86,25 +94,34 @@ def test_the_django_lines_work_when_pasted(tmp_path):
         USE_TZ = True
         DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
     """
-    (tmp_path / "settings.py").write_text(textwrap.dedent(project) + README["Django"][0])
-    (tmp_path / "urls.py").write_text(
+    (folder / "settings.py").write_text(textwrap.dedent(project) + settings)
+    (folder / "urls.py").write_text(
         "from django.http import HttpResponse\nfrom django.urls import path\n"
         'urlpatterns = [path("patients/<int:patient_id>/", lambda request, patient_id: HttpResponse("ok"))]\n'
     )
+
+
+SET_UP = """
+    import os
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    import django
+    django.setup()
+    from django.core.management import call_command
+    call_command("migrate", verbosity=0)
+    call_command("check", fail_level="WARNING")
+"""
+
+
+def test_the_django_lines_work_when_pasted(tmp_path):
+    make_django_project(tmp_path, README["Django"][0])
     drive = """
-        import os
-        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-        import django
-        django.setup()
-        from django.core.management import call_command
-        call_command("migrate", verbosity=0)
         call_command("makemigrations", check=True, dry_run=True, verbosity=0)
         from django.test import Client
         assert Client().get("/patients/7/", headers={"host": "localhost"}).content == b"ok"
         from django.contrib.auth.models import User
         User.objects.create_user("ada", password="hunter2")
     """
-    run(tmp_path, "", drive)
+    run(tmp_path, "", SET_UP, drive)
     found = events(tmp_path)
     assert named(found, "GET /patients/{patient_id}/").resource_id == "7"
     user = named([event for event in found if event.resource_type == "user"], "create")
@@ -116,6 +133,81 @@ def test_the_django_lines_work_when_pasted(tmp_path):
 def test_the_lines_for_anything_else_work_when_pasted(tmp_path):
     printed = run(tmp_path, README["Anything else"][0])
     assert "night-shift invoice.approve success" in printed
+
+
+def test_the_fastapi_page_works_when_pasted(tmp_path):
+    drive = """
+        from fastapi.testclient import TestClient
+        with TestClient(app) as client:
+            assert client.put("/patients/7").json() == {"id": 7}
+    """
+    run(tmp_path, whole("fastapi.md"), drive)
+    event = named(events(tmp_path), "PUT /patients/{patient_id}")
+    assert (event.actor_id, event.resource_type, event.resource_id) == ("dr-grey", "patient", "7")
+
+
+def test_the_flask_page_works_when_pasted(tmp_path):
+    run(tmp_path, whole("flask.md"), 'assert app.test_client().put("/patients/7").json == {"id": 7}')
+    event = named(events(tmp_path), "PUT /patients/{patient_id}")
+    assert (event.actor_id, event.resource_type, event.resource_id) == ("dr-grey", "patient", "7")
+
+
+def test_the_sqlalchemy_page_works_when_pasted(tmp_path):
+    drive = """
+        from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+        class Base(DeclarativeBase): ...
+        class InvoiceLine(Base):
+            __tablename__ = "line"
+            id: Mapped[int] = mapped_column(primary_key=True)
+        with SessionFactory.begin() as session:
+            Base.metadata.create_all(session.connection())
+            session.add(InvoiceLine(id=7))
+    """
+    run(tmp_path, whole("sqlalchemy.md"), drive)
+    event = named(events(tmp_path), "create")
+    assert (event.resource_type, event.resource_id) == ("invoice_line", "7")
+
+
+def test_the_reports_page_works_when_pasted(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db") as trail, trail.actor("dr-grey"):
+        trail.record("chart.read", resource=("patient", "42"))
+    printed = run(tmp_path, whole("reports.md"))
+    row, *statements = printed.splitlines()
+    assert row.endswith("dr-grey chart.read")
+    assert statements[0].startswith("PCI DSS 4.0.1 10.2.1.1: partly (1 event; the trail begins only at ")
+
+
+def test_the_django_page_works_when_pasted(tmp_path):
+    settings, *code = itertools.chain(*blocks(ROOT / "docs" / "django.md").values())
+    make_django_project(tmp_path, settings)
+    model = """
+        from django.contrib.auth.models import User
+        patient = User(username="grace")
+    """
+    drive = """
+        from audit_core.policy import rule_of
+        assert rule_of(chart, "GET").action == "chart.read"
+    """
+    run(tmp_path, "", SET_UP, model, *code, drive)
+    found = events(tmp_path)
+    assert named(found, "invoice.approve").details == {"total": "99.00"}
+    saved = named(found, "create")
+    assert (saved.actor_id, saved.actor_type, saved.resource_type) == ("nightly-import", "service", "user")
+
+
+def test_every_page_with_python_on_it_is_pasted_somewhere_here():
+    pages = {page.name for page in PAGES if blocks(page) and page.parent.name == "docs"}
+    assert pages == {"django.md", "fastapi.md", "flask.md", "reports.md", "sqlalchemy.md"}
+
+
+def test_every_command_is_named_where_commands_are_listed():
+    commands = get_command(app).commands
+    names = [*commands, *(f"report {name}" for name in commands["report"].commands)]
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert [name for name in names if name != "report" and f"`audit {name}" not in page] == []
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert [name for name in commands if f"`{name}`" not in changes] == []
+    assert [name for name in commands if name not in DjangoCommand.help] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
