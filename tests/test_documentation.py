@@ -1,7 +1,9 @@
 """What the README shows is pasted and run; what the pages link to is there."""
 
 import itertools
+import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -193,6 +195,24 @@ def test_the_django_page_works_when_pasted(tmp_path):
     assert named(found, "invoice.approve").details == {"total": "99.00"}
     saved = named(found, "create")
     assert (saved.actor_id, saved.actor_type, saved.resource_type) == ("nightly-import", "service", "user")
+
+
+def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db") as trail:
+        trail.record("chart.read", resource=("patient", "42"))
+        trail.flush()
+        (tmp_path / "verifier.key").write_text(str(trail.chain.key))
+    shown = (ROOT / "README.md").read_text() + (ROOT / "docs" / "command-line.md").read_text()
+    commands = re.findall(r"^\$ audit (.+)$", shown, re.MULTILINE)
+    assert len(commands) == 5
+    codes = []
+    for command in commands:
+        shutil.copy(tmp_path / "clinic.db", tmp_path / "copy.db")
+        words = [sys.executable, "-m", "audit_core.cli", *command.split()]
+        environment = {**os.environ, "AUDIT_URL": "sqlite:///clinic.db"}
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        codes.append((command.split()[0], done.returncode))
+    assert codes == [("verify", 3), ("report", 0), ("status", 0), ("checkpoint", 0), ("verify", 0)]
 
 
 def test_every_page_with_python_on_it_is_pasted_somewhere_here():

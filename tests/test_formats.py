@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from uuid import UUID  # noqa: F401
 import pytest
 
 from audit_core import AuditTrail
-from audit_core.canonical import _NULLABLE, FORMAT_VERSION, MAX_RECORD_BYTES, RECORD_COLUMNS, encode
+from audit_core.canonical import _NULLABLE, FORMAT_VERSION, MAX_RECORD_BYTES, RECORD_COLUMNS, encode, encode_record
 from audit_core.clean import MAX_NODES, TOO_DEEP, TOO_MANY, clean
 from audit_core.integrity.merkle import Frontier
 from audit_core.normalise import DETAILS_BUDGET, FIELD_LIMITS, clean_text, fit
@@ -23,7 +24,7 @@ from audit_core.outbox.spill import SpillFile
 from audit_core.rows import to_json
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore
-from audit_core.testing import make_chain, make_event, seal
+from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from audit_core.testing.making import EDGES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -141,6 +142,16 @@ class TestThePage:
     def test_each_value_is_written_as_it_says(self, value, written):
         cleaned = clean(eval(value.strip("`")))  # noqa: S307 - the page is our own
         assert encode(cleaned) == encode(json.loads(written.strip("`")))
+
+    @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum on this machine")
+    def test_the_hash_of_a_record_in_a_file_is_what_its_command_prints(self, original, tmp_path):
+        store = SqliteStore(SqliteDatabase(original[0]))
+        row = store.row(5)
+        (tmp_path / "record.json").write_bytes(encode_record(row[:-1], ORIGIN))
+        store.close()
+        (command,) = re.findall(r"^\$ (.*sha256sum)$", PAGE, re.MULTILINE)
+        printed = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert printed.stdout.split()[0] == row[-1]
 
     def test_what_is_too_deep_or_too_much_is_marked_as_it_says(self):
         assert f'"{TOO_DEEP}"' in PAGE
