@@ -14,7 +14,6 @@ from typer.main import get_command
 
 from audit_core import AuditTrail
 from audit_core.cli.app import app
-from audit_django.management.commands.audit import Command as DjangoCommand
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -227,7 +226,9 @@ def test_every_command_is_named_where_commands_are_listed():
     assert [name for name in names if name != "report" and f"`audit {name}" not in page] == []
     changes = (ROOT / "CHANGELOG.md").read_text()
     assert [name for name in commands if f"`{name}`" not in changes] == []
-    assert [name for name in commands if name not in DjangoCommand.help] == []
+    django = (ROOT / "audit_django" / "management" / "commands" / "audit.py").read_text()
+    (help_,) = re.findall(r'^    help = "(.*)"$', django, re.MULTILINE)
+    assert [name for name in commands if not re.search(rf"\b{name}\b", help_)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
