@@ -81,7 +81,8 @@ def set_actor(
 ) -> None:
     """Name the actor of the current request, from wherever the application learns it.
 
-    Raises LookupError outside of a request; ``with trail.actor(...)`` is for there.
+    Raises LookupError outside of a request (``with trail.actor(...)`` is for there), and ValueError for a type of actor
+    that there is not.
     """
     context = _inside()
     context.actor = _actor(actor_id, type, on_behalf_of)
@@ -90,7 +91,10 @@ def set_actor(
 
 
 def set_outcome(outcome: str) -> None:
-    """Say how the current request ended, where its status does not. Raises LookupError outside of a request."""
+    """Say how the current request ended, where its status does not.
+
+    Raises LookupError outside of a request, and ValueError for an outcome that there is not.
+    """
     _inside().outcome = Outcome(outcome).value
 
 

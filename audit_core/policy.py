@@ -128,7 +128,7 @@ def _resource_of_template(template: str) -> tuple[str | None, str | None]:
     segments = [segment for segment in template.split("/") if segment]
     for place in range(len(segments) - 1, -1, -1):
         if match := _PARAMETER.fullmatch(segments[place]):
-            before = segments[place - 1] if place else match[1]
+            before = segments[max(place - 1, 0)]  # the parameter itself where nothing stands before it
             return _singular(before if not _PARAMETER.fullmatch(before) else match[1].removesuffix("_id")), match[1]
     return (_singular(segments[-1]) if segments else None), None
 

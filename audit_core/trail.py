@@ -92,8 +92,9 @@ class AuditTrail:
     ) -> AuditEvent:
         """Record what happened; returns when it is durable (unless the trail is buffered).
 
-        ``action`` is ``noun.verb``; ``resource`` is ``("invoice", "42")`` or ``"invoice:42"``. Raises ValueError for
-        an unknown outcome, and StoreUnavailableError with ``on_failure="block"``.
+        ``action`` is ``noun.verb``; ``resource`` is ``("invoice", "42")`` or ``"invoice:42"``. Waits while 10,000
+        events of this process are on their way. Raises ValueError for an unknown outcome, and StoreUnavailableError
+        with ``on_failure="block"`` when the event is durable nowhere.
         """
         self._writer.start()
         event = self.event(action, resource=resource, outcome=outcome, details=details)
@@ -109,7 +110,7 @@ class AuditTrail:
         details: Mapping[str, Any] | None = None,
         context: AuditContext | None = None,
     ) -> Future[AuditEvent]:
-        """Like ``record``, without waiting: ``await asyncio.wrap_future(trail.submit(...))``."""
+        """Like ``record``, without waiting for the disk: ``await asyncio.wrap_future(trail.submit(...))``."""
         self._writer.start()
         event = self.event(action, resource=resource, outcome=outcome, details=details, context=context)
         return self._writer.submit(event)
@@ -163,7 +164,10 @@ class AuditTrail:
     def actor(
         self, actor_id: object, *, type: str = ActorType.USER, on_behalf_of: object = None
     ) -> AbstractContextManager[AuditContext]:
-        """``with trail.actor("nightly-import", type="service"): ...`` names who acts; nests and restores."""
+        """``with trail.actor("nightly-import", type="service"): ...`` names who acts; nests and restores.
+
+        Raises ValueError for a type of actor that there is not.
+        """
         return acting(actor_id, type, on_behalf_of)
 
     def opened(self) -> None:
@@ -251,7 +255,10 @@ class AuditTrail:
         return found
 
     def prove(self, event_id: str) -> Proof:
-        """The inclusion proof of one sealed event."""
+        """The inclusion proof of one sealed event.
+
+        Raises LookupError when there is none with this id, IntegrityError when the store contradicts its checkpoint.
+        """
         return self.chain.prove(event_id)
 
     def status(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class MemoryStore:
             return Extent(events, self.heads[-1].tree_size if self.heads else 0)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
-        last = len(self.events) + start if stop is None else stop
+        last = float("inf") if stop is None else stop
         yield from [row for row in self.events if start <= row[_AT["sequence"]] < last]
 
     def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:

@@ -15,7 +15,7 @@ from audit_django.trail import get_trail
 class Command(BaseCommand):
     """Passes everything on, ``--help`` too."""
 
-    help = "Look after the audit trail: init, status, verify, prove, report, seal."
+    help = "Look after the audit trail: init, status, seal, verify, checkpoint, prove, check-proof, report, keygen."
     requires_system_checks = []
 
     def run_from_argv(self, argv: list[str]) -> None:
