@@ -1,4 +1,4 @@
-"""One event in its three forms: the object, the outbox's JSON, and the row that is hashed and stored."""
+"""An event in an outbox's JSON, and as a stored row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from audit_core.canonical import RECORD_COLUMNS, decode, encode, format_timestamp, parse_timestamp
+from audit_core.draft import event_of, parse_draft
 from audit_core.errors import IntegrityError
 from audit_core.event import AuditEvent
 
@@ -24,40 +25,7 @@ def to_json(event: AuditEvent) -> str:
 
 def from_json(text: str | bytes) -> AuditEvent:
     """The waiting event of ``text``. Raises ValueError if it is none."""
-    try:
-        waiting = decode(text)
-        waiting["timestamp"] = parse_timestamp(waiting["timestamp"])
-        event = AuditEvent(**waiting)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"This is no event: {text[:100]!r}") from error
-    if not isinstance(event.event_id, str) or not isinstance(event.details, dict):
-        raise ValueError(f"This is no event: {text[:100]!r}")  # noqa: TRY004 - it is the text that is wrong
-    return event
-
-
-def to_row(event: AuditEvent, sequence: int, previous_hash: str) -> Row:
-    """The columns of the event at its place in the chain, still without ``event_hash``."""
-    return (
-        event.action,
-        event.actor_id,
-        event.actor_type,
-        encode(event.details).decode(),
-        event.event_id,
-        event.ip_address,
-        event.on_behalf_of,
-        event.outcome,
-        previous_hash,
-        event.private,
-        event.request_id,
-        event.resource_id,
-        event.resource_type,
-        sequence,
-        event.session_id,
-        event.source,
-        event.tenant_id,
-        format_timestamp(event.timestamp),
-        event.user_agent,
-    )
+    return event_of(parse_draft(text if isinstance(text, str) else text.decode()))
 
 
 def from_row(row: Sequence[Any]) -> AuditEvent:
