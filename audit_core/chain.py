@@ -100,7 +100,7 @@ class AuditChain:
         return None if named is None else str(named)
 
     def append(self, events: Sequence[AuditEvent], connection: Any) -> StoredCheckpoint:
-        """Seal ``events``: see ``append_drafts``. Raises ValueError or TypeError where their values are not normalised."""
+        """Seal events: see ``append_drafts``. Raises ValueError or TypeError where one is not normalised."""
         return self.append_drafts([draft_of(event) for event in events], connection)
 
     def append_drafts(self, drafts: Sequence[Draft], connection: Any) -> StoredCheckpoint:
