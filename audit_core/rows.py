@@ -1,4 +1,4 @@
-"""An event in an outbox's JSON, and as a stored row."""
+"""An event on its way into an outbox, and out of a store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any
 
 from audit_core.canonical import RECORD_COLUMNS, decode, encode, format_timestamp, parse_timestamp
-from audit_core.draft import event_of, parse_draft
 from audit_core.errors import IntegrityError
 from audit_core.event import AuditEvent
 
@@ -21,11 +20,6 @@ def to_json(event: AuditEvent) -> str:
     waiting: dict[str, Any] = {name: getattr(event, name) for name in _WAITING_FIELDS}
     waiting["timestamp"] = format_timestamp(event.timestamp)
     return encode(waiting).decode()
-
-
-def from_json(text: str | bytes) -> AuditEvent:
-    """The waiting event of ``text``. Raises ValueError if it is none."""
-    return event_of(parse_draft(text if isinstance(text, str) else text.decode()))
 
 
 def from_row(row: Sequence[Any]) -> AuditEvent:

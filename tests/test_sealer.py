@@ -165,6 +165,22 @@ def test_an_event_made_by_hand_holds_up_nobody(place_of_work):
     assert sealed_ids(place_of_work.chain)[0] == events[0].event_id
 
 
+def test_a_forged_line_of_a_spill_file_becomes_an_event_that_says_so(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/trail.db") as trail:
+        trail.record("a.b")
+    before, after = make_event(1), make_event(2)
+    spill = SpillFile(tmp_path / "trail.db-audit")
+    spill.append([before, make_event(details={"a": 0.5}), make_event(actor_type="robot"), after])
+    spill.abandon()
+    with AuditTrail(f"sqlite:///{tmp_path}/trail.db") as trail:
+        trail.record("a.b")
+        trail.flush()
+        unreadable = [event.details["text"] for event in trail.events(action="outbox.unreadable", newest_first=False)]
+        assert len(unreadable) == 2
+        assert ids(trail.events(action="test.event", newest_first=False)) == ids([before, after])
+        assert trail.verify().findings == ()
+
+
 def test_what_is_taken_is_text_as_it_was_put(place_of_work):
     event = make_event(actor_id="Zoë")
     put(place_of_work.own, [event])
