@@ -1,4 +1,4 @@
-"""Seal and verify on one core: events a second, peak memory, bytes on disk.
+"""Seal and verify on one core: events a second, CPU time, peak memory, bytes on disk.
 
     python benchmarks/chain.py [--events 1000000] [--batch 1000] [--json-only]
 
