@@ -12,6 +12,7 @@ from itertools import chain, islice, starmap
 from typing import Any, NamedTuple
 
 from audit_core.canonical import decode, encode_record, format_timestamp
+from audit_core.draft import Draft, draft_of, event_of, place
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
 from audit_core.identity import new_event_id
@@ -20,7 +21,7 @@ from audit_core.integrity.link import GENESIS_HASH, leaf_hash
 from audit_core.integrity.merkle import Frontier, check_inclusion, node_hash, plan_inclusion, subtree_root
 from audit_core.integrity.note import Signer, VerifierKey
 from audit_core.integrity.verify import ChainVerifier, Finding, Result
-from audit_core.rows import Row, from_row, to_row
+from audit_core.rows import Row, from_row
 from audit_core.stores import AuditStore, StoredCheckpoint
 
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
@@ -99,19 +100,24 @@ class AuditChain:
         return None if named is None else str(named)
 
     def append(self, events: Sequence[AuditEvent], connection: Any) -> StoredCheckpoint:
-        """Seal ``events`` in the transaction of ``connection``.
+        """Seal events: see ``append_drafts``. Raises ValueError or TypeError where one is not normalised."""
+        return self.append_drafts([draft_of(event) for event in events], connection)
+
+    def append_drafts(self, drafts: Sequence[Draft], connection: Any) -> StoredCheckpoint:
+        """Seal events that are checked already, in the transaction of ``connection``.
 
         Raises ConfigurationError when this process's key is not the trail's, IntegrityError when what is stored
-        does not fit its own checkpoint, ConflictError when somebody else appended first; nothing is written then.
+        does not fit its own checkpoint, ConflictError when somebody else appended first, or an event is in the
+        chain already. The caller then rolls back, so that nothing is written.
         """
         edge = self._find_edge(connection)
         if edge.checkpoint is None:
-            events = [self._created(events), *events]
+            drafts = [draft_of(self._created(drafts)), *drafts]
         origin, size, previous = self._origin, edge.tree.size, edge.last_hash
         rows: list[Row] = []
         leaves: list[bytes] = []
-        for sequence, event in enumerate(events, size):
-            row = to_row(event, sequence, previous)
+        for sequence, draft in enumerate(drafts, size):
+            row = place(draft, sequence, previous)
             leaf = leaf_hash(encode_record(row, origin))
             previous = leaf.hex()
             leaves.append(leaf)
@@ -230,12 +236,12 @@ class AuditChain:
             format_timestamp(datetime.now(UTC)),
         )
 
-    def _created(self, events: Sequence[AuditEvent]) -> AuditEvent:
+    def _created(self, drafts: Sequence[Draft]) -> AuditEvent:
         """The first record. It is made for the sake of the first event, and so not after it."""
         key = VerifierKey(self._origin, self._find_signer().public_key)
         return AuditEvent(
             event_id=new_event_id(),
-            timestamp=min([datetime.now(UTC), *(event.timestamp for event in events[:1])]),
+            timestamp=min([datetime.now(UTC), *(event_of(draft).timestamp for draft in drafts[:1])]),
             action="log.created",
             actor_type=ActorType.SYSTEM.value,
             details={"origin": self._origin, "key": str(key), "nonce": secrets.token_hex(16)},

@@ -60,8 +60,8 @@ TOO_DEEP: Final = "[cut: nested deeper than 32]"
 TOO_MANY: Final = "[cut: too many values]"
 UNREADABLE: Final = "[unreadable]"
 
-_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
-_FORBIDDEN_IN_KEYS = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")
+FORBIDDEN = re.compile("[\0\ud800-\udfff]")
+FORBIDDEN_IN_KEYS = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")
 _MEMORY_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -129,7 +129,7 @@ class _Visit:
             return key
         cleaned = self.value(key, depth + 1)
         text = cleaned if type(cleaned) is str else encode(cleaned).decode()
-        return _FORBIDDEN_IN_KEYS.sub("\ufffd", text)
+        return FORBIDDEN_IN_KEYS.sub("\ufffd", text)
 
     def snapshot(self, values: Iterable[Any]) -> tuple[Any, ...]:
         """All that may still be met, taken at once: somebody may change the container meanwhile."""
@@ -139,7 +139,7 @@ class _Visit:
 def _well_formed(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
-    return _FORBIDDEN.sub("\ufffd", text)
+    return FORBIDDEN.sub("\ufffd", text)
 
 
 def _unused(name: str, taken: Mapping[str, object], repeats: dict[str, int]) -> str:

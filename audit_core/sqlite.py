@@ -14,7 +14,7 @@ from typing import Any
 
 from audit_core.errors import ConfigurationError, StoreUnavailableError
 
-CACHE_KIB = 32_768  # the pages of two indexes by actor and by resource, so that a batch writes each of them once
+CACHE_KIB = 65_536  # the pages that a batch changes, nearly all of two indexes, so that each is written once
 LOCK_WAIT_SECONDS = 0.1  # a request may hold the file until its response is sent, and wait for us to let it
 PATIENT_WAIT_SECONDS = 10.0  # for commands, which keep nobody waiting
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from audit_core.event import AuditEvent
 from audit_core.outbox.folder import make_folder, open_file
 from audit_core.outbox.locks import try_lock_alone
-from audit_core.rows import from_json, to_json
+from audit_core.rows import to_json
+from audit_core.waiting import read_waiting
 
 REWRITE_BYTES = 1_000_000  # a file with this much behind it is written anew with what still waits
 
@@ -132,7 +133,7 @@ def _parse(line: bytes) -> AuditEvent:
     checksum, _, text = line.partition(b" ")
     if int(checksum, 16) != zlib.crc32(text):
         raise ValueError("the line's checksum does not fit")
-    return from_json(text)
+    return read_waiting(text.decode("utf-8", "surrogateescape"))
 
 
 def _write_all(fd: int, data: bytes) -> None:

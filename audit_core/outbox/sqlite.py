@@ -62,10 +62,10 @@ class SqliteOutbox:
 
     def _page(self, after: int, limit: int, connection: Any) -> list[Waiting]:
         with self._cursor(connection or self.database.connection()) as cursor:
-            # As bytes: text that is not UTF-8 must not hold up the rest.
+            # As bytes: text that is not UTF-8 is no event, and must not hold up the rest.
             query = "SELECT id, CAST(event AS BLOB) FROM audit_outbox WHERE id > ? ORDER BY id LIMIT ?"
             cursor.execute(query, (after, limit))
-            return [Waiting(id_, event.decode("utf-8", "replace")) for id_, event in cursor.fetchall()]
+            return [Waiting(id_, event.decode("utf-8", "surrogateescape")) for id_, event in cursor.fetchall()]
 
     @contextmanager
     def _cursor(self, connection: Any) -> Iterator[Any]:

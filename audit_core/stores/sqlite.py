@@ -22,7 +22,8 @@ PAGE = 2_000  # rows a read takes at once: a read that lasts would keep the appl
 _COLUMNS = ", ".join(STORED_COLUMNS)
 _SEQUENCE = STORED_COLUMNS.index("sequence")
 _TIMESTAMP = STORED_COLUMNS.index("timestamp")
-_INSERT_EVENT = f"INSERT INTO audit_events ({_COLUMNS}) VALUES ({', '.join('?' * len(STORED_COLUMNS))})"
+# Not ABORT, which would keep a copy of every page that a row touches: a row that is refused has changed nothing.
+_INSERT_EVENT = f"INSERT OR FAIL INTO audit_events ({_COLUMNS}) VALUES ({', '.join('?' * len(STORED_COLUMNS))})"
 _INSERT_CHECKPOINT = "INSERT INTO audit_checkpoints VALUES (?, ?, ?, ?, ?, ?)"
 
 
