@@ -14,7 +14,7 @@ from django.contrib.admindocs.utils import (
 )
 from django.http import HttpRequest
 
-from audit_core.policy import Route, rule_of
+from audit_core.policy import Route, naming_of
 
 _PARAMETER = re.compile(r"<(?:[^<>:]+:)?(\w+)>")
 _REGEX = re.compile(r"[\^$(\\]")
@@ -45,4 +45,4 @@ def _endpoint(view: Any, method: str) -> object:
     """The view, or the marked method of a REST framework's view set, which has names of its own for methods."""
     actions: dict[str, str] = getattr(view, "actions", None) or {}
     handler = getattr(getattr(view, "cls", None), actions.get(method.lower(), ""), None)
-    return handler if handler is not None and rule_of(handler, method) else view
+    return handler if handler is not None and naming_of(handler, method) else view
