@@ -353,6 +353,9 @@ class TestPaths:
             ("/patients/4111111111111111", "/patients/{patient_id}", "/patients/4111111111111111"),
             (f"/verify/{JWT}", "/verify/{value}", "/verify/[redacted]"),
             ("/tokens/5", "/tokens/{token_count}", "/tokens/5"),
+            ("/tokens/x", "/tokens/{token_id}", "/tokens/x"),
+            ("/sessions/x", "/sessions/{session_id}", "/sessions/[redacted]"),
+            ("/sessions/x", "/sessions/{userSessionId}", "/sessions/[redacted]"),
             ("/tokens/x", "/tokens/{token_count}", "/tokens/[redacted]"),
         ],
     )

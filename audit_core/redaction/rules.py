@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from audit_core.canonical import Json, encode
 from audit_core.clean import clean
 from audit_core.errors import ConfigurationError
-from audit_core.redaction.sensitive_names import IN_URLS, PHRASES, flat, is_measure, sensitivity, spoken
+from audit_core.redaction.sensitive_names import IN_QUERIES, PHRASES, Place, flat, is_measure, sensitivity, spoken
 
 Rule: TypeAlias = Literal["replace", "mask", "hash", "keep"]
 Treatment: TypeAlias = Literal["replace", "mask", "hash", "measure"]  # the last: replace what is no measure
@@ -34,7 +34,7 @@ class Rules:
         self._phrases = PHRASES.union(flat(name) for name in names)
         for name, rule in rules.items():
             self._add(name, rule)
-        self._cached: Callable[[str, str | None, bool], Treatment | None] = lru_cache(4096)(self._find)
+        self._cached: Callable[[str, str | None, Place | None], Treatment | None] = lru_cache(4096)(self._find)
 
     def _add(self, name: str, rule: Rule) -> None:
         if rule not in get_args(Rule):
@@ -50,9 +50,9 @@ class Rules:
 
     # --- Which
 
-    def of(self, name: str, scope: str | None = None, *, in_url: bool = False) -> Treatment | None:
+    def of(self, name: str, scope: str | None = None, place: Place | None = None) -> Treatment | None:
         """How values of this name are treated; None where they stay."""
-        return (self._cached if len(name) < _LONGEST_CACHED else self._find)(name, scope, in_url)
+        return (self._cached if len(name) < _LONGEST_CACHED else self._find)(name, scope, place)
 
     def of_spoken(self, name: str) -> Treatment | None:
         """The same for words of a sentence: of the last one, or of ``api key`` and the like."""
@@ -60,13 +60,13 @@ class Rules:
             return found
         return "replace" if any(phrase in self._phrases for phrase in spoken(name)) else None
 
-    def _find(self, name: str, scope: str | None, in_url: bool) -> Treatment | None:  # noqa: FBT001 - a cache's key
+    def _find(self, name: str, scope: str | None, place: Place | None) -> Treatment | None:
         rule = self._scoped_rule(name, scope) or self._rules.get(flat(name))
         if rule is not None:
             return None if rule == "keep" else rule
-        if flat(name) in self._phrases or (in_url and flat(name) in IN_URLS):
+        if flat(name) in self._phrases or (place == "query" and flat(name) in IN_QUERIES):
             return "replace"
-        found = sensitivity(name, self._phrases)
+        found = sensitivity(name, self._phrases, place)
         return "replace" if found == "secret" else found
 
     def _scoped_rule(self, name: str, scope: str | None) -> Rule | None:

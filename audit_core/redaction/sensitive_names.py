@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
 Sensitivity: TypeAlias = Literal["secret", "measure"]
+Place: TypeAlias = Literal["query", "path"]
 
 _KEYS = (
     "access account activation api app application auth client crypto deploy deployment encryption hmac licence "
@@ -40,8 +41,8 @@ PHRASES: Final = frozenset(
 _WHOLE_NAMES: Final = frozenset(
     "pass pw sig auth xauth httpauth proxyauth userauth sid aiohttpsession usersession symfony".split()
 )
-# In a URL these are OAuth's code, a signed URL's signature and the like; elsewhere they are a country's or a doctor's.
-IN_URLS: Final = frozenset("code signature assertion session".split())
+# In a query these are OAuth's code, a signed URL's signature and so on; elsewhere a country's, or a doctor's.
+IN_QUERIES: Final = frozenset("code signature assertion session".split())
 _ASKING: Final = frozenset("has is can allow allows require requires required num max min total count".split())
 _MEASURING: Final = frozenset(
     "accepted age allowed at attempts budget changed count counts created date disabled enabled expiration expire "
@@ -52,6 +53,7 @@ _DESCRIBING: Final = frozenset(
     "alg algorithm backend consent domain endpoint field format issuer kind less name path policies policy provider "
     "samesite scope scopes state status strength type types validators version".split()
 )
+_IDENTIFYING: Final = frozenset(("id", "pk", "uuid"))
 _LONGEST_RUN: Final = 4
 
 _CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -73,9 +75,14 @@ def is_sensitive(name: str) -> bool:
     return sensitivity(name, PHRASES) == "secret"
 
 
-def sensitivity(name: str, phrases: frozenset[str]) -> Sensitivity | None:
-    """What the name says of its value; None where it says nothing."""
+def sensitivity(name: str, phrases: frozenset[str], place: Place | None = None) -> Sensitivity | None:
+    """What the name says of its value; None where it says nothing.
+
+    A parameter of a path names a resource: ``token_id`` one of the tokens, and a ``session_id`` is still secret.
+    """
     words = words_of(name)
+    if place == "path" and len(words) > 1 and words[-1] in _IDENTIFYING:
+        return "secret" if any("".join(words[start:]) in phrases for start in range(len(words))) else None
     if "".join(words) not in _WHOLE_NAMES and not any(run in phrases for run in _runs(words)):
         return None
     if len(words) > 1 and words[-1] in _DESCRIBING:

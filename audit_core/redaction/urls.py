@@ -28,7 +28,7 @@ def redact_query(text: str, rules: Rules, depth: int = 2) -> str:
     for place in range(0, len(parts), 2):
         name, equals, value = parts[place].partition("=")
         if equals:
-            treatment = rules.of(unquote_plus(name), in_url=True)
+            treatment = rules.of(unquote_plus(name), place="query")
             value = _treated(treatment, value, rules) if treatment else _looked_through(value, rules, depth)
             parts[place] = f"{name}={value}"
         elif treatment in {None, "measure"} or parts[place - 1] == "&":
@@ -67,9 +67,9 @@ def redact_unrouted(path: str, rules: Rules) -> str:
 
 def redact_path(root: str, path: str, template: str, parameters: Mapping[str, Any], rules: Rules) -> str:
     """A path below its root without the values of the route's sensitive parameters."""
-    if any(map(rules.of, _PARAMETER.findall(template))):
+    if any(rules.of(name, place="path") for name in _PARAMETER.findall(template)):
         path = _without_secrets(path, template, rules)
-    secrets = {str(value) for name, value in parameters.items() if rules.of(name) == "replace"}
+    secrets = {str(value) for name, value in parameters.items() if rules.of(name, place="path") == "replace"}
     whole = f"{root}{path}"
     if secrets:  # the root may have parameters too
         whole = "/".join(REDACTED if segment in secrets else segment for segment in whole.split("/"))
@@ -82,7 +82,7 @@ def redact_parameters(parameters: Mapping[str, Any], scope: str | None, rules: R
 
 
 def _parameter(name: str, value: Any, scope: str | None, rules: Rules) -> Any:
-    if treatment := rules.of(name, scope):
+    if treatment := rules.of(name, scope, "path"):
         return rules.apply_to_text(treatment, str(value))
     return redact_credentials(value, rules) if isinstance(value, str) else value
 
@@ -95,7 +95,7 @@ def _without_secrets(path: str, template: str, rules: Rules) -> str:
         return template
     out = literals[0]
     for name, value, literal in zip(literals[1::2], match.groups(), literals[2::2], strict=True):
-        treatment = rules.of(name)
+        treatment = rules.of(name, place="path")
         out += (rules.apply_to_text(treatment, value) if treatment else value) + literal
     return out
 

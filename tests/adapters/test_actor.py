@@ -8,8 +8,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 
 from audit_core import AuditTrail
+from audit_core.actors import actor_of
 from audit_core.context import Actor
-from audit_core.requests import RequestAudit, actor_of
+from audit_core.requests import RequestAudit
 
 
 class Base(DeclarativeBase):
