@@ -49,11 +49,15 @@ def naming_of(endpoint: object, method: str) -> Naming | None:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How the framework routed a request: the template with ``{name}`` parameters, and their values."""
+    """How the framework routed a request: the template with ``{name}`` parameters, and their values.
+
+    ``resource`` is its type and id where the framework knows better than the template.
+    """
 
     template: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     endpoint: object = None
+    resource: tuple[str, str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,8 @@ def resource_name(name: str) -> str:
 
 def _resource(route: Route) -> tuple[str | None, str | None]:
     """The last parameter of the route names the resource: /patients/{patient_id}/notes is about a patient."""
+    if route.resource is not None:
+        return route.resource
     kind, parameter = _resource_of_template(route.template)
     value = None if parameter is None else route.parameters.get(parameter)
     return kind, None if value is None else str(value)
@@ -139,7 +145,8 @@ def _singular(word: str) -> str:
     for plural, singular in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh")):
         if word.endswith(plural) and len(word) > len(plural) + 1:
             return word.removesuffix(plural) + singular
-    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+    is_plural = len(word) > 2 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    return word[:-1] if is_plural else word
 
 
 def _fill(resource: str, parameters: Mapping[str, Any]) -> tuple[str, str | None]:
