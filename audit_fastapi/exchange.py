@@ -91,8 +91,10 @@ class Request(Exchange):
             message = self.with_request_id(message)
         if self.answer.refused:
             return
+        was_gone = self.gone
         await self._send(message)
-        if message["type"] in _BODIES and not message.get("more_body", False):
+        # BaseHTTPMiddleware ends a response also when its client has left in the midst of it.
+        if message["type"] in _BODIES and not message.get("more_body", False) and not was_gone:
             self.answer.end()
 
     async def _start(self, status: int) -> None:

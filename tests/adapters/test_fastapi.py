@@ -3,6 +3,7 @@ import asyncio
 import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Response, WebSocket, WebSocketDisconnect
+from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import TestClient
 
@@ -211,6 +212,29 @@ def test_starlettes_base_middleware_takes_nothing_away(trail, place):
     assert ran == [answered.request_id] == response.headers.get_list("x-request-id")
     assert [event.action for event in rest] == ["POST /bad-background", "response.broken"]
     assert rest[1].details["reason"] == "RuntimeError after the response"
+
+
+class BasedServer(FastAPIServer):
+    name = "fastapi-based"
+
+    def make_app(self, trail, probe):
+        app = make_app(trail, probe)
+        app.add_middleware(Base)  # outside of ours
+        app.user_middleware.append(Middleware(Base))  # inside of it
+        return app
+
+
+class Based(Behaviour):
+    server = BasedServer()
+
+
+def test_within_starlettes_base_middleware_a_stream_that_does_not_end_leaves_a_second_event():
+    with Based.site_of("memory:") as site:
+        Based().test_a_client_that_disconnects_leaves_a_second_event_that_says_so(site)
+        response = site.client.post("/broken-stream")
+        _, broken = Based.of_request(site, response, 2)
+    assert response.content == b"first", "which that middleware ends as if it were complete"
+    assert (broken.action, broken.details["reason"]) == ("response.broken", "RuntimeError after the response")
 
 
 @pytest.mark.parametrize(
