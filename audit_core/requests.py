@@ -121,7 +121,7 @@ class RequestAudit:
 
     def respond(self, status: int, error: BaseException | None = None) -> Future[AuditEvent] | None:
         """Record the request's event: how it ends is known. None when it leaves none, or nobody waits for it."""
-        outcome = self._outcome(status)
+        outcome = self._outcome(status, error)
         if self._recorded or not self._trail.policy.audits(self._method, self._path, self.route, outcome):
             return None
         self._recorded = True
@@ -139,9 +139,11 @@ class RequestAudit:
         details = {"method": self._method, "path": self._shown_path(), "reason": why, **details}
         return self._submit("response.broken", Outcome.FAILURE, details)
 
-    def _outcome(self, status: int) -> str:
-        """What the handler said, unless the server failed, which it cannot have known."""
-        return outcome_of(status) if status >= 500 else self.context.told.outcome or outcome_of(status)
+    def _outcome(self, status: int, error: BaseException | None) -> str:
+        """What the handler said, unless it failed after that."""
+        if error is not None or status >= 500:
+            return Outcome.FAILURE
+        return self.context.told.outcome or outcome_of(status)
 
     def _how_it_went(self, status: int, error: BaseException | None) -> dict[str, Any]:
         return {
@@ -195,7 +197,7 @@ class SocketAudit(RequestAudit):
             return None
         self._recorded = True
         details = self._how_it_went(status, error)
-        return self._submit("websocket.open", self._outcome(status), self._with_route(details))
+        return self._submit("websocket.open", self._outcome(status, error), self._with_route(details))
 
     def end(self, code: int, error: BaseException | None = None) -> None:
         """It was open, and has ended with this code (RFC 6455 7.4)."""

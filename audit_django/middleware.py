@@ -94,7 +94,7 @@ class AuditMiddleware:
 class _Exchange:
     """One request and its response."""
 
-    error: BaseException | None = None  # that became a 500
+    error: BaseException | None = None  # that nobody handled but Django
     is_streaming = False
 
     def __init__(self, request: HttpRequest, trail: AuditTrail) -> None:
@@ -139,7 +139,7 @@ class _Exchange:
         """Record the request's event."""
         self.audit.route = route_of(self.request)
         self._name(response)
-        return self.answer.start(response.status_code, self.error if response.status_code >= 500 else None)
+        return self.answer.start(response.status_code, self.error)
 
     def watch(self, response: HttpResponseBase) -> HttpResponseBase:
         """See whether a stream comes to its end."""

@@ -396,6 +396,21 @@ class TestPaths:
         assert REDACTED in redacted
 
     @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("/reset/hunter2/", "/reset/[redacted]/"),
+            ("/accounts/reset-password/MQ/hunter2", "/accounts/reset-password/[redacted]/[redacted]"),
+            ("/verifyEmail/123456", "/verifyEmail/[redacted]"),
+            ("/api/token/hunter2", "/api/token/[redacted]"),
+        ],
+    )
+    def test_what_follows_a_word_that_leads_to_a_secret_does_not_stay_in_an_unrouted_path(
+        self, path: str, expected: str
+    ) -> None:
+        assert Redactor().path(path) == expected
+        assert Redactor().path(expected) == expected
+
+    @pytest.mark.parametrize(
         "path",
         [
             "/", "//", "", "/patients/42", "/patients/550e8400-e29b-41d4-a716-446655440000/notes",

@@ -10,11 +10,13 @@ from urllib.parse import quote, unquote_plus
 
 from audit_core.redaction.free_text import redact_credentials, redact_text
 from audit_core.redaction.rules import REDACTED, Rules, Treatment
+from audit_core.redaction.sensitive_names import words_of
 
 _SEPARATOR = re.compile("([&;?#])")
 _HARMLESS = re.compile(r"[\w.~-]{0,10}")  # shorter than anything that free text is searched for
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _LONG = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}")
+_LEADING = frozenset("activate confirm invitation invite magic recover reset unsubscribe verify".split())
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -61,8 +63,14 @@ def _looked_through(value: str, rules: Rules, depth: int) -> str:
 
 
 def redact_unrouted(path: str, rules: Rules) -> str:
-    """A path of which nothing is known: also without what only a machine can have made."""
-    return _LONG.sub(lambda match: REDACTED if _looks_random(match[0]) else match[0], redact_text(path, rules))
+    """A path of which nothing is known, and which may be a route's with a slash too many or too few.
+
+    Without what follows ``/reset-password/`` or ``/token/`` either, and what only a machine can have made.
+    """
+    segments = redact_text(path, rules).split("/")
+    leading = next((place for place, segment in enumerate(segments) if _leads_to_secret(segment, rules)), len(segments))
+    segments[leading + 1 :] = [REDACTED if segment else "" for segment in segments[leading + 1 :]]
+    return _LONG.sub(lambda match: REDACTED if _looks_random(match[0]) else match[0], "/".join(segments))
 
 
 def redact_path(root: str, path: str, template: str, parameters: Mapping[str, Any], rules: Rules) -> str:
@@ -98,6 +106,10 @@ def _without_secrets(path: str, template: str, rules: Rules) -> str:
         treatment = rules.of(name, place="path")
         out += (rules.apply_to_text(treatment, value) if treatment else value) + literal
     return out
+
+
+def _leads_to_secret(segment: str, rules: Rules) -> bool:
+    return rules.of(segment) is not None or not _LEADING.isdisjoint(words_of(segment))
 
 
 def _looks_random(text: str) -> bool:

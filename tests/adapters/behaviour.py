@@ -322,6 +322,11 @@ class Behaviour:
             assert event.details["path"] == "/no/such/[redacted]/path"
             assert secret not in repr(event)
 
+    def test_a_secret_in_a_path_with_a_slash_too_many_is_recorded_nowhere(self, site):
+        event = site.event("POST", "/reset/hunter2/")
+        assert event.details["path"] == "/reset/[redacted]/"
+        assert "hunter2" not in repr(event)
+
     def test_neither_headers_nor_bodies_nor_cookies_are_recorded(self, site):
         headers = {"Authorization": "Bearer hunter2", "Cookie": "session=hunter2"}
         event = site.event("POST", "/upload", headers=headers, content=b"hunter2")

@@ -131,6 +131,14 @@ def test_an_exception_is_one_event_whether_flask_answers_it_or_passes_it_on(app,
     assert "hunter2" not in repr(event)
 
 
+def test_an_exception_is_a_failure_whatever_the_error_page_answers(app, trail):
+    app.register_error_handler(500, lambda error: ("sorry", 200))
+    app.add_url_rule("/boom", "boom", lambda: int("x"), methods=["POST"])
+    assert app.test_client().post("/boom").status_code == 200
+    (event,) = events(trail)
+    assert (event.outcome, event.details["status"], event.details["exception"]) == ("failure", 200, "ValueError")
+
+
 def test_an_exception_that_the_application_handles_is_none(app, trail):
     app.register_error_handler(ValueError, lambda error: ("sorry", 422))
     app.add_url_rule("/boom", "boom", lambda: int("x"), methods=["POST"])
