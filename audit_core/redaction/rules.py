@@ -61,10 +61,11 @@ class Rules:
         return "replace" if any(phrase in self._phrases for phrase in spoken(name)) else None
 
     def _find(self, name: str, scope: str | None, place: Place | None) -> Treatment | None:
-        rule = self._scoped_rule(name, scope) or self._rules.get(flat(name))
+        whole = flat(name)
+        rule = self._scoped_rule(name, scope) or self._rules.get(whole)
         if rule is not None:
             return None if rule == "keep" else rule
-        if flat(name) in self._phrases or (place == "query" and flat(name) in IN_QUERIES):
+        if whole in self._phrases or (place == "query" and whole in IN_QUERIES):
             return "replace"
         found = sensitivity(name, self._phrases, place)
         return "replace" if found == "secret" else found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote, unquote_plus
@@ -17,6 +18,7 @@ _HARMLESS = re.compile(r"[\w.~-]{0,10}")  # shorter than anything that free text
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _LONG = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}")
 _LEADING = frozenset("activate confirm invitation invite magic recover reset unsubscribe verify".split())
+_LONGEST_WORD = 64
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -52,11 +54,10 @@ def _looked_through(value: str, rules: Rules, depth: int) -> str:
     if _HARMLESS.fullmatch(value):
         return value
     plain = unquote_plus(value)
-    has_parts = plain != value or "=" in plain
-    redacted = redact_text(redact_query(plain, rules, depth - 1) if depth and has_parts else plain, rules)
-    if redacted == plain:
-        return value
-    return redacted if plain == value else quote(redacted, safe="", errors="replace")
+    if plain == value:
+        return redact_text(value, rules)
+    redacted = redact_text(redact_query(plain, rules, depth - 1) if depth else plain, rules)
+    return value if redacted == plain else quote(redacted, safe="", errors="replace")
 
 
 # --- Paths
@@ -75,13 +76,23 @@ def redact_unrouted(path: str, rules: Rules) -> str:
 
 def redact_path(root: str, path: str, template: str, parameters: Mapping[str, Any], rules: Rules) -> str:
     """A path below its root without the values of the route's sensitive parameters."""
-    if any(rules.of(name, place="path") for name in _PARAMETER.findall(template)):
-        path = _without_secrets(path, template, rules)
+    names = _PARAMETER.findall(template)
+    if match := _pattern(template).fullmatch(path):
+        path = redact_credentials(_without_secrets(template, match.groups(), rules), rules)
+    elif any(rules.of(name, place="path") for name in names):
+        path = template  # the values cannot be told apart
+    else:  # a parameter that takes several segments: a file, or an application of its own that is mounted there
+        path = redact_unrouted(path, rules)
     secrets = {str(value) for name, value in parameters.items() if rules.of(name, place="path") == "replace"}
     whole = f"{root}{path}"
     if secrets:  # the root may have parameters too
         whole = "/".join(REDACTED if segment in secrets else segment for segment in whole.split("/"))
-    return redact_credentials(whole, rules)
+    return whole
+
+
+@lru_cache(maxsize=4096)
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile("([^/]+)".join(map(re.escape, _PARAMETER.split(template)[::2])))
 
 
 def redact_parameters(parameters: Mapping[str, Any], scope: str | None, rules: Rules) -> dict[str, Any]:
@@ -95,21 +106,18 @@ def _parameter(name: str, value: Any, scope: str | None, rules: Rules) -> Any:
     return redact_credentials(value, rules) if isinstance(value, str) else value
 
 
-def _without_secrets(path: str, template: str, rules: Rules) -> str:
-    """The template, where the values cannot be told apart."""
+def _without_secrets(template: str, values: Sequence[str], rules: Rules) -> str:
     literals = _PARAMETER.split(template)
-    match = re.fullmatch("([^/]+)".join(map(re.escape, literals[::2])), path)
-    if match is None:
-        return template
     out = literals[0]
-    for name, value, literal in zip(literals[1::2], match.groups(), literals[2::2], strict=True):
+    for name, value, literal in zip(literals[1::2], values, literals[2::2], strict=True):
         treatment = rules.of(name, place="path")
         out += (rules.apply_to_text(treatment, value) if treatment else value) + literal
     return out
 
 
 def _leads_to_secret(segment: str, rules: Rules) -> bool:
-    return rules.of(segment) is not None or not _LEADING.isdisjoint(words_of(segment))
+    is_word = len(segment) < _LONGEST_WORD
+    return is_word and (rules.of(segment) is not None or not _LEADING.isdisjoint(words_of(segment)))
 
 
 def _looks_random(text: str) -> bool:
