@@ -27,6 +27,9 @@ class Outbox(Protocol):
     def owns(self, connection: Any) -> bool:
         """Whether the application's DB-API connection is to the database of this outbox."""
 
+    def reserve(self, connection: Any) -> None:
+        """Make the caller's transaction one that writes, where one that has read first could be refused later."""
+
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         """Add events: they are there if and only if the transaction of ``connection`` commits."""
 

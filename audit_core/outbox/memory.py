@@ -26,6 +26,9 @@ class MemoryOutbox:
         del connection
         return True
 
+    def reserve(self, connection: Any) -> None:
+        """Nobody waits for anybody."""
+
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         del connection
         for event in events:
