@@ -38,7 +38,7 @@ _OUTCOME: Final = DRAFT_COLUMNS.index("outcome")
 _BEFORE_HASH: Final = RECORD_COLUMNS.index("previous_hash")
 _BEFORE_SEQUENCE: Final = RECORD_COLUMNS.index("sequence") - 1
 
-_PLACE_BYTES: Final = 1_400  # a place adds at most that: an origin of 200 characters, a hash, a sequence
+MAX_DRAFT_BYTES: Final = MAX_RECORD_BYTES - 1_400  # for the place: an origin of 200 characters, a hash, a sequence
 _SURELY_SHORT: Final = 10_000  # in characters, of which JSON makes at most six bytes each
 _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII)
@@ -107,7 +107,7 @@ def _checked(values: Iterable[Any], *, plain: bool) -> Draft:
     if not plain and FORBIDDEN.search(texts):
         raise ValueError("a text with a NUL or a lone surrogate")
     draft = tuple(columns)
-    if len(texts) > _SURELY_SHORT and len(encode_record(place(draft, 0, ""), "")) > MAX_RECORD_BYTES - _PLACE_BYTES:
+    if len(texts) > _SURELY_SHORT and len(encode_record(place(draft, 0, ""), "")) > MAX_DRAFT_BYTES:
         raise ValueError("an event that is too long for a record")
     return draft
 

@@ -8,13 +8,14 @@ import pytest
 from audit_core import sealer as sealer_module
 from audit_core.canonical import encode_record
 from audit_core.chain import AuditChain, Proof
+from audit_core.draft import draft_of, place
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import GENESIS_HASH, leaf_hash
 from audit_core.integrity.note import VerifierKey
 from audit_core.keys import LocalSigner
 from audit_core.outbox.sqlite import SqliteOutbox
-from audit_core.rows import from_row, to_row
+from audit_core.rows import from_row
 from audit_core.sealer import Sealer
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.memory import MemoryStore
@@ -34,7 +35,7 @@ def test_the_first_record_is_not_later_than_the_event_that_it_was_made_for():
 
 def test_a_signed_tree_whose_records_say_another_place_proves_nothing():
     """The operator has the key: only the record itself can say that it stood elsewhere."""
-    record = encode_record(to_row(make_event(), 5, GENESIS_HASH), ORIGIN)
+    record = encode_record(place(draft_of(make_event()), 5, GENESIS_HASH), ORIGIN)
     head = Checkpoint(ORIGIN, 1, leaf_hash(record))
     proof = Proof(record.decode(), 0, (), head.note(head.sign(OURS)))
     with pytest.raises(IntegrityError, match="sequence 0"):

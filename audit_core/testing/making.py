@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from audit_core.canonical import MAX_RECORD_BYTES, encode_record
+from audit_core.canonical import encode_record
 from audit_core.chain import AuditChain
 from audit_core.clean import MAX_DEPTH, MAX_INTEGER
+from audit_core.draft import MAX_DRAFT_BYTES, draft_of, place
 from audit_core.event import AuditEvent
 from audit_core.identity import new_event_id
-from audit_core.integrity.link import GENESIS_HASH
 from audit_core.keys import LocalSigner
 from audit_core.normalise import FIELD_LIMITS, normalise
-from audit_core.rows import to_row
 from audit_core.stores import AuditStore, StoredCheckpoint
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -59,9 +58,9 @@ def _longest_fields() -> AuditEvent:
 
 
 def _longest_record() -> AuditEvent:
-    """The longest record there is, if it is the one after ``log.created`` in a chain of ``make_chain``."""
+    """As long as a record may be before it has its place in the chain."""
     event = make_event(details={"text": ""})
-    room = MAX_RECORD_BYTES - len(encode_record(to_row(event, 1, GENESIS_HASH), ORIGIN))
+    room = MAX_DRAFT_BYTES - len(encode_record(place(draft_of(event), 0, ""), ""))
     return make_event(event_id=event.event_id, details={"text": "x" * room})
 
 
