@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from audit_core.chain import AuditChain
+from audit_core.draft import event_of, parse_draft
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
 from audit_core.outbox.memory import MemoryOutbox
-from audit_core.rows import from_json, to_json
+from audit_core.rows import to_json
 from audit_core.sealer import Sealer
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.memory import MemoryStore
@@ -208,7 +209,7 @@ def change_what_waits(scene):
     outbox = MemoryOutbox()
     outbox.put([make_event(actor_id="42")], None)
     ((id_, text),) = outbox._events.items()
-    outbox._events[id_] = to_json(replace(from_json(text), actor_id="43"))
+    outbox._events[id_] = to_json(replace(event_of(parse_draft(text)), actor_id="43"))
     Sealer(scene.chain, [outbox]).seal()
     assert scene.chain.store.row(13)[AT["actor_id"]] == "43"
 
