@@ -70,7 +70,7 @@ def test_an_actor_and_an_outcome_that_there_are_not_are_refused_at_once(context)
         set_outcome("sucess")
     with AuditTrail("memory:") as trail, pytest.raises(ValueError, match="robot"), trail.actor("ada", type="robot"):
         pass
-    assert (context.actor, context.outcome) == (None, None)
+    assert (context.actor, context.told.outcome) == (None, None)
 
 
 @pytest.mark.parametrize("call", [lambda: set_outcome("denied"), lambda: add_details(ward=7), lambda: set_actor("ada")])

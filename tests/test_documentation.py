@@ -186,8 +186,8 @@ def test_the_django_page_works_when_pasted(tmp_path):
         patient = User(username="grace")
     """
     drive = """
-        from audit_core.policy import rule_of
-        assert rule_of(chart, "GET").action == "chart.read"
+        from audit_core.policy import naming_of
+        assert naming_of(chart, "GET").action == "chart.read"
     """
     run(tmp_path, "", SET_UP, model, *code, drive)
     found = events(tmp_path)

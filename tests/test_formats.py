@@ -16,7 +16,7 @@ from uuid import UUID  # noqa: F401
 import pytest
 
 from audit_core import AuditTrail
-from audit_core.canonical import _NULLABLE, FORMAT_VERSION, MAX_RECORD_BYTES, RECORD_COLUMNS, encode, encode_record
+from audit_core.canonical import FORMAT_VERSION, MAX_RECORD_BYTES, NULLABLE, RECORD_COLUMNS, encode, encode_record
 from audit_core.clean import MAX_NODES, TOO_DEEP, TOO_MANY, clean
 from audit_core.integrity.merkle import Frontier
 from audit_core.normalise import DETAILS_BUDGET, FIELD_LIMITS, clean_text, fit
@@ -132,7 +132,7 @@ class TestThePage:
         rows = table("Record")
         names = [row[0].strip("`") for row in rows]
         assert names == sorted([*RECORD_COLUMNS, "log", "v"])
-        assert {name for name, row in zip(names, rows, strict=True) if row[2] == "yes"} == set(_NULLABLE)
+        assert {name for name, row in zip(names, rows, strict=True) if row[2] == "yes"} == set(NULLABLE)
         assert {row[0].strip("`"): int(row[3].replace(",", "")) for row in rows if row[3]} == FIELD_LIMITS
         assert {row[0].strip("`") for row in rows if row[1] == "integer"} == {"sequence", "v"}
         assert FORMAT_VERSION == 1

@@ -181,7 +181,8 @@ class StoreContract:
             "outcome": "denied", "tenant_id": "t", "actor_type": "admin",
         }  # fmt: skip
         wanted = make_event(1, **fields)
-        others = [make_event(1, **{**fields, name: "other"}) for name in fields]
+        other = {"outcome": "success", "actor_type": "user"}
+        others = [make_event(1, **{**fields, name: other.get(name, "other")}) for name in fields]
         seal(make_chain(store), [*others, wanted])
         query = EventQuery(
             actor="u", resource_type="patient", resource_id="7", action="a.b", outcome="denied", tenant="t",
