@@ -18,7 +18,7 @@ from audit_core.rows import to_row
 from audit_core.waiting import read_waiting, unreadable
 
 BATCH = 5_000  # events that one transaction of ours seals
-ALONG = 500  # events that one transaction of the application seals besides its own
+ALONG = 500  # of those that wait, what one transaction seals while requests wait for it
 PAUSE_SECONDS = 1.0  # while nothing can be sealed, the application's transactions try no oftener
 logger = logging.getLogger("audit_core")
 
@@ -38,17 +38,23 @@ class Sealer:
 
     def seal(self) -> None:
         """Seal all that is committed. Raises what ``AuditChain.append`` raises, and StoreUnavailableError."""
+        while self.seal_some(BATCH):
+            pass
+
+    def seal_some(self, limit: int = ALONG) -> bool:
+        """Seal at most ``limit`` of what is committed, in one transaction; whether there was anything."""
         with self._telling():
-            for outbox in self.outboxes:
-                while self._move_own() if outbox is self.outboxes[0] else self._move_foreign(outbox):
-                    pass
+            return any(
+                self._move_own(limit) if outbox is self.outboxes[0] else self._move_foreign(outbox, limit)
+                for outbox in self.outboxes
+            )
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
         """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
         with self.chain.store.transaction() as connection:
             try:
                 with self._telling():
-                    self._move(connection, BATCH, also=events)
+                    self._move(connection, ALONG, also=events)
             except (ConfigurationError, IntegrityError):
                 self.outboxes[0].put(events, connection)
 
@@ -62,11 +68,11 @@ class Sealer:
         with suppress(AuditError), self._telling(), self.chain.store.savepoint(connection):
             self._move(connection, ALONG, also=also)
 
-    def _move_own(self) -> int:
+    def _move_own(self, limit: int) -> int:
         if not self.outboxes[0].take(1):  # an idle look writes nothing
             return 0
         with self.chain.store.transaction() as connection:
-            return self._move(connection, BATCH)
+            return self._move(connection, limit)
 
     def _move(self, connection: Any, limit: int, also: Sequence[AuditEvent] = ()) -> int:
         waiting = self.outboxes[0].take(limit, connection)
@@ -74,8 +80,8 @@ class Sealer:
         self.outboxes[0].remove([w.id for w in waiting], connection)
         return len(waiting)
 
-    def _move_foreign(self, outbox: Outbox) -> int:
-        if not (waiting := outbox.take(BATCH)):
+    def _move_foreign(self, outbox: Outbox, limit: int) -> int:
+        if not (waiting := outbox.take(limit)):
             return 0
         with self.chain.store.transaction() as connection:
             self._append([read_waiting(w.event) for w in waiting], connection)

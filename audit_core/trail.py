@@ -144,7 +144,7 @@ class AuditTrail:
         outbox = self.outbox_of(connection, key)
         outbox.put(events, connection)
         if outbox is self.outboxes[0] and self.store.seals_in_transaction:
-            self.sealer.seal_along(connection, also=self._carried())
+            self.sealer.seal_along(connection, also=self._carried(connection))
         else:
             self._writer.poke()
 
@@ -182,10 +182,9 @@ class AuditTrail:
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
-        if self._writer.running:
-            if self._lifecycle:
-                self._writer.submit(self._lifecycle_event("trail.stopped"))
-            self._writer.close(FLUSH_SECONDS)
+        if self._lifecycle and self._writer.running:
+            self._writer.submit(self._lifecycle_event("trail.stopped"))
+        self._writer.close(FLUSH_SECONDS)
         for outbox in self.outboxes:
             outbox.close()
         self.store.close()
@@ -302,17 +301,16 @@ class AuditTrail:
 
     def _make_writer(self, *, block: bool) -> Writer:
         return Writer(
-            self.sealer.deliver,
-            self.sealer.seal,
+            self.sealer,
             lambda: Backlog(self._directory, self.store.known, self._gap_event),
             gate=self._gate,
             block=block,
             greeting=partial(self._lifecycle_event, "trail.started") if self._lifecycle else None,
         )
 
-    def _carried(self) -> list[AuditEvent]:
+    def _carried(self, connection: Any) -> list[AuditEvent]:
         backlog = self._writer.backlog
-        return backlog.hand_out() if backlog else []
+        return backlog.hand_out(connection) if backlog else []
 
     def _lifecycle_event(self, action: str) -> AuditEvent:
         context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))
