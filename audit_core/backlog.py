@@ -74,11 +74,12 @@ class Backlog:
         try:
             with orphans(self._directory, own=self._spill.path) as (events, torn):
                 if torn:
-                    logger.error("%d lines of audit spill files cannot be read.", torn)
                     moments = [event.timestamp for event in events] or [datetime.now(UTC)]
                     events.append(self._make_gap(torn, moments[0], moments[-1]))
                 if events:
                     self._keep(events)
+            if torn:
+                logger.error("%d lines of audit spill files cannot be read.", torn)
             self._adopts = True
         except OSError:
             if self._adopts:

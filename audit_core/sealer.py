@@ -18,7 +18,7 @@ from audit_core.rows import to_row
 from audit_core.waiting import read_waiting, unreadable
 
 BATCH = 5_000  # events that one transaction of ours seals
-ALONG = 500  # of those that wait, what one transaction seals while requests wait for it
+ALONG = 200  # of those that wait, what one transaction seals while requests wait for it
 PAUSE_SECONDS = 1.0  # while nothing can be sealed, the application's transactions try no oftener
 logger = logging.getLogger("audit_core")
 
@@ -41,7 +41,7 @@ class Sealer:
         while self.seal_some(BATCH):
             pass
 
-    def seal_some(self, limit: int = ALONG) -> bool:
+    def seal_some(self, limit: int) -> bool:
         """Seal at most ``limit`` of what is committed, in one transaction; whether there was anything."""
         with self._telling():
             return any(

@@ -17,8 +17,8 @@ from audit_core.inbox import Flush, Inbox, Poke, Submitted
 from audit_core.outbox.gate import Gate
 from audit_core.sealer import Sealer
 
-BATCH = 500  # events in one commit: requests that begin meanwhile wait for it
-BREATH_SECONDS = 0.002  # between two commits, for the requests that wait
+BATCH = 200  # events in one commit: requests that begin meanwhile wait for it, some milliseconds
+BREATH_SECONDS = 0.005  # between two commits, for the requests that wait
 TICK_SECONDS = 0.05  # how often to look whether what waits can be moved
 QUIET_SECONDS = 0.5  # how long a flush looks for a quiet moment before it writes all the same
 ADOPT_SECONDS = 1.0  # how often a busy process looks for what others have left
@@ -144,7 +144,7 @@ class WriterThread(threading.Thread):
             return True
 
     def _seal_others(self) -> None:
-        self._to_seal = self._to_seal and self._sealer.seal_some()
+        self._to_seal = self._to_seal and self._sealer.seal_some(BATCH)
 
     @contextmanager
     def _moment(self, *, force: bool = False, ending: bool = False) -> Iterator[bool]:

@@ -14,6 +14,7 @@ from audit_core.outbox.gate import Gate
 from audit_core.outbox.spill import SpillFile, orphans, peek
 from audit_core.testing import make_event
 from audit_core.trail import AuditTrail
+from audit_core.writer_thread import BATCH
 
 
 @pytest.fixture
@@ -380,6 +381,58 @@ class TestTheGate:
         with gate.alone() as free:
             assert free
         gate.close()
+
+
+class TestManyThatWait:
+    @pytest.fixture
+    def waiting(self, path):
+        """What a process that died left: many batches."""
+        spill = SpillFile(path.parent / "trail.db-audit")
+        spill.append([make_event(n % 60, action="a.b") for n in range(5_000)])
+        spill.abandon()
+
+    def test_a_request_comes_in_between_two_batches(self, path, waiting, monkeypatch):
+        with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+            batches, real = [], trail.sealer.deliver
+
+            def deliver(events):
+                batches.append(len(events))
+                time.sleep(0.05)
+                real(events)
+
+            monkeypatch.setattr(trail.sealer, "deliver", deliver)
+            trail._writer.start()
+            wait_until(lambda: batches)
+            trail.opened()
+            assert len(batches) < 4
+            assert trail._writer.backlog
+            trail.closed()
+            trail.flush()
+            assert max(batches) == BATCH
+            assert len(sealed(trail)) == 5_000
+            assert all(sealed(trail))
+
+    def test_closing_moves_them_all_when_nobody_is_in_the_way(self, path, waiting):
+        trail = AuditTrail(f"sqlite:///{path}", lifecycle=False)
+        trail._writer.start()
+        trail.close()
+        assert len(sealed(trail)) == 5_000
+        assert all(sealed(trail))
+
+    def test_what_waits_in_the_outbox_is_sealed_in_batches_too(self, trail, path, monkeypatch):
+        trail.close()
+        connection = sqlite3.connect(path)
+        trail.outboxes[0].put([make_event(n % 60, action="a.b") for n in range(1_200)], connection)
+        connection.commit()
+        connection.close()
+        sizes, real = [], trail.chain.append
+        monkeypatch.setattr(
+            trail.chain, "append", lambda events, *rest: sizes.append(len(events)) or real(events, *rest)
+        )
+        trail.flush()
+        assert sum(sizes) >= 1_200
+        assert max(sizes) <= 2 * BATCH
+        assert all(sealed(trail))
 
 
 def test_an_unexpected_error_does_not_end_the_thread(trail, monkeypatch):
