@@ -119,11 +119,10 @@ class SqliteDatabase:
             _abandoned.extend(self._open)
             self._local, self._open, self._pid = threading.local(), weakref.WeakSet(), os.getpid()
         held: _Held | None = getattr(self._local, "held", None)
-        if held is not None and not (held.is_to(self.path) or held.connection.in_transaction):
+        if held is not None and not (held.closed or held.connection.in_transaction or held.is_to(self.path)):
             logger.warning("%s is not the file any more that it was: it is opened anew.", self.path)
             held.close()
-            held = None
-        if held is None:
+        if held is None or held.closed:
             held = self._local.held = self._connect()
             with _counting:
                 self._open.add(held)
