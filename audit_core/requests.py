@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
 REQUEST_ID_HEADER = "X-Request-ID"
+MOMENT_SECONDS = 0.001  # after which an event loop tries again to begin a request
 REFUSED_STATUS = 503  # the answer where an event must be durable and cannot be
 REFUSED_BODY = b"The audit trail cannot record this request. Try again later.\n"
 _ID_NAMES = ("pk", "id", "identity", "username", "display_name", "get_id")
@@ -87,11 +88,14 @@ class RequestAudit:
             leave(token)
         self.finish()
 
-    def begin(self) -> None:
-        """For a WSGI body, which is read long after its application has returned: ``begin``, ``active``, ``finish``."""
-        if self.holds_gate:
-            self._trail.opened()
-            self._open = True
+    def begin(self, *, wait: bool = True) -> bool:
+        """For a WSGI body, which is read long after its application has returned: ``begin``, ``active``, ``finish``.
+
+        Without ``wait`` it may answer that this is not the moment: an event loop tries again.
+        """
+        if self.holds_gate and not self._open:
+            self._open = self._trail.opened(wait=wait)
+        return self._open or not self.holds_gate
 
     @contextmanager
     def active(self) -> Iterator[None]:

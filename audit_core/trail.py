@@ -166,10 +166,12 @@ class AuditTrail:
         """``with trail.actor("nightly-import", type="service"): ...`` names who acts; nests and restores."""
         return acting(actor_id, type, on_behalf_of)
 
-    def opened(self) -> None:
-        """A request or session that may read and then write the application's database has begun."""
-        if self._gate:
-            self._gate.enter()
+    def opened(self, *, wait: bool = True) -> bool:
+        """A request or session that may read and then write the application's database begins.
+
+        Waits for a commit of ours; without ``wait`` (an event loop must not) it may answer that it is not the moment.
+        """
+        return self._gate is None or self._gate.enter(wait=wait)
 
     def closed(self) -> None:
         """It has ended."""

@@ -19,7 +19,7 @@ from django.utils.functional import LazyObject, empty
 from audit_core import AuditEvent, AuditTrail
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import REFUSED_BODY, REFUSED_STATUS, REQUEST_ID_HEADER, RequestAudit, actor_of
+from audit_core.requests import MOMENT_SECONDS, REFUSED_BODY, REFUSED_STATUS, REQUEST_ID_HEADER, RequestAudit, actor_of
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
 
@@ -63,6 +63,9 @@ class AuditMiddleware:
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """The same, under ASGI."""
         exchange = _Exchange(request, self.trail or get_trail())
+        # Other requests must not wait with this one until a commit of ours has ended.
+        while not exchange.audit.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
+            await asyncio.sleep(MOMENT_SECONDS)
         with exchange.open():
             try:
                 response: HttpResponseBase = await self.get_response(request)

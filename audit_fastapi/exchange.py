@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from audit_core import AuditEvent, AuditTrail
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import REFUSED_BODY, REFUSED_STATUS, REQUEST_ID_HEADER, RequestAudit, actor_of
+from audit_core.requests import MOMENT_SECONDS, REFUSED_BODY, REFUSED_STATUS, REQUEST_ID_HEADER, RequestAudit, actor_of
 from audit_fastapi.routing import route_of
 
 _REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
@@ -74,6 +74,9 @@ class Request(Exchange):
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
+        # Other requests must not wait with this one until a commit of ours has ended.
+        while not self.audit.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
+            await asyncio.sleep(MOMENT_SECONDS)
         with self.audit:
             try:
                 await app(self.scope, self.receive, self.send)

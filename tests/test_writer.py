@@ -329,6 +329,26 @@ class TestTheGate:
         here.close()
         there.close()
 
+    @pytest.mark.parametrize("same", [True, False], ids=["this process", "another process"])
+    def test_whoever_must_not_wait_is_told_at_once_that_somebody_writes(self, tmp_path, same):
+        here = Gate(tmp_path)
+        there = here if same else Gate(tmp_path)
+        answers = []
+        with here.alone() as free:
+            assert free
+            thread = threading.Thread(target=lambda: answers.append(there.enter(wait=False)))
+            thread.start()
+            thread.join(5)
+        assert answers == [False]
+        assert there.enter(wait=False)
+        with here.alone() as free:
+            assert not free
+        there.leave()
+        with here.alone() as free:
+            assert free
+        here.close()
+        there.close()
+
     def test_a_child_forked_while_a_thread_is_in_the_gate_can_close_it(self, tmp_path):
         gate = Gate(tmp_path)
         inside, done = threading.Event(), threading.Event()

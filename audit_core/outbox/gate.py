@@ -33,12 +33,17 @@ class Gate:
         self._fd: int | None = None  # -1 where there can be no lock file
         abandon_in_children(self)
 
-    def enter(self) -> None:
-        """A request or session opens. Waits, milliseconds at most, while one of us writes."""
-        with self._lock:
-            if (fd := self._file()) >= 0 and self._open == 0:
-                lock_shared(fd)
+    def enter(self, *, wait: bool = True) -> bool:
+        """A request or session opens, unless one of us writes: then it waits, or is told to try again in a moment."""
+        if not self._lock.acquire(blocking=wait):
+            return False
+        try:
+            if (fd := self._file()) >= 0 and self._open == 0 and not lock_shared(fd, wait=wait):
+                return False
             self._open += 1
+            return True
+        finally:
+            self._lock.release()
 
     def leave(self) -> None:
         """It ends."""
