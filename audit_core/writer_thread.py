@@ -46,7 +46,8 @@ class WriterThread(threading.Thread):
         self._sealer, self._gate, self._block = sealer, gate, block
         self.inbox, self.backlog = Inbox(), backlog
         self._to_seal = True  # an earlier process may have left something
-        self._adopted = self._retry_at = self._end_by = 0.0
+        self._adopted = -ADOPT_SECONDS
+        self._retry_at = self._end_by = 0.0
         self._pause = TICK_SECONDS
         self._hopeless = False  # whether the last try failed for a reason that time does not mend
 
@@ -58,12 +59,13 @@ class WriterThread(threading.Thread):
 
     def run(self) -> None:
         """Until the inbox is closed and empty."""
-        self._adopt()
         moved = False
         while not self.inbox.over:
             batch, control = self.inbox.take(BATCH, self._patience(moved=moved))
             moved = False
             try:
+                if time.monotonic() - self._adopted > ADOPT_SECONDS:
+                    self._adopt()
                 moved = self._do(batch, control)
             except Exception:  # nobody else would write, and callers wait
                 logger.exception("The audit writer goes on after an error that should not be.")
@@ -71,7 +73,7 @@ class WriterThread(threading.Thread):
         try:
             self._drain(self._end_by, ending=True)
         except Exception:
-            logger.exception("The audit writer ends with an error; what waits is left to the next process.")
+            logger.exception("The audit writer ends with an error; what waits is left to the next one.")
         with _at_work:
             self.backlog.abandon()
 
@@ -115,8 +117,6 @@ class WriterThread(threading.Thread):
 
     def _make_durable(self, events: list[AuditEvent]) -> OSError | None:
         """In the outbox, else in the spill file; why not, if in neither."""
-        if time.monotonic() - self._adopted > ADOPT_SECONDS:  # what a process that ended meanwhile has left
-            self._adopt()
         with _at_work:
             if not self.backlog:
                 with self._moment() as now:
@@ -125,6 +125,7 @@ class WriterThread(threading.Thread):
             return self.backlog.add(events)
 
     def _adopt(self) -> None:
+        """Take over what processes that have ended left."""
         self._adopted = time.monotonic()
         with _at_work:
             self.backlog.adopt()

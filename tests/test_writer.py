@@ -8,6 +8,7 @@ import time
 import pytest
 
 from audit_core import backlog as backlog_module
+from audit_core.backlog import Backlog
 from audit_core.errors import StoreUnavailableError
 from audit_core.inbox import Inbox, Submitted
 from audit_core.outbox.gate import Gate
@@ -495,6 +496,22 @@ def test_an_error_that_should_not_be_leaves_nobody_waiting(trail, monkeypatch):
     monkeypatch.undo()
     trail.flush()
     assert sealed(trail) == [True] * 3
+
+
+def test_an_error_while_the_thread_looks_for_what_others_left_leaves_nobody_waiting(path, monkeypatch):
+    real, calls = Backlog.adopt, []
+
+    def fail_once(self):
+        if not calls:
+            calls.append(1)
+            raise RuntimeError("a bug")
+        real(self)
+
+    monkeypatch.setattr(Backlog, "adopt", fail_once)
+    with AuditTrail(f"sqlite:///{path}") as trail:
+        assert trail.submit("a.b").result(10).action == "a.b"
+        trail.flush()
+        assert sealed(trail) == [True]
 
 
 def test_a_file_system_without_locks_breaks_no_request(trail, monkeypatch):
