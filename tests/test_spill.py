@@ -275,10 +275,25 @@ class TestWhoMayUseIt:
         def refuse(*_):
             raise PermissionError(1, "not a member of it")
 
-        monkeypatch.setattr(os, "chown", refuse)
+        monkeypatch.setattr(os, "fchown", refuse)
         directory = path_of_trail.parent / "trail.db-audit"
         make_folder(directory)
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+    def test_a_link_in_the_folder_gives_away_no_other_file(self, path_of_trail, tmp_path, caplog):
+        secret = tmp_path / "secret"
+        secret.touch(mode=0o600)
+        path_of_trail.touch()
+        path_of_trail.chmod(0o666)
+        directory = path_of_trail.parent / "trail.db-audit"
+        make_folder(directory)
+        (directory / "gate").symlink_to(secret)
+        gate = Gate(directory)
+        gate.enter()
+        gate.leave()
+        gate.close()
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        assert "cannot be opened" in caplog.text
 
 
 class TestADiskThatIsFull:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 SUFFIX = "-audit"
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # who may write the folder must not choose what root gives away
 
 
 def folder_of(database: Path) -> Path:
@@ -17,17 +19,22 @@ def folder_of(database: Path) -> Path:
 def make_folder(folder: Path) -> None:
     """Make the folder if it is missing. Raises OSError."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    _share_like_database(folder, folder)
+    with suppress(OSError):  # a link, or (Windows) nothing that can be opened
+        fd = os.open(folder, os.O_RDONLY | _NO_LINK)
+        try:
+            _share_like_database(fd, folder)
+        finally:
+            os.close(fd)
 
 
 def open_file(path: Path, flags: int) -> int:
-    """Open or make a file in the folder; a file descriptor. Raises OSError."""
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    _share_like_database(path, path.parent)
+    """Open or make a file in the folder, never one that a link there names; a file descriptor. Raises OSError."""
+    fd = os.open(path, flags | os.O_CLOEXEC | _NO_LINK, 0o600)
+    _share_like_database(fd, path.parent)
     return fd
 
 
-def _share_like_database(path: Path, folder: Path) -> None:
+def _share_like_database(fd: int, folder: Path) -> None:
     """Whoever may write the database must adopt its spill files, and who may read it reads what waits for it.
 
     As SQLite does it with its own journals: what root makes (`audit verify` as root, say) belongs to the database's
@@ -36,12 +43,11 @@ def _share_like_database(path: Path, folder: Path) -> None:
     if os.name != "posix":
         return
     with suppress(OSError):  # it is somebody else's, who has done this
-        database, own = Path(str(folder).removesuffix(SUFFIX)).stat(), path.stat()
+        database, own = Path(str(folder).removesuffix(SUFFIX)).stat(), os.fstat(fd)
         mode = 0o600 | database.st_mode & 0o666
-        owner = database.st_uid if os.geteuid() == 0 else -1
         try:
-            os.chown(path, owner, database.st_gid)
+            os.fchown(fd, database.st_uid if os.geteuid() == 0 else -1, database.st_gid)
         except PermissionError:
             if own.st_gid != database.st_gid:  # our own group may not be one that may read the database
                 mode &= ~0o060
-        path.chmod(mode | (mode & 0o444) >> 2 if path == folder else mode)
+        os.fchmod(fd, mode | (mode & 0o444) >> 2 if stat.S_ISDIR(own.st_mode) else mode)
