@@ -7,7 +7,9 @@ import shutil
 import signal
 import sqlite3
 import stat
+import tempfile
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,20 @@ def seconds(directory):
 def adopt(directory):
     with orphans(directory) as (events, torn):
         return [event.timestamp.second for event in events], torn
+
+
+def as_user(user, group, ask):
+    """What ``ask`` answers in a process of that user."""
+    if (pid := os.fork()) == 0:
+        answer = False
+        try:
+            os.setgroups([])
+            os.setgid(group)
+            os.setuid(user)
+            answer = ask()
+        finally:
+            os._exit(0 if answer else 1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 class TestAFileThatIsNotThereAnyMore:
@@ -265,6 +281,23 @@ class TestWhoMayUseIt:
         gate.leave()
         gate.close()
         spill.abandon()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+    @pytest.mark.parametrize(("mode", "adopted"), [(0o660, True), (0o640, False)])
+    def test_another_user_who_may_write_the_database_adopts_and_one_who_may_not_does_not(self, mode, adopted):
+        home = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folders are for this user alone
+        (home / "trail.db").touch()
+        (home / "trail.db").chmod(mode)
+        os.chown(home / "trail.db", 12_001, 12_000)
+        home.chmod(0o777)
+        directory = home / "trail.db-audit"
+        try:
+            assert as_user(12_001, 12_000, lambda: SpillFile(directory).append([make_event(1)]) is None)
+            assert as_user(12_002, 12_000, lambda: len(peek(directory)) == 1)
+            assert as_user(12_003, 12_003, lambda: peek(directory) == [])
+            assert as_user(12_002, 12_000, lambda: adopt(directory) == (([1], 0) if adopted else ([], 0)))
+        finally:
+            shutil.rmtree(home)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to a group that is not his")
     def test_where_the_group_cannot_be_that_of_the_database_no_other_group_gets_in(self, path_of_trail, monkeypatch):
