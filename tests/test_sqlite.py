@@ -36,16 +36,22 @@ class TestAFileThatWasReplaced:
         assert "into.new" in actions(path)
         assert "into.new" not in actions(tmp_path / "old.db")
 
-    def test_what_is_written_while_it_is_replaced_is_written_again(self, path, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+    def test_what_is_written_while_it_is_replaced_is_written_again(self, path, tmp_path, monkeypatch, mode):
         AuditTrail(f"sqlite:///{tmp_path / 'new.db'}", lifecycle=False).close()
         with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+            connection = sqlite3.connect(path)
+            connection.execute(f"PRAGMA journal_mode = {mode}")
+            connection.close()
             trail.record("into.old")
             trail.flush()
             real, replaced = trail.chain.append, []
 
             def replace_meanwhile(*args):
                 if not replaced:
-                    replaced.append(path.rename(tmp_path / "old.db"))
+                    replaced.append(True)
+                    for file in path.parent.glob("clinic.db*[!t]"):  # its journals with it, but not the folder
+                        file.rename(tmp_path / file.name.replace("clinic", "old"))
                     (tmp_path / "new.db").rename(path)
                 return real(*args)
 

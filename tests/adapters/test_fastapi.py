@@ -150,12 +150,12 @@ def test_a_request_that_is_cancelled_leaves_its_event_and_opens_the_gate(tmp_pat
 
 def test_a_commit_of_ours_holds_up_a_request_but_not_the_event_loop(tmp_path):
     with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
-        writing, done = threading.Event(), threading.Event()
+        writing, done, in_time = threading.Event(), threading.Event(), []
 
         def write():
             with trail._gate.alone():
                 writing.set()
-                done.wait(10)
+                in_time.append(done.wait(5))
 
         async def answer(scope, receive, send):
             await Response()(scope, receive, send)
@@ -175,6 +175,7 @@ def test_a_commit_of_ours_holds_up_a_request_but_not_the_event_loop(tmp_path):
         assert writing.wait(5)
         asyncio.run(ask())
         thread.join()
+        assert in_time == [True]
         assert trail._gate._open == 0
         trail.flush()
         assert len(events(trail)) == 1
