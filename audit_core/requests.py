@@ -26,6 +26,7 @@ from audit_core.policy import Route, outcome_of
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
+MOMENT_SECONDS = 0.001  # after which an event loop tries again to begin a request
 _TRAILS = "audit_core.trails"  # in an ASGI scope or a WSGI environment: who records this request already
 _FindActor = Callable[[], Actor | None]
 _FindSession = Callable[[], str | None]
@@ -96,11 +97,14 @@ class RequestAudit:
             leave(token)
         self.finish()
 
-    def begin(self) -> None:
-        """For a WSGI body, which is read long after its application has returned: ``begin``, ``active``, ``finish``."""
-        if self.holds_gate:
-            self._trail.opened()
-            self._open = True
+    def begin(self, *, wait: bool = True) -> bool:
+        """For a WSGI body, which is read long after its application has returned: ``begin``, ``active``, ``finish``.
+
+        Without ``wait`` it may answer that this is not the moment: an event loop tries again.
+        """
+        if self.holds_gate and not self._open:
+            self._open = self._trail.opened(wait=wait)
+        return self._open or not self.holds_gate
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from audit_core.outbox import Outbox
 from audit_core.waiting import draft_or_unreadable, read_draft
 
 BATCH = 10_000  # events that one transaction of ours seals, in about a third of a second
-ALONG = 500  # events that one transaction of the application seals besides its own
+ALONG = 200  # of those that wait, what one transaction seals while requests wait for it
 PAUSE_SECONDS = 1.0  # while nothing can be sealed, the application's transactions try no oftener
 logger = logging.getLogger("audit_core")
 
@@ -36,17 +36,23 @@ class Sealer:
 
     def seal(self) -> None:
         """Seal all that is committed. Raises what ``AuditChain.append`` raises, and StoreUnavailableError."""
+        while self.seal_some(BATCH):
+            pass
+
+    def seal_some(self, limit: int) -> bool:
+        """Seal at most ``limit`` of what is committed, in one transaction; whether there was anything."""
         with self._telling():
-            for outbox in self.outboxes:
-                while self._move_own() if outbox is self.outboxes[0] else self._move_foreign(outbox):
-                    pass
+            return any(
+                self._move_own(limit) if outbox is self.outboxes[0] else self._move_foreign(outbox, limit)
+                for outbox in self.outboxes
+            )
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
         """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
         with self.chain.store.transaction() as connection:
             try:
                 with self._telling():
-                    self._move(connection, BATCH, also=events)
+                    self._move(connection, ALONG, also=events)
             except (ConfigurationError, IntegrityError):
                 self.outboxes[0].put(events, connection)
 
@@ -60,11 +66,11 @@ class Sealer:
         with suppress(AuditError), self._telling(), self.chain.store.savepoint(connection):
             self._move(connection, ALONG, also=also)
 
-    def _move_own(self) -> int:
+    def _move_own(self, limit: int) -> int:
         if not self.outboxes[0].take(1):  # an idle look writes nothing
             return 0
         with self.chain.store.transaction() as connection:
-            return self._move(connection, BATCH)
+            return self._move(connection, limit)
 
     def _move(self, connection: Any, limit: int, also: Sequence[AuditEvent] = ()) -> int:
         waiting = self.outboxes[0].take(limit, connection)
@@ -72,8 +78,8 @@ class Sealer:
         self.outboxes[0].remove([w.id for w in waiting], connection)
         return len(waiting)
 
-    def _move_foreign(self, outbox: Outbox) -> int:
-        if not (waiting := outbox.take(BATCH)):
+    def _move_foreign(self, outbox: Outbox, limit: int) -> int:
+        if not (waiting := outbox.take(limit)):
             return 0
         with self.chain.store.transaction() as connection:
             self._append([read_draft(w.event) for w in waiting], connection)

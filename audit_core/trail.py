@@ -145,7 +145,7 @@ class AuditTrail:
         outbox = self.outbox_of(connection, key)
         outbox.put(events, connection)
         if outbox is self.outboxes[0] and self.store.seals_in_transaction:
-            self.sealer.seal_along(connection, also=self._carried())
+            self.sealer.seal_along(connection, also=self._carried(connection))
         else:
             self._writer.poke()
 
@@ -170,10 +170,12 @@ class AuditTrail:
         """
         return acting(actor_id, type, on_behalf_of)
 
-    def opened(self) -> None:
-        """A request or session that may read and then write the application's database has begun."""
-        if self._gate:
-            self._gate.enter()
+    def opened(self, *, wait: bool = True) -> bool:
+        """A request or session that may read and then write the application's database begins.
+
+        Waits for a commit of ours; without ``wait`` (an event loop must not) it may answer that it is not the moment.
+        """
+        return self._gate is None or self._gate.enter(wait=wait)
 
     def closed(self) -> None:
         """It has ended."""
@@ -186,10 +188,9 @@ class AuditTrail:
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
-        if self._writer.running:
-            if self._lifecycle:
-                self._writer.submit(self._lifecycle_event("trail.stopped"))
-            self._writer.close(FLUSH_SECONDS)
+        if self._lifecycle and self._writer.running:
+            self._writer.submit(self._lifecycle_event("trail.stopped"))
+        self._writer.close(FLUSH_SECONDS)
         for outbox in self.outboxes:
             outbox.close()
         self.store.close()
@@ -309,17 +310,16 @@ class AuditTrail:
 
     def _make_writer(self, *, block: bool) -> Writer:
         return Writer(
-            self.sealer.deliver,
-            self.sealer.seal,
+            self.sealer,
             lambda: Backlog(self._directory, self.store.known, self._gap_event),
             gate=self._gate,
             block=block,
             greeting=partial(self._lifecycle_event, "trail.started") if self._lifecycle else None,
         )
 
-    def _carried(self) -> list[AuditEvent]:
+    def _carried(self, connection: Any) -> list[AuditEvent]:
         backlog = self._writer.backlog
-        return backlog.hand_out() if backlog else []
+        return backlog.hand_out(connection) if backlog else []
 
     def _lifecycle_event(self, action: str) -> AuditEvent:
         context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))

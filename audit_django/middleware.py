@@ -23,7 +23,7 @@ from audit_core.actors import actor_of
 from audit_core.answer import Answer, Written, wait, wait_async
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import RequestAudit, is_first
+from audit_core.requests import MOMENT_SECONDS, RequestAudit, is_first
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
 
@@ -78,6 +78,9 @@ class AuditMiddleware:
         if not is_first(_carrier(request), trail):
             return await self.get_response(request)  # type: ignore[no-any-return]
         exchange = _Exchange(request, trail)
+        # Other requests must not wait with this one until a commit of ours has ended.
+        while not exchange.audit.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
+            await asyncio.sleep(MOMENT_SECONDS)
         with exchange.open():
             try:
                 response: HttpResponseBase = await self.get_response(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from audit_core.actors import actor_of
 from audit_core.answer import Answer, Written, wait_async
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import RequestAudit
+from audit_core.requests import MOMENT_SECONDS, RequestAudit
 from audit_fastapi.routing import route_of
 
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
@@ -67,6 +68,9 @@ class Request(Exchange):
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
+        # Other requests must not wait with this one until a commit of ours has ended.
+        while not self.audit.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
+            await asyncio.sleep(MOMENT_SECONDS)
         with self.audit:
             try:
                 await app(self.scope, self.receive, self.send)

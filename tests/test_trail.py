@@ -143,8 +143,8 @@ class TestRecording:
         monkeypatch.setattr(writer_module, "QUEUE", 3)
         with AuditTrail(f"sqlite:///{path}", durable=False) as trail:
             trail.flush()
-            may_write, real = threading.Event(), trail.sealer.chain.append
-            monkeypatch.setattr(trail.chain, "append", lambda *of: may_write.wait(10) and real(*of))
+            may_write, real = threading.Event(), trail.chain.append_drafts
+            monkeypatch.setattr(trail.chain, "append_drafts", lambda *of: may_write.wait(10) and real(*of))
             thread = threading.Thread(target=lambda: [trail.record("a.b") for _ in range(20)])
             thread.start()
             thread.join(0.3)

@@ -15,7 +15,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.errors import ConflictError
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
-from audit_core.sqlite import LOCK_WAIT_SECONDS, PATIENT_WAIT_SECONDS, SqliteDatabase, plain_cursor, translated_errors
+from audit_core.sqlite import LOCK_WAIT_SECONDS, PATIENT_WAIT_SECONDS, SqliteDatabase
 from audit_core.stores import Extent, StoredCheckpoint
 
 PAGE = 2_000  # rows a read takes at once: a read that lasts would keep the application's writers waiting
@@ -47,7 +47,7 @@ class SqliteStore:
 
     @contextmanager
     def savepoint(self, connection: Any) -> Iterator[None]:
-        with translated_errors(self.database.path), plain_cursor(connection) as cursor:
+        with self.database.cursor(connection) as cursor:
             cursor.execute("SAVEPOINT audit_seal")
             try:
                 yield
@@ -83,7 +83,7 @@ class SqliteStore:
         return found
 
     def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
-        with translated_errors(self.database.path), plain_cursor(connection) as cursor:
+        with self.database.cursor(connection) as cursor:
             try:
                 cursor.executemany(_INSERT_EVENT, rows)
                 cursor.execute(_INSERT_CHECKPOINT, checkpoint)
@@ -141,24 +141,24 @@ class SqliteStore:
         self.database.close()
 
     def _fetch(self, query: str, parameters: Sequence[Any], connection: Any) -> list[Any]:
-        with translated_errors(self.database.path), plain_cursor(connection or self.database.connection()) as cursor:
+        with self.database.cursor(connection) as cursor:
             cursor.execute(query, parameters)
             return list(cursor.fetchall())
 
     def _fetch_hostile(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         """Like _fetch, of rows that an attacker may have edited: text that is not UTF-8 comes back as it is."""
-        connection = self.database.connection()
-        try:
-            return connection.execute(query, parameters).fetchall()
-        except sqlite3.OperationalError as error:
-            if "decode" not in str(error):
-                return self._fetch(query, parameters, connection)
-        usual: Callable[[bytes], Any] = connection.text_factory
-        connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-        try:
-            return connection.execute(query, parameters).fetchall()
-        finally:
-            connection.text_factory = usual
+        with self.database.connection() as connection:
+            try:
+                return connection.execute(query, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode" not in str(error):
+                    raise
+            usual: Callable[[bytes], Any] = connection.text_factory
+            connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+            try:
+                return connection.execute(query, parameters).fetchall()
+            finally:
+                connection.text_factory = usual
 
 
 def _compile(query: EventQuery, after: Place | None) -> tuple[str, list[Any]]:

@@ -490,5 +490,5 @@ class Behaviour:
         def fail(*_: object) -> None:
             raise OSError("the disk is full")
 
-        monkeypatch.setattr(trail._writer, "_deliver", refuse)
+        monkeypatch.setattr(trail.sealer, "deliver", refuse)
         monkeypatch.setattr(SpillFile, "append", fail)

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 
 import httpx
 import pytest
@@ -310,6 +311,39 @@ def test_a_request_that_is_cancelled_leaves_its_event_and_opens_the_gate(tmp_pat
         trail.flush()
         (event,) = events(trail)
         assert (event.outcome, event.details["exception"]) == ("failure", "CancelledError")
+
+
+def test_a_commit_of_ours_holds_up_a_request_but_not_the_event_loop(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
+        writing, done, in_time = threading.Event(), threading.Event(), []
+
+        def write():
+            with trail._gate.alone():
+                writing.set()
+                in_time.append(done.wait(5))
+
+        async def answer(scope, receive, send):
+            await Response()(scope, receive, send)
+
+        async def send(message):
+            pass
+
+        async def ask():
+            task = asyncio.create_task(AuditMiddleware(answer, trail)(http_scope(), None, send))
+            await asyncio.sleep(0.05)
+            assert not task.done()
+            done.set()
+            await task
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert writing.wait(5)
+        asyncio.run(ask())
+        thread.join()
+        assert in_time == [True]
+        assert trail._gate._open == 0
+        trail.flush()
+        assert len(events(trail)) == 1
 
 
 def test_a_client_that_goes_away_while_the_event_is_written_takes_nothing_along(tmp_path):
