@@ -31,6 +31,9 @@ _WORDS = {
     "unsigned": "From sequence {sequence} on no signed checkpoint covers the events: expected {expected}, got {got}.",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to: expected origin {expected}, got {got}.",
+    "schema": "{place}: the tables, indexes and triggers are not as `audit init` makes them: expected {expected}, "
+    "got {got}.",
+    "misplaced": "{place} is in no chain: expected {expected}, got {got}.",
     "key": "The first event names another key: expected {expected}, got {got}.",
 }
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
@@ -61,7 +64,7 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
     row = _row(trail, finding)
     event_id = None if row is None else str(row[_AT["event_id"]])
     words = _WORDS.get(finding.kind, "{kind} at {sequence}: expected {expected}, got {got}.")
-    place = f"Sequence {finding.sequence}"
+    place = "The database" if finding.sequence is None else f"Sequence {finding.sequence}"
     if row is not None:
         action, at = row[_AT["action"]], row[_AT["timestamp"]]
         place += f" (event {event_id}: {action}, {at})"
@@ -104,7 +107,7 @@ def limits(found: Verification, waiting: int) -> list[str]:
 
 def _row(trail: AuditTrail, finding: Finding) -> Row | None:
     """The row that a finding names. It may be anything: it is what was tampered with."""
-    if finding.sequence is None or finding.kind not in {"edited", "unlinked", "duplicate"}:
+    if finding.sequence is None or finding.kind not in {"edited", "unlinked", "duplicate", "schema"}:
         return None
     try:
         return trail.store.row(finding.sequence)
