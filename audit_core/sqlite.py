@@ -21,7 +21,7 @@ PATIENT_WAIT_SECONDS = 10.0  # for commands, which keep nobody waiting
 _CURES = {
     "locked": "somebody else is writing it, and the events wait until he is done",
     "readonly": "let this user write the file and its folder; until then the events wait",
-    "unable to open": "is the folder there, and may this user use it?",
+    "unable to open": "see that the folder is there and that this user may use it",
     "full": "make room on the disk; until then the events wait",
 }
 

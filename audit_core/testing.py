@@ -22,7 +22,7 @@ from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
 from audit_core.outbox import Outbox
 from audit_core.outbox.memory import MemoryOutbox
-from audit_core.query import EventQuery
+from audit_core.query import EventQuery, place_of
 from audit_core.rows import from_row
 from audit_core.sealer import Sealer
 from audit_core.stores import AuditStore
@@ -156,8 +156,7 @@ class StoreContract:
         for newest_first in (True, False):
             everything = [from_row(row) for row in store.select(EventQuery(newest_first=newest_first))]
             middle = everything[20]
-            place = (str(next(store.rows(middle.sequence or 0))[17]), middle.sequence or 0)
-            rest = store.select(EventQuery(newest_first=newest_first, after=place))
+            rest = store.select(EventQuery(newest_first=newest_first, after=place_of(middle)))
             assert [from_row(row).event_id for row in rest] == [event.event_id for event in everything[21:]]
 
     def test_an_interval_includes_its_beginning_and_not_its_end(self, store: AuditStore) -> None:

@@ -37,6 +37,7 @@ _WORDS = {
     "key": "The first event names another key: expected {expected}, got {got}.",
 }
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
+_BEGINS_WITH_A_WORD = re.compile("[a-z]+ ")  # and not with the name of a file
 _PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s/@]*@")
 
 
@@ -51,7 +52,7 @@ def sentence(error: BaseException) -> str:
         text = str(error.args[0])
     else:
         text = f"{type(error).__name__}: {error}"
-    return without_password(text[:1].upper() + text[1:] if " " in text.partition(":")[0] else text)
+    return without_password(text[:1].upper() + text[1:] if _BEGINS_WITH_A_WORD.match(text) else text)
 
 
 def without_password(text: str) -> str:

@@ -109,4 +109,4 @@ class MemoryStore:
 
 
 def _place(row: Row) -> Place:
-    return row[_AT["timestamp"]], row[_AT["sequence"]]
+    return row[_AT["timestamp"]], row[_AT["sequence"]], ""

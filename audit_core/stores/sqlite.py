@@ -164,7 +164,7 @@ class SqliteStore:
             yield from page
             if len(page) < PAGE:
                 return
-            after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE]
+            after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE], ""
 
     def close(self) -> None:
         self.database.close()
@@ -210,7 +210,7 @@ def _compile(query: EventQuery, after: Place | None) -> tuple[str, list[Any]]:
             values.append(format_timestamp(moment))
     if after is not None:
         clauses.append(f"(timestamp, sequence) {'<' if query.newest_first else '>'} (?, ?)")
-        values += after
+        values += after[:2]
     way = "DESC" if query.newest_first else "ASC"
     order = f"ORDER BY timestamp {way}, sequence {way} LIMIT {PAGE}"
     return f"SELECT {_COLUMNS} FROM audit_events WHERE {' AND '.join(clauses)} {order}", values

@@ -98,7 +98,7 @@ def test_sealing_calls_a_changed_first_record_by_its_name_and_not_a_wrong_key(au
 
 
 def test_a_newest_checkpoint_that_was_replaced_is_called_by_its_name_and_not_a_wrong_key(path):
-    tamper(path, "UPDATE audit_checkpoints SET signature = (SELECT min(signature) FROM audit_checkpoints)")
+    tamper(path, "UPDATE audit_checkpoints SET signature = (SELECT signature FROM audit_checkpoints LIMIT 1)")
     with (
         AuditTrail(f"sqlite:///{path}", create=False, lifecycle=False) as trail,
         pytest.raises(IntegrityError, match="not signed with the trail's key"),
