@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
 
 CACHE_KIB = 32_768  # the pages of two indexes by actor and by resource, so that a batch writes each of them once
 LOCK_WAIT_SECONDS = 0.1  # a request may hold the file until its response is sent, and wait for us to let it
@@ -119,7 +119,7 @@ class SqliteDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         if not self.path.exists():
-            raise ConfigurationError(f"There is no file {self.path}: correct the URL, or run `audit init`.")
+            raise ConfigurationError(f"There is no file {self.path}: correct the URL, or {Cures.make_tables}.")
         with translated_errors(self.path):
             connection = self._open_file("mode=rw")
             try:
@@ -163,7 +163,7 @@ def translated_errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         text = str(error)
         if "no such table" in text or "no such column" in text:
-            raise ConfigurationError(f"{path} has no audit trail ({text}): run `audit init`.") from error
+            raise ConfigurationError(f"{path} has no audit trail ({text}): {Cures.make_tables}.") from error
         cure = next((cure for sign, cure in _CURES.items() if sign in text), "see the log of the system")
         raise StoreUnavailableError(f"{path}: {text}; {cure}.") from error
     except sqlite3.DatabaseError as error:

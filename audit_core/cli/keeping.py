@@ -15,7 +15,7 @@ from audit_core.canonical import parse_timestamp
 from audit_core.cli.place import AsJson, Url, open_trail
 from audit_core.cli.terminal import note, say, say_json
 from audit_core.cli.words import without_password
-from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
 from audit_core.trail import AuditTrail
 
 LOOK_SECONDS = 0.25  # how often --follow looks for what waits
@@ -132,7 +132,7 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
         waiting += f", the oldest for {timedelta(seconds=max(0, int(age.total_seconds())))}"
     return {
         "trail": found["url"],
-        "origin": found["origin"] or "none yet: run `audit init`",
+        "origin": found["origin"] or f"none yet: {Cures.make_tables}",
         "events": f"{found['size']:,}",
         "last sealed": found["sealed_at"] or "never",
         "root": found["root"] or "none",

@@ -13,7 +13,7 @@ import typer
 
 from audit_core.cli.terminal import logged_notes
 from audit_core.cli.words import without_password
-from audit_core.errors import ConfigurationError
+from audit_core.errors import ConfigurationError, Cures
 from audit_core.event import ActorType
 from audit_core.integrity.note import VerifierKey
 from audit_core.redaction import Redactor
@@ -62,7 +62,8 @@ def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
     """A misspelt outbox would look as if nothing waited in it."""
     for url, outbox in zip(urls, trail.outboxes[1:], strict=True):
         if not outbox.is_created():
-            raise ConfigurationError(f"{without_password(url)} has no outbox: correct --outbox, or run `audit init`.")
+            name = without_password(url)
+            raise ConfigurationError(f"{name} has no outbox: correct --outbox, or {Cures.make_tables}.")
 
 
 def operator() -> str:
