@@ -17,11 +17,9 @@ from audit_core.integrity.link import GENESIS_HASH, leaf_hash
 from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import Signer, VerifierKey, encode_base64
 from audit_core.proof import FRONTIER_EVERY, Proof, prove
-from audit_core.rows import Row, to_row
+from audit_core.rows import Row, from_row, to_row
 from audit_core.stores import AuditStore, StoredCheckpoint
 from audit_core.verification import Verification, created_details, parse_head, signed_by, verify_store
-
-__all__ = ["FRONTIER_EVERY", "AuditChain", "Proof", "Verification"]
 
 
 class _Edge(NamedTuple):
@@ -154,11 +152,12 @@ class AuditChain:
 
     def _sound_created(self, connection: Any) -> dict[str, Any]:
         """What the first record says. Raises IntegrityError when it is not the one that was sealed."""
-        row, created = self.store.row(0, connection), created_details(self.store, connection)
+        row = self.store.row(0, connection)
         try:
+            created = from_row(row).details if row else {}
             if row and leaf_hash(encode_record(row[:-1], str(created["origin"]))).hex() == row[-1]:
                 return created
-        except (LookupError, ValueError, TypeError):
+        except (IntegrityError, LookupError, ValueError, TypeError):
             pass
         raise IntegrityError(
             "The first event was changed or removed: nothing is sealed after it; run `audit verify`. Events wait in "

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from audit_core.chain import FRONTIER_EVERY, AuditChain
+from audit_core.chain import AuditChain
 from audit_core.errors import ConflictError
 from audit_core.event import AuditEvent
 from audit_core.identity import new_event_id
@@ -22,6 +22,7 @@ from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
 from audit_core.outbox import Outbox
 from audit_core.outbox.memory import MemoryOutbox
+from audit_core.proof import FRONTIER_EVERY
 from audit_core.query import EventQuery, place_of
 from audit_core.rows import from_row
 from audit_core.sealer import Sealer

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from audit_core.backlog import Backlog
 from audit_core.canonical import format_timestamp
-from audit_core.chain import AuditChain, Proof, Verification
+from audit_core.chain import AuditChain
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Actor, AuditContext, acting, current
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
@@ -28,11 +28,13 @@ from audit_core.keys import find_signer, load_hash_key, load_signer
 from audit_core.outbox import Outbox
 from audit_core.outbox.gate import Gate
 from audit_core.policy import AuditPolicy
+from audit_core.proof import Proof
 from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
 from audit_core.sealer import Sealer
 from audit_core.urls import open_url
+from audit_core.verification import Verification
 from audit_core.writer import Writer
 
 FLUSH_SECONDS = 10.0

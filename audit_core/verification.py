@@ -113,24 +113,29 @@ def _find_trust(
         if not created:
             return Finding("empty", None, "a log.created event", "none that can be read")
         return Finding("key", 0, "a verifier key in log.created", str(created.get("key")))
-    doubt: AuditError | None = None
+    known, strange, doubt = _sort_notes(notes, chosen)
     if own is not None and chosen not in {key, own_key}:
         doubt = ConfigurationError(
             f"The trail is not signed with this process's key, but names {chosen}: if that is the right one, give it "
             "as the key to verify with."
         )
+    return _Trust(chosen, key is not None or own_key is not None, known, strange, doubt)
+
+
+def _sort_notes(notes: Sequence[str], key: VerifierKey) -> tuple[list[Checkpoint], list[Finding], AuditError | None]:
+    """Those that the key signed, a finding for each that another key signed, and a doubt of another trail's."""
     known, strange = [], []
+    doubt: AuditError | None = None
     for note in notes:
         kept = Checkpoint.parse(parse_note(note)[0])
-        if kept.origin != chosen.name:
-            doubt = IntegrityError(f"The checkpoint is of the trail {kept.origin}, and this one is {chosen.name}.")
-        elif _is_of_another_key(note, chosen):
-            strange.append(
-                Finding("known", kept.size, "a trail signed by the key of the checkpoint", f"one signed by {chosen}")
-            )
+        if kept.origin != key.name:
+            doubt = IntegrityError(f"The checkpoint is of the trail {kept.origin}, and this one is {key.name}.")
+        elif _is_of_another_key(note, key):
+            expected = "a trail signed by the key of the checkpoint"
+            strange.append(Finding("known", kept.size, expected, f"one signed by {key}"))
         else:
-            known.append(open_checkpoint(note, chosen))
-    return _Trust(chosen, key is not None or own_key is not None, known, strange, doubt)
+            known.append(open_checkpoint(note, key))
+    return known, strange, doubt
 
 
 def _own_key(

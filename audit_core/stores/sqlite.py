@@ -148,6 +148,8 @@ class SqliteStore:
         yield from self._fetch(query, ())
 
     def row(self, sequence: int, connection: Any = None) -> Row | None:
+        if sequence > _LAST:
+            return None
         query = f"SELECT {_COLUMNS} FROM audit_events NOT INDEXED WHERE sequence = ?"
         rows = self._fetch(query, (sequence,), connection)
         return rows[0] if rows else None
