@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -16,10 +15,11 @@ from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import GENESIS_HASH, leaf_hash
 from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import Signer, VerifierKey, encode_base64
+from audit_core.integrity.verify import parse_head
 from audit_core.proof import FRONTIER_EVERY, Proof, prove
 from audit_core.rows import Row, from_row, to_row
 from audit_core.stores import AuditStore, StoredCheckpoint
-from audit_core.verification import Verification, created_details, parse_head, signed_by, verify_store
+from audit_core.verification import Verification, created_details, signed_by, verify_store
 
 
 class _Edge(NamedTuple):
@@ -165,16 +165,22 @@ class AuditChain:
         )
 
     def _read_edge(self, head: StoredCheckpoint, connection: Any) -> _Edge:
+        try:
+            edge = self._rebuild_edge(head, connection)
+            if edge.tree.size == head.tree_size and encode_base64(edge.tree.root()) == head.root:
+                return edge
+        except (IntegrityError, LookupError, ValueError, TypeError):  # whatever stands in the columns
+            pass
+        raise IntegrityError(
+            f"The events before sequence {head.tree_size} are not those of their checkpoint: nothing is "
+            "sealed on top of them; run `audit verify`. Events wait in the outbox."
+        )
+
+    def _rebuild_edge(self, head: StoredCheckpoint, connection: Any) -> _Edge:
         kept = self.store.kept_frontier(head.tree_size, connection)
         tree = Frontier.from_bytes(kept.tree_size, kept.frontier or b"") if kept else Frontier()
         hashes = self.store.leaf_hashes(min(tree.size, head.tree_size - 1), head.tree_size, connection)
-        with suppress(ValueError, TypeError, IntegrityError):  # then the tree does not fit its checkpoint
-            tree.extend(bytes.fromhex(h) for h in hashes[len(hashes) - (head.tree_size - tree.size) :])
-        if tree.size != head.tree_size or encode_base64(tree.root()) != head.root:
-            raise IntegrityError(
-                f"The events before sequence {head.tree_size} are not those of their checkpoint: nothing is "
-                "sealed on top of them; run `audit verify`. Events wait in the outbox."
-            )
+        tree.extend(bytes.fromhex(h) for h in hashes[len(hashes) - (head.tree_size - tree.size) :])
         return _Edge(head, tree, hashes[-1])
 
     def _sign(self, tree: Frontier, first: int) -> StoredCheckpoint:

@@ -10,8 +10,9 @@ from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import Frontier, check_inclusion, node_hash, plan_inclusion, subtree_root
 from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.verify import parse_head
 from audit_core.stores import AuditStore
-from audit_core.verification import created_details, parse_head
+from audit_core.verification import created_details
 
 FRONTIER_EVERY = 256  # events; also the most leaves that a proof or a restart reads below a kept frontier
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note, split_signature
-from audit_core.integrity.verify import ChainVerifier, Finding, Result
+from audit_core.integrity.verify import ChainVerifier, Finding, Result, parse_head
 from audit_core.rows import Row, from_row
 from audit_core.stores import AuditStore, StoredCheckpoint
 
@@ -95,11 +95,6 @@ def signed_by(head: StoredCheckpoint | None, key: VerifierKey) -> bool:
         return head is not None and parse_head(head, key.name).is_signed_by(key, head.signature)
     except IntegrityError:
         return False
-
-
-def parse_head(head: StoredCheckpoint, origin: str) -> Checkpoint:
-    """The stored checkpoint as one. Raises IntegrityError when it is none."""
-    return Checkpoint.parse(f"{origin}\n{head.tree_size}\n{head.root}\n")
 
 
 def _find_trust(

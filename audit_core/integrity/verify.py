@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from audit_core.canonical import RECORD_COLUMNS, encode_record
+from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import GENESIS_HASH
 from audit_core.integrity.merkle import Frontier
@@ -156,14 +157,20 @@ class ChainVerifier:
                 f"one of {stored.first_sequence} to {stored.tree_size}",
             )  # fmt: skip
         self._signed = stored.tree_size
-        if (head := _parse_head(stored, self.key.name)) is None:
+        try:
+            head = parse_head(stored, self.key.name)
+        except IntegrityError:
             yield Finding("checkpoint.unreadable", stored.tree_size, "a base64 root of 32 bytes", as_text(stored.root))
-        elif not head.is_signed_by(self.key, stored.signature):
-            got = as_text(stored.signature)
-            yield Finding("checkpoint.signature", stored.tree_size, f"a signature by {self.key}", got)
         else:
-            yield from self._check_root(head, stored.frontier)
+            yield from self._check_head(head, stored)
         yield from self._check_clock(stored)
+
+    def _check_head(self, head: Checkpoint, stored: StoredHead) -> Iterator[Finding]:
+        if head.is_signed_by(self.key, stored.signature):
+            yield from self._check_root(head, stored.frontier)
+        else:
+            got = as_text(stored.signature)
+            yield Finding("checkpoint.signature", head.size, f"a signature by {self.key}", got)
 
     def _check_clock(self, stored: StoredHead) -> Iterator[Finding]:
         """Nobody signs ``sealed_at``, and events may be sealed late: only both together say that a clock went back."""
@@ -218,6 +225,11 @@ class _RowReader:
         return chunk
 
 
+def parse_head(stored: StoredHead, origin: str) -> Checkpoint:
+    """The stored checkpoint as one. Raises IntegrityError when it is none, whatever somebody wrote there."""
+    return Checkpoint.parse(f"{origin}\n{stored.tree_size}\n{stored.root}\n")
+
+
 def as_text(value: object) -> str:
     """What a column holds, which may be anything, as a finding shows it."""
     return (value if isinstance(value, str) else repr(value))[:SHOWN]
@@ -232,20 +244,13 @@ def _hash_bytes(text: Any) -> bytes:
     return digest if len(digest) == sha256().digest_size and digest.hex() == text else b""
 
 
-def _parse_head(stored: StoredHead, origin: str) -> Checkpoint | None:
-    try:
-        return Checkpoint.parse(f"{origin}\n{stored.tree_size}\n{stored.root}\n")
-    except Exception:  # noqa: BLE001 - whatever an attacker wrote there is one finding
-        return None
-
-
 def _as_frontier(head: Checkpoint, frontier: bytes | None) -> Frontier | None:
     """The kept frontier, if it is the signed tree's."""
     try:
         kept = Frontier.from_bytes(head.size, frontier or b"")
-    except Exception:  # noqa: BLE001
+        return kept if kept.root() == head.root else None
+    except (IntegrityError, TypeError):
         return None
-    return kept if kept.root() == head.root else None
 
 
 def _range(start: int, stop: int) -> str:

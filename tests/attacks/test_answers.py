@@ -107,6 +107,27 @@ def test_a_newest_checkpoint_that_was_replaced_is_called_by_its_name_and_not_a_w
         trail.chain.append([about("42")], connection)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_checkpoints SET frontier = 5",
+        "UPDATE audit_checkpoints SET frontier = hex(zeroblob(48))",
+        "UPDATE audit_checkpoints SET root = x'00'",
+        "UPDATE audit_checkpoints SET signature = x'00'",
+        "UPDATE audit_events SET event_hash = x'00' WHERE sequence = 12",
+        "UPDATE audit_events SET event_hash = 5.5 WHERE sequence = 11",
+        "DELETE FROM audit_events WHERE sequence > 0",
+    ],
+)
+def test_nothing_is_sealed_on_top_of_nonsense_and_no_event_is_lost(path, statement):
+    tamper(path, statement)
+    with AuditTrail(f"sqlite:///{path}", create=False, lifecycle=False) as trail:
+        with pytest.raises(IntegrityError, match="audit verify"), trail.store.transaction() as connection:
+            trail.chain.append([about("42")], connection)
+        trail.record("was.kept")
+        assert "was.kept" in [event.action for event in trail.waiting()]
+
+
 def test_another_key_is_still_a_wrong_key(path):
     with AuditTrail(f"sqlite:///{path}", signer=LocalSigner(THEIRS), create=False, lifecycle=False) as trail:
         with pytest.raises(ConfigurationError, match="AUDIT_KEY"), trail.store.transaction() as connection:

@@ -200,6 +200,10 @@ class TestNoFalseAlarm:
                 again.execute(line.replace("CREATE TABLE audit_outbox", 'create  table "audit_outbox" -- waits\n'))
         assert kinds(verify(tmp_path / "again.db")) == set()
 
+    def test_on_a_table_that_was_renamed_and_renamed_back(self, file):
+        run(file, "ALTER TABLE audit_events RENAME TO x", "ALTER TABLE x RENAME TO audit_events")
+        assert kinds(verify(file)) == set()
+
     def test_on_a_store_without_an_outbox(self, file):
         run(file, "DROP TABLE audit_outbox")
         assert kinds(verify(file)) == set()
