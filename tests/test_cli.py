@@ -310,6 +310,13 @@ class TestVerify:
         assert as_nobody(read_only(path, lambda: main(["verify", "--url", url]))) == 3
         path.parent.chmod(0o755)
 
+    def test_on_a_file_that_this_user_may_not_write_nothing_is_left_beside_it(self, url, path, events):
+        run = read_only(path, lambda: main(["verify", "--url", url]))
+        path.parent.chmod(0o777)
+        assert as_nobody(run) == 3
+        assert not path.with_name(f"{path.name}-audit").exists()
+        path.parent.chmod(0o755)
+
 
 def start_writer(url):
     program = (
