@@ -108,8 +108,9 @@ def _find_trust(
         if not created:
             return Finding("empty", None, "a log.created event", "none that can be read")
         return Finding("key", 0, "a verifier key in log.created", str(created.get("key")))
-    known, strange, doubt = _sort_notes(notes, chosen)
-    if own is not None and chosen not in {key, own_key}:
+    stranger = own if chosen not in {key, own_key} else None
+    known, strange, doubt = _sort_notes(notes, chosen, stranger)
+    if stranger is not None:
         doubt = ConfigurationError(
             f"The trail is not signed with this process's key, but names {chosen}: if that is the right one, give it "
             "as the key to verify with."
@@ -117,20 +118,33 @@ def _find_trust(
     return _Trust(chosen, key is not None or own_key is not None, known, strange, doubt)
 
 
-def _sort_notes(notes: Sequence[str], key: VerifierKey) -> tuple[list[Checkpoint], list[Finding], AuditError | None]:
-    """Those that the key signed, a finding for each that another key signed, and a doubt of another trail's."""
+def _sort_notes(
+    notes: Sequence[str], key: VerifierKey, stranger: Signer | None
+) -> tuple[list[Checkpoint], list[Finding], AuditError | None]:
+    """Those that the key signed, a finding for each that another key signed, and a doubt of another trail's.
+
+    What ``stranger`` signed, whose key the trail does not have, was of the trail that it was before.
+    """
     known, strange = [], []
     doubt: AuditError | None = None
     for note in notes:
         kept = Checkpoint.parse(parse_note(note)[0])
-        if kept.origin != key.name:
-            doubt = IntegrityError(f"The checkpoint is of the trail {kept.origin}, and this one is {key.name}.")
-        elif _is_of_another_key(note, key):
+        if kept.origin == key.name and not _is_of_another_key(note, key):
+            known.append(open_checkpoint(note, key))
+        elif kept.origin == key.name or (stranger is not None and _is_signed(note, kept.origin, stranger)):
             expected = "a trail signed by the key of the checkpoint"
             strange.append(Finding("known", kept.size, expected, f"one signed by {key}"))
         else:
-            known.append(open_checkpoint(note, key))
+            doubt = IntegrityError(f"The checkpoint is of the trail {kept.origin}, and this one is {key.name}.")
     return known, strange, doubt
+
+
+def _is_signed(note: str, origin: str, signer: Signer) -> bool:
+    try:
+        open_checkpoint(note, VerifierKey(origin, signer.public_key))
+    except IntegrityError:
+        return False
+    return True
 
 
 def _own_key(

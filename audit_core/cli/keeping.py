@@ -49,8 +49,7 @@ def init(
         say(f"verifier key  {trail.chain.named_key}")
         if origin not in {None, trail.chain.origin}:
             note(f"The trail was there already, and its origin stays: {trail.chain.origin}.", "yellow")
-        if not trail.status()["key_is_ours"]:
-            note(WRONG_KEY, "yellow")
+        _note_trouble(trail.status())
         note("Hand the verifier key to the auditor by a way that whoever runs this database does not control.")
 
 
@@ -64,10 +63,7 @@ def status(context: typer.Context, *, url: Url = None, as_json: AsJson = False) 
             return
         for name, value in _status_lines(found).items():
             say(f"{name:<15}{value}")
-        if found["trouble"]:
-            note(f"Nothing is sealed: {found['trouble']}", "red")
-        elif found["size"] and not found["key_is_ours"]:
-            note(WRONG_KEY, "yellow")
+        _note_trouble(found)
 
 
 def seal(
@@ -141,6 +137,13 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
         "verifier key": found["key"] or "none",
         "our key": _whose_key(found),
     }
+
+
+def _note_trouble(found: dict[str, Any]) -> None:
+    if found["trouble"]:
+        note(f"Nothing is sealed: {found['trouble']}", "red")
+    elif found["size"] and not found["key_is_ours"]:
+        note(WRONG_KEY, "yellow")
 
 
 def _whose_key(found: dict[str, Any]) -> str:

@@ -28,8 +28,9 @@ def found_kinds(out):
     return {finding["kind"] for finding in json.loads(out)["findings"]}
 
 
-def test_a_trail_rewritten_with_another_key_fails_where_a_checkpoint_was_kept_elsewhere(audit, path, kept):
-    rewrite(path)
+@pytest.mark.parametrize("origin", [ORIGIN, "example.com/other"])
+def test_a_trail_rewritten_with_another_key_fails_where_a_checkpoint_was_kept_elsewhere(audit, path, kept, origin):
+    rewrite(path, origin)
     code, out, _ = audit("verify", "--json", "--checkpoint", kept)
     assert (code, found_kinds(out)) == (1, {"known"})
 
@@ -40,6 +41,15 @@ def test_a_trail_rewritten_with_another_key_is_no_sound_one_without_a_checkpoint
     assert (code, out) == (2, "")
     assert "not signed with this process's key" in err
     assert THEIR_KEY in err
+
+
+def test_a_checkpoint_of_another_trail_of_ours_is_a_mistake_and_no_failure(audit, path, tmp_path):
+    other = f"sqlite:///{tmp_path}/other.db"
+    assert main(["init", "--url", other, "--origin", "example.com/other"]) == 0
+    assert main(["checkpoint", "--url", other, "--out", str(tmp_path / "kept")]) == 0
+    code, out, err = audit("verify", "--checkpoint", tmp_path / "kept")
+    assert (code, out) == (2, "")
+    assert "example.com/other" in err
 
 
 def test_whoever_may_only_read_gets_the_same_answers(audit, path, kept):

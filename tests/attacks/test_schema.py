@@ -164,6 +164,14 @@ def test_tables_that_were_all_dropped_are_a_failure_for_whoever_has_a_checkpoint
     assert "audit init" in err
 
 
+def test_init_makes_no_new_trail_under_the_checkpoints_of_one_that_was_dropped(audit, path):
+    run(path, "DROP TABLE audit_events")
+    code, _, err = audit("init")
+    assert code == 0
+    assert "audit verify" in err
+    assert audit("verify")[0] == 1
+
+
 def test_init_brings_back_what_was_dropped(audit, path):
     run(path, "DROP TRIGGER audit_events_no_update", "DROP INDEX audit_events_actor")
     assert audit("verify")[0] == 1
