@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
 from audit_core.forking import lock_across_forks
 
 CACHE_KIB = 65_536  # the pages that a batch changes, nearly all of two indexes, so that each is written once
@@ -25,7 +25,7 @@ logger = logging.getLogger("audit_core")
 _CURES = {
     "locked": "somebody else is writing it, and the events wait until he is done",
     "readonly": "let this user write the file and its folder; until then the events wait",
-    "unable to open": "is the folder there, and may this user use it?",
+    "unable to open": "see that the folder is there and that this user may use it",
     "full": "make room on the disk; until then the events wait",
 }
 
@@ -166,7 +166,7 @@ class SqliteDatabase:
 
     def _connect(self) -> _Held:
         if (file := _file_id(self.path)) is None:
-            raise ConfigurationError(f"There is no file {self.path}: correct the URL, or run `audit init`.")
+            raise ConfigurationError(f"There is no file {self.path}: correct the URL, or {Cures.make_tables}.")
         with translated_errors(self.path):
             connection = self._open_file("mode=rw")
             try:
@@ -239,7 +239,7 @@ def translated_errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         text = str(error)
         if "no such table" in text or "no such column" in text:
-            raise ConfigurationError(f"{path} has no audit trail ({text}): run `audit init`.") from error
+            raise ConfigurationError(f"{path} has no audit trail ({text}): {Cures.make_tables}.") from error
         cure = next((cure for sign, cure in _CURES.items() if sign in text), "see the log of the system")
         raise StoreUnavailableError(f"{path}: {text}; {cure}.") from error
     except sqlite3.DatabaseError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +32,18 @@ def open_url(url: str) -> Parts:
     if scheme == "memory":
         return Parts(MemoryStore(), MemoryOutbox(), None)
     path = rest.removeprefix("///")
-    if scheme == "sqlite" and rest.startswith("///") and path and path != ":memory:":
+    if scheme == "sqlite" and rest.startswith("///") and path != ":memory:" and _names_a_file(path):
         database = SqliteDatabase(path)
         return Parts(SqliteStore(database), SqliteOutbox(database), folder_of(database.path))
     raise ConfigurationError(
         "The trail's URL is sqlite:///path/to/file.db (four slashes for an absolute path), or memory: for tests, "
         f"not {Redactor().text(url)!r}."
     )
+
+
+def _names_a_file(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path and Path(path).name not in {"", ".."}

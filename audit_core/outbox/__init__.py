@@ -24,6 +24,9 @@ class Outbox(Protocol):
     def create(self) -> None:
         """Make the table if it is missing."""
 
+    def is_created(self) -> bool:
+        """Whether the table is there."""
+
     def owns(self, connection: Any) -> bool:
         """Whether the application's DB-API connection is to the database of this outbox."""
 

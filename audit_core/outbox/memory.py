@@ -22,6 +22,9 @@ class MemoryOutbox:
     def create(self) -> None:
         """There is nothing to make."""
 
+    def is_created(self) -> bool:
+        return True
+
     def owns(self, connection: Any) -> bool:
         del connection
         return True

@@ -21,8 +21,11 @@ class SqliteOutbox:
         self.database = database
 
     def create(self) -> None:
-        if not self.database.has_table("audit_outbox"):
+        if not self.is_created():
             self.database.create("sqlite_outbox.sql")
+
+    def is_created(self) -> bool:
+        return self.database.has_table("audit_outbox")
 
     def owns(self, connection: Any) -> bool:
         return self.database.owns(connection)

@@ -201,6 +201,22 @@ def test_manage_audit_passes_on_to_the_command_line_with_the_projects_trail(migr
     assert migrated.manage("audit", "verify", check=False).returncode == 1
 
 
+@pytest.mark.parametrize("command", ["verify", "status", "seal"])
+@pytest.mark.parametrize("name", ["default.sqlite3", "trail.db"])
+def test_a_command_that_reads_makes_no_database_and_says_how_to(project, command, name):
+    pytest.importorskip("typer")
+    (project.folder / "own.py").write_text(
+        f"from tests.django.settings import *\nAUDIT = {{'URL': 'sqlite:///{project.folder}/{name}'}}\n"
+    )
+    path = f"{project.folder}{os.pathsep}{project.environment['PYTHONPATH']}"
+    shown = project.manage("audit", command, check=False, DJANGO_SETTINGS_MODULE="own", PYTHONPATH=path)
+    assert (shown.returncode, shown.stdout, len(shown.stderr.splitlines())) == (2, "", 1)
+    assert "manage.py migrate" in shown.stderr
+    assert not (project.folder / name).exists()
+    made = project.manage("audit", "init", DJANGO_SETTINGS_MODULE="own", PYTHONPATH=path)
+    assert "origin" in made.stdout
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]

@@ -1,7 +1,7 @@
 -- The sealed chain. Rows are appended and never change: see docs/protection.md.
 
 CREATE TABLE IF NOT EXISTS audit_events (
-    sequence       INTEGER PRIMARY KEY,   -- 0-based place in the chain
+    sequence       INTEGER PRIMARY KEY CHECK (sequence >= 0),  -- 0-based place in the chain
     event_id       TEXT NOT NULL,         -- UUIDv7
     timestamp      TEXT NOT NULL,         -- YYYY-MM-DDTHH:MM:SS.ffffffZ
     actor_id       TEXT,
@@ -31,7 +31,7 @@ CREATE INDEX IF NOT EXISTS audit_events_timestamp ON audit_events (timestamp);
 
 -- One signed tree head for every append. Two writers can never both append at the same place.
 CREATE TABLE IF NOT EXISTS audit_checkpoints (
-    tree_size       INTEGER PRIMARY KEY,
+    tree_size       INTEGER PRIMARY KEY CHECK (tree_size > 0),
     first_sequence  INTEGER NOT NULL UNIQUE,
     root            TEXT NOT NULL,        -- base64, as in the signed note
     signature       TEXT NOT NULL,        -- base64 of key hash and Ed25519 signature

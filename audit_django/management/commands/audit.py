@@ -9,7 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit_django.trail import get_trail
+from audit_core import AuditTrail
+from audit_django.trail import get_trail, layout, make_trail
 
 
 class Command(BaseCommand):
@@ -41,4 +42,10 @@ def _run(arguments: Sequence[str]) -> int:
         from audit_core.cli import main
     except ImportError as error:
         raise CommandError(f'The command line is an extra: pip install "audit-core[cli]" ({error}).') from error
-    return main(list(arguments), trail=get_trail())
+    return main(list(arguments), trail=_trail())
+
+
+def _trail() -> AuditTrail:
+    """The project's. One that is not there yet is only made by ``init``, and not by looking."""
+    trail = make_trail(layout())
+    return get_trail() if trail.store.is_created() else trail
