@@ -79,6 +79,11 @@ class StoreContract:
         assert store.is_created()
         assert store.extent() == (2, 2)
 
+    def test_what_it_makes_is_as_it_should_be_and_may_be_written(self, store: AuditStore) -> None:
+        seal(make_chain(store), [make_event()])
+        assert list(store.check_schema()) == []
+        assert store.is_writable()
+
     def test_what_is_appended_is_read_back_in_order(self, store: AuditStore) -> None:
         chain = make_chain(store)
         events = [make_event(n, details={"number": n}) for n in range(5)]
