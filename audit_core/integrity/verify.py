@@ -154,7 +154,7 @@ class ChainVerifier:
         if stored.first_sequence != self._signed or stored.tree_size <= self._signed:
             yield Finding(
                 "checkpoint.missing", self._signed, f"a checkpoint from {self._signed} on",
-                f"one of {stored.first_sequence} to {stored.tree_size}",
+                f"one of {as_text(stored.first_sequence)} to {stored.tree_size}",
             )  # fmt: skip
         self._signed = stored.tree_size
         try:
