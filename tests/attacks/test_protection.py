@@ -177,8 +177,15 @@ def empty(scene):
 
 @attack("turn the clock back between two batches")
 def turn_clock_back(scene):
+    seal(scene.chain, [make_event(-86_400)])
+    head = scene.chain.store.head()
+    scene.change(lambda loot: loot.heads.__setitem__(-1, head._replace(sealed_at="2020-01-01T00:00:00.000000Z")))
+
+
+@attack("change the time at which a checkpoint says it was sealed")
+def change_sealing_time(scene):
     def change(loot):
-        loot.heads[2] = loot.heads[2]._replace(sealed_at="2020-01-01T00:00:00.000000Z")
+        loot.heads[1] = loot.heads[1]._replace(sealed_at="2020-01-01T00:00:00.000000Z")
 
     scene.change(change)
 
