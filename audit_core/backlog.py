@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
 from audit_core.outbox.spill import SpillFile, orphans
+from audit_core.sqlite import commits_durably
 
 HELD_AT_MOST = 10_000  # events in memory; what is lost beyond them is counted
 CARRIED_AT_ONCE = 200  # events that one transaction of the application takes along
@@ -27,11 +29,12 @@ class Backlog:
         """``known`` tells which ids are in the chain; ``make_gap`` makes the event that says what was lost."""
         self._directory, self._known, self._make_gap = directory, known, make_gap
         self._spill = SpillFile(directory) if directory else None
-        self._spilled: list[AuditEvent] = []
         self._held: list[AuditEvent] = []
         self._gap: tuple[int, datetime, datetime] | None = None
         self._since = 0.0
         self._handed_out = False
+        self._adopts = True  # whether the last try to adopt went well
+        self._refused = 0  # events that the spill file did not take since it began to refuse them
 
     def __bool__(self) -> bool:
         return bool(self._spilled or self._held or self._gap)
@@ -51,39 +54,44 @@ class Backlog:
         """Whether they have waited long enough for a quiet moment."""
         return bool(self) and time.monotonic() - self._since > PATIENCE_SECONDS
 
+    def oldest(self, limit: int) -> list[AuditEvent]:
+        """The next ones to write; the event of a gap by itself, after all others."""
+        return (self._spilled or self._held)[:limit] or self.events
+
     def add(self, events: Sequence[AuditEvent]) -> OSError | None:
         """Make the events durable in the spill file; where that fails, hold them and return why."""
-        if not self:
-            self._since = time.monotonic()
-        if self._spill is None:
-            self.hold(events)
-            return None
         try:
-            self._spill.append([*self._held, *events])
+            self._keep(events)
         except OSError as error:
-            self.hold(events)
+            self._refuse(events, error)
             return error
-        self._spilled, self._held = [*self._spilled, *self._held, *events], []
         return None
 
     def adopt(self) -> None:
         """Take over what dead processes left."""
-        if self._directory is None or not self._directory.is_dir():
+        if self._spill is None or self._directory is None or not self._directory.is_dir():
             return
         try:
-            with orphans(self._directory) as (events, torn):
+            with orphans(self._directory, own=self._spill.path) as (events, torn):
                 if torn:
-                    logger.error("%d lines of audit spill files cannot be read.", torn)
                     moments = [event.timestamp for event in events] or [datetime.now(UTC)]
                     events.append(self._make_gap(torn, moments[0], moments[-1]))
-                if events and (error := self.add(events)):
-                    raise error
+                if events:
+                    self._keep(events)
+            if torn:
+                logger.error("%d lines of audit spill files cannot be read.", torn)
+            self._adopts = True
         except OSError:
-            logger.exception("The spill files of earlier processes cannot be read; they stay for the next one.")
+            if self._adopts:
+                logger.exception("The spill files of earlier processes cannot be taken over just now; they stay.")
+            self._adopts = False
 
-    def hand_out(self) -> list[AuditEvent]:
-        """Events for a transaction of the application to take along; they stay until it is seen to have committed."""
-        if not self._spilled:
+    def hand_out(self, connection: Any) -> list[AuditEvent]:
+        """Events for the application's transaction to take along; they stay until it is seen to have committed.
+
+        None where that commit may not survive a power cut: here they would.
+        """
+        if not self._spilled or not commits_durably(connection):
             return []
         self._handed_out = True
         return self._spilled[:CARRIED_AT_ONCE]
@@ -100,18 +108,21 @@ class Backlog:
             return
         if sealed:
             self._since = time.monotonic()
-            self._spilled = [event for event in self._spilled if event.event_id not in sealed]
-            self._spill.keep_only(self._spilled)
+            self._spill.remove(sealed)
 
-    def clear(self) -> None:
+    def remove(self, events: Sequence[AuditEvent]) -> None:
         """They are in the outbox."""
-        self._spilled, self._held, self._gap = [], [], None
+        if not self._spilled and not self._held:
+            self._gap = None
+        ids = {event.event_id for event in events}
+        self._held = [event for event in self._held if event.event_id not in ids]
         # A crash here leaves sealed events in the spill file: the next process finds their ids and skips them.
         if self._spill:
-            self._spill.keep_only([])
+            self._spill.remove(ids)
+        self._recover()
 
     def abandon(self) -> None:
-        """Leave the spill file to the next process, or in a forked child to the parent."""
+        """Leave the spill file to the next process."""
         if self._spill:
             self._spill.abandon()
 
@@ -122,3 +133,33 @@ class Backlog:
         if lost := events[room:]:
             count, since, _ = self._gap or (0, lost[0].timestamp, lost[0].timestamp)
             self._gap = count + len(lost), since, lost[-1].timestamp
+
+    @property
+    def _spilled(self) -> list[AuditEvent]:
+        return self._spill.events if self._spill else []
+
+    def _keep(self, events: Sequence[AuditEvent]) -> None:
+        """Raises OSError; then nothing has changed."""
+        since = self._since if self else time.monotonic()
+        if self._spill is None:
+            self.hold(events)
+        else:
+            self._spill.append([*self._held, *events])
+            self._held = []
+            self._recover()
+        self._since = since
+
+    def _refuse(self, events: Sequence[AuditEvent], error: OSError) -> None:
+        if not self._refused:
+            logger.error("Neither the outbox nor the spill file takes events, they are held in memory: %s", error)
+        self._since = self._since if self else time.monotonic()
+        self._refused += len(events)
+        self.hold(events)
+
+    def _recover(self) -> None:
+        if self._refused and not self._held:
+            lost = self._gap[0] if self._gap else 0
+            logger.warning(
+                "The %d events held in memory are written, except for %d that did not fit.", self._refused, lost
+            )
+            self._refused = 0

@@ -95,7 +95,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_NULLABLE: Final = frozenset(
+NULLABLE: Final = frozenset(
     {
         *("actor_id", "on_behalf_of", "tenant_id", "resource_type", "resource_id"),
         *("source", "ip_address", "user_agent", "request_id", "session_id"),
@@ -118,7 +118,7 @@ def _check_kinds(kinds: tuple[type, ...]) -> None:
         raise TypeError(f"a record has {len(RECORD_COLUMNS)} columns, not {len(kinds)}")
     for name, kind in zip(RECORD_COLUMNS, kinds, strict=True):
         expected = int if name == "sequence" else str
-        if kind is not expected and not (kind is NoneType and name in _NULLABLE):
+        if kind is not expected and not (kind is NoneType and name in NULLABLE):
             raise TypeError(f"column {name} must be {expected.__name__}, not {kind.__name__}")
     _known_kinds.add(kinds)
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice, starmap
 from typing import Any, NamedTuple
 
-from audit_core.canonical import decode, encode_record, format_timestamp
+from audit_core.canonical import encode_record, format_timestamp
+from audit_core.draft import Draft, draft_of, event_of, place
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
 from audit_core.identity import new_event_id
-from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
+from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import GENESIS_HASH, leaf_hash
-from audit_core.integrity.merkle import Frontier, check_inclusion, node_hash, plan_inclusion, subtree_root
-from audit_core.integrity.note import Signer, VerifierKey
-from audit_core.integrity.verify import ChainVerifier, Finding, Result
-from audit_core.rows import Row, from_row, to_row
+from audit_core.integrity.merkle import Frontier
+from audit_core.integrity.note import Signer, VerifierKey, encode_base64
+from audit_core.integrity.verify import parse_head
+from audit_core.proof import FRONTIER_EVERY, Proof, prove
+from audit_core.rows import Row, from_row
 from audit_core.stores import AuditStore, StoredCheckpoint
-
-FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
-LOWEST = -(2**63)  # where an attacker may have put what no chain has
-FRONTIER_EVERY = 256  # events; also the most leaves that a proof or a restart reads below a kept frontier
+from audit_core.verification import Verification, created_details, signed_by, verify_store
 
 
 class _Edge(NamedTuple):
@@ -34,37 +29,6 @@ class _Edge(NamedTuple):
     checkpoint: StoredCheckpoint | None
     tree: Frontier
     last_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What ``AuditChain.verify`` found. ``size`` events, of which ``anchored`` are vouched for from outside."""
-
-    result: Result
-    findings: tuple[Finding, ...]
-    origin: str
-    size: int
-    anchored: int = 0
-    pinned: bool = False  # whether the key came from outside the trail
-    warnings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """That one event is in the tree of one signed checkpoint (RFC 9162 2.1.3)."""
-
-    record: str
-    index: int
-    hashes: tuple[bytes, ...]
-    checkpoint: str  # C2SP signed note
-
-    def check(self, key: VerifierKey) -> Checkpoint:
-        """Needs nothing but the verifier key. Raises IntegrityError if the proof does not hold."""
-        head = open_checkpoint(self.checkpoint, key)
-        check_inclusion(leaf_hash(self.record.encode()), self.index, head.size, self.hashes, head.root)
-        if decode(self.record).get("sequence") != self.index:
-            raise IntegrityError(f"The record is not the one of sequence {self.index}.")
-        return head
 
 
 class AuditChain:
@@ -99,19 +63,24 @@ class AuditChain:
         return None if named is None else str(named)
 
     def append(self, events: Sequence[AuditEvent], connection: Any) -> StoredCheckpoint:
-        """Seal ``events`` in the transaction of ``connection``.
+        """Seal events: see ``append_drafts``. Raises ValueError or TypeError where one is not normalised."""
+        return self.append_drafts([draft_of(event) for event in events], connection)
+
+    def append_drafts(self, drafts: Sequence[Draft], connection: Any) -> StoredCheckpoint:
+        """Seal events that are checked already, in the transaction of ``connection``.
 
         Raises ConfigurationError when this process's key is not the trail's, IntegrityError when what is stored
-        does not fit its own checkpoint, ConflictError when somebody else appended first; nothing is written then.
+        does not fit its own checkpoint, ConflictError when somebody else appended first, or an event is in the
+        chain already. The caller then rolls back, so that nothing is written.
         """
         edge = self._find_edge(connection)
         if edge.checkpoint is None:
-            events = [self._created(events), *events]
+            drafts = [draft_of(self._created(drafts)), *drafts]
         origin, size, previous = self._origin, edge.tree.size, edge.last_hash
         rows: list[Row] = []
         leaves: list[bytes] = []
-        for sequence, event in enumerate(events, size):
-            row = to_row(event, sequence, previous)
+        for sequence, draft in enumerate(drafts, size):
+            row = place(draft, sequence, previous)
             leaf = leaf_hash(encode_record(row, origin))
             previous = leaf.hex()
             leaves.append(leaf)
@@ -128,62 +97,41 @@ class AuditChain:
         key: VerifierKey | None = None,
         known: Iterable[str] = (),
         progress: Callable[[int, int], None] | None = None,
+        *,
+        own: Signer | None = None,
     ) -> Verification:
         """Check everything; ``known`` are signed checkpoints (notes) that were kept outside the database.
 
-        ``progress`` is called with how many events are checked, and of how many. Raises ConfigurationError when
-        there are no tables, StoreUnavailableError when they cannot be read, IntegrityError when a known
-        checkpoint is not the key's.
+        Without a ``key``, the one of ``own`` is taken if the trail is signed with it, else the one that the trail
+        names. ``progress`` is called with how many events are checked, and of how many. Raises ConfigurationError
+        when there is no trail, or a sound one that is not signed with ``own``; IntegrityError when a known checkpoint
+        is none, or of another trail; StoreUnavailableError when the tables cannot be read.
         """
-        extent = self.store.extent()
-        size = extent.events
-        try:
-            pinned = key or self.key
-            created = self._created_details()
-        except IntegrityError as error:
-            finding = Finding("key", 0, "a verifier key in log.created", str(error))
-            return Verification(Result.FAILED, (finding,), "", size)
-        if pinned is None:
-            finding = Finding("empty", None, "a log.created event", "none that can be read")
-            return Verification(Result.FAILED, (finding,), "", size)
-        notes = [open_checkpoint(note, pinned) for note in known]
-        verifier = ChainVerifier(pinned, notes)
-        rows = _counted(self.store.rows(LOWEST, size), size, progress)
-        findings = chain(
-            self._check_created(created, pinned),
-            verifier.walk(rows, self._checkpoints_until(extent.signed)),
-            starmap(_duplicate, self.store.duplicate_ids()),
-        )
-        found = list(islice(findings, FINDINGS_AT_MOST))
-        if more := sum(1 for _ in findings):
-            found.append(Finding("more", None, "no further findings", f"{more} more"))
-        return _summarise(found, pinned.name, size, notes, pinned=key is not None)
+        return verify_store(self.store, key, list(known), own, progress)
 
-    def prove(self, event_id: str) -> Proof:
-        """The inclusion proof of one event in the newest checkpoint.
+    def prove(self, event: str | int) -> Proof:
+        """The inclusion proof of one event, by its id or its sequence, in the newest checkpoint.
 
         Raises LookupError when it is not sealed, IntegrityError when the store contradicts its checkpoint.
         """
-        row, head = self.store.find(event_id), self.store.head()
-        if row is None or head is None:
-            raise LookupError(f"There is no sealed event {event_id}: it may still wait in the outbox.")
-        origin = str(self.origin)
-        record = encode_record(row[:-1], origin).decode()
-        index = int(decode(record)["sequence"])
-        hashes = tuple(self._subtree(*span) for span in plan_inclusion(index, head.tree_size))
-        signed = _checkpoint(head, origin)
-        check_inclusion(leaf_hash(record.encode()), index, signed.size, hashes, signed.root)
-        return Proof(record, index, hashes, signed.note(head.signature))
+        return prove(self.store, event)
 
     def checkpoint_note(self) -> str | None:
-        """The newest checkpoint as a signed note: kept elsewhere, it shows any later rewriting."""
-        head = self.store.head()
-        return None if head is None else _checkpoint(head, str(self.origin)).note(head.signature)
+        """The newest checkpoint as a signed note: kept elsewhere, it shows any later rewriting.
+
+        Raises IntegrityError when what is stored is none.
+        """
+        if (head := self.store.head()) is None:
+            return None
+        origin = str(self._sound_created(None)["origin"])
+        try:
+            return parse_head(head, origin).note(head.signature)
+        except (IntegrityError, TypeError) as error:
+            raise IntegrityError("The newest checkpoint was tampered with: run `audit verify`.") from error
 
     def is_signed_by(self, key: VerifierKey) -> bool:
         """Whether the newest checkpoint is signed with ``key``."""
-        head = self.store.head()
-        return head is not None and _checkpoint(head, key.name).is_signed_by(key, head.signature)
+        return signed_by(self.store.head(), key)
 
     def _find_edge(self, connection: Any) -> _Edge:
         """The chain's end as this transaction sees it: remembered, or read again if somebody else moved it."""
@@ -193,30 +141,53 @@ class AuditChain:
         if head is None:
             self._origin = self._wanted_origin or f"audit-core/{secrets.token_hex(8)}"
             return _Edge(None, Frontier(), GENESIS_HASH)
-        self._origin = str(self._created_details(connection).get("origin"))
-        if not self._is_ours(head, self._origin):
+        created = self._sound_created(connection)
+        self._origin = str(created.get("origin"))
+        own = VerifierKey(self._origin, self._find_signer().public_key)
+        if not signed_by(head, own):
+            if created.get("key") == str(own):
+                raise IntegrityError(
+                    f"The checkpoint of {head.tree_size} events is not signed with the trail's key: nothing is sealed "
+                    "on top of it; run `audit verify`. Events wait in the outbox."
+                )
             raise ConfigurationError(
                 "This process's signing key is not the trail's: set AUDIT_KEY to the key that the trail was "
                 "made with; until then its events wait in the outbox."
             )
         return self._read_edge(head, connection)
 
+    def _sound_created(self, connection: Any) -> dict[str, Any]:
+        """What the first record says. Raises IntegrityError when it is not the one that was sealed."""
+        row = self.store.row(0, connection)
+        try:
+            created = from_row(row).details if row else {}
+            if row and leaf_hash(encode_record(row[:-1], str(created["origin"]))).hex() == row[-1]:
+                return created
+        except (IntegrityError, LookupError, ValueError, TypeError):
+            pass
+        raise IntegrityError(
+            "The first event was changed or removed: nothing is sealed after it; run `audit verify`. Events wait in "
+            "the outbox."
+        )
+
     def _read_edge(self, head: StoredCheckpoint, connection: Any) -> _Edge:
+        try:
+            edge = self._rebuild_edge(head, connection)
+            if edge.tree.size == head.tree_size and encode_base64(edge.tree.root()) == head.root:
+                return edge
+        except (IntegrityError, LookupError, ValueError, TypeError):  # whatever stands in the columns
+            pass
+        raise IntegrityError(
+            f"The events before sequence {head.tree_size} are not those of their checkpoint: nothing is "
+            "sealed on top of them; run `audit verify`. Events wait in the outbox."
+        )
+
+    def _rebuild_edge(self, head: StoredCheckpoint, connection: Any) -> _Edge:
         kept = self.store.kept_frontier(head.tree_size, connection)
         tree = Frontier.from_bytes(kept.tree_size, kept.frontier or b"") if kept else Frontier()
         hashes = self.store.leaf_hashes(min(tree.size, head.tree_size - 1), head.tree_size, connection)
-        with suppress(ValueError, TypeError, IntegrityError):  # then the tree does not fit its checkpoint
-            tree.extend(bytes.fromhex(h) for h in hashes[len(hashes) - (head.tree_size - tree.size) :])
-        if tree.size != head.tree_size or _base64(tree.root()) != head.root:
-            raise IntegrityError(
-                f"The events before sequence {head.tree_size} are not those of their checkpoint: nothing is "
-                "sealed on top of them; run `audit verify`. Events wait in the outbox."
-            )
+        tree.extend(bytes.fromhex(h) for h in hashes[len(hashes) - (head.tree_size - tree.size) :])
         return _Edge(head, tree, hashes[-1])
-
-    def _is_ours(self, head: StoredCheckpoint, origin: str) -> bool:
-        own = VerifierKey(origin, self._find_signer().public_key)
-        return _checkpoint(head, origin).is_signed_by(own, head.signature)
 
     def _sign(self, tree: Frontier, first: int) -> StoredCheckpoint:
         checkpoint = Checkpoint(self._origin, tree.size, tree.root())
@@ -224,89 +195,22 @@ class AuditChain:
         return StoredCheckpoint(
             tree.size,
             first,
-            _base64(checkpoint.root),
+            encode_base64(checkpoint.root),
             checkpoint.sign(self._find_signer()),
             tree.to_bytes() if keep else None,
             format_timestamp(datetime.now(UTC)),
         )
 
-    def _created(self, events: Sequence[AuditEvent]) -> AuditEvent:
+    def _created(self, drafts: Sequence[Draft]) -> AuditEvent:
         """The first record. It is made for the sake of the first event, and so not after it."""
         key = VerifierKey(self._origin, self._find_signer().public_key)
         return AuditEvent(
             event_id=new_event_id(),
-            timestamp=min([datetime.now(UTC), *(event.timestamp for event in events[:1])]),
+            timestamp=min([datetime.now(UTC), *(event_of(draft).timestamp for draft in drafts[:1])]),
             action="log.created",
             actor_type=ActorType.SYSTEM.value,
             details={"origin": self._origin, "key": str(key), "nonce": secrets.token_hex(16)},
         )
 
-    def _created_details(self, connection: Any = None) -> dict[str, Any]:
-        """What the first record says; empty where it cannot be read."""
-        row = self.store.row(0, connection)
-        try:
-            details = from_row(row).details if row else None
-        except IntegrityError:
-            return {}
-        return details if isinstance(details, dict) else {}
-
-    def _check_created(self, created: dict[str, Any], pinned: VerifierKey) -> Iterator[Finding]:
-        if created.get("origin") != pinned.name:
-            yield Finding("origin", 0, pinned.name, str(created.get("origin")))
-        if created.get("key") != str(pinned):
-            yield Finding("key", 0, str(pinned), str(created.get("key")))
-
-    def _checkpoints_until(self, last: int) -> Iterator[StoredCheckpoint]:
-        for checkpoint in self.store.checkpoints(LOWEST):
-            if checkpoint.tree_size > last:
-                return
-            yield checkpoint
-
-    def _subtree(self, start: int, stop: int) -> bytes:
-        """The hash of leaves ``start`` to before ``stop``, from kept frontiers as far as there are any."""
-        size = stop - start
-        if size <= FRONTIER_EVERY:
-            return subtree_root([bytes.fromhex(h) for h in self.store.leaf_hashes(start, stop)])
-        half = 1 << ((size - 1).bit_length() - 1)
-        if size == half * 2 and start % (2 * size) == 0:
-            kept = self.store.kept_frontier(start + 2 * size - 1)
-            if kept is not None and kept.tree_size >= stop:
-                tree = Frontier.from_bytes(kept.tree_size, kept.frontier or b"")
-                return tree.hashes[start.bit_count()]
-        return node_hash(self._subtree(start, start + half), self._subtree(start + half, stop))
-
-
-def _duplicate(event_id: str, sequence: int) -> Finding:
-    return Finding("duplicate", sequence, "every event once", f"{event_id} again")
-
-
-def _checkpoint(head: StoredCheckpoint, origin: str) -> Checkpoint:
-    return Checkpoint.parse(f"{origin}\n{head.tree_size}\n{head.root}\n")
-
-
-def _summarise(
-    found: list[Finding], origin: str, size: int, known: Sequence[Checkpoint], *, pinned: bool
-) -> Verification:
-    failures = tuple(finding for finding in found if not finding.warning)
-    warnings = tuple(finding for finding in found if finding.warning)
-    anchored = max((checkpoint.size for checkpoint in known), default=0)
-    result = Result.FAILED if failures else Result.OK if anchored else Result.UNANCHORED
-    return Verification(result, failures, origin, size, anchored, pinned, warnings)
-
-
-def _counted(rows: Iterable[Row], total: int, progress: Callable[[int, int], None] | None) -> Iterable[Row]:
-    if progress is None:
-        return rows
-    return _reporting(rows, total, progress)
-
-
-def _reporting(rows: Iterable[Row], total: int, progress: Callable[[int, int], None]) -> Iterator[Row]:
-    for count, row in enumerate(rows, 1):
-        if count % 5_000 == 0:
-            progress(count, total)
-        yield row
-    progress(total, total)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    def _created_details(self) -> dict[str, Any]:
+        return created_details(self.store)

@@ -60,8 +60,8 @@ TOO_DEEP: Final = "[cut: nested deeper than 32]"
 TOO_MANY: Final = "[cut: too many values]"
 UNREADABLE: Final = "[unreadable]"
 
-_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
-_FORBIDDEN_IN_KEYS = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")
+FORBIDDEN = re.compile("[\0\ud800-\udfff]")
+FORBIDDEN_IN_KEYS = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")
 _MEMORY_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -69,7 +69,7 @@ def clean(value: object) -> Json:
     """Bring any value into the domain, by the rules above. Never raises."""
     try:
         return _Visit().value(value, 0)
-    except Exception:  # noqa: BLE001  # no stack or memory left: a constant needs neither
+    except (Exception, SystemExit):  # noqa: BLE001  # no stack or memory left: a constant needs neither
         return UNREADABLE
 
 
@@ -90,7 +90,7 @@ class _Visit:
             return self.text(value)
         try:
             return _rule(kind)(self, value, depth)
-        except Exception:  # noqa: BLE001  # the value's own code may raise anything
+        except (Exception, SystemExit):  # noqa: BLE001  # the value's own code may raise anything
             return _class_name(kind)
 
     def text(self, text: str) -> str:
@@ -129,7 +129,7 @@ class _Visit:
             return key
         cleaned = self.value(key, depth + 1)
         text = cleaned if type(cleaned) is str else encode(cleaned).decode()
-        return _FORBIDDEN_IN_KEYS.sub("\ufffd", text)
+        return FORBIDDEN_IN_KEYS.sub("\ufffd", text)
 
     def snapshot(self, values: Iterable[Any]) -> tuple[Any, ...]:
         """All that may still be met, taken at once: somebody may change the container meanwhile."""
@@ -139,7 +139,7 @@ class _Visit:
 def _well_formed(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
-    return _FORBIDDEN.sub("\ufffd", text)
+    return FORBIDDEN.sub("\ufffd", text)
 
 
 def _unused(name: str, taken: Mapping[str, object], repeats: dict[str, int]) -> str:
@@ -154,7 +154,7 @@ def _unused(name: str, taken: Mapping[str, object], repeats: dict[str, int]) -> 
 def _class_name(kind: type) -> str:
     try:
         return _well_formed(f"<{kind.__module__}.{kind.__qualname__}>"[:256])
-    except Exception:  # noqa: BLE001  # the value's own code may raise anything
+    except (Exception, SystemExit):  # noqa: BLE001  # the value's own code may raise anything
         return UNREADABLE
 
 
@@ -273,7 +273,7 @@ def _object_of_fields(names: tuple[str, ...], visit: _Visit, value: object, dept
 def _attribute(value: object, name: str) -> Any:
     try:
         return getattr(value, name)
-    except Exception:  # noqa: BLE001  # the value's own code may raise anything
+    except (Exception, SystemExit):  # noqa: BLE001  # the value's own code may raise anything
         return UNREADABLE
 
 

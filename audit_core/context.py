@@ -25,6 +25,14 @@ class Actor:
 
 
 @dataclass(slots=True)
+class Told:
+    """What the application says of the request itself, whoever acts in it meanwhile."""
+
+    outcome: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class AuditContext:
     """What every event of the current request shares. The actor is resolved when an event is recorded."""
 
@@ -35,8 +43,7 @@ class AuditContext:
     user_agent: str | None = None
     request_id: str | None = None
     session_id: str | None = None
-    outcome: str | None = None  # what the handler said, if it did
-    details: dict[str, Any] = field(default_factory=dict)  # what the handler added to the request's event
+    told: Told = field(default_factory=Told)
 
     def current_actor(self) -> Actor:
         """Whom the application named, else whom the framework knows by now, else nobody."""
@@ -81,7 +88,8 @@ def set_actor(
 ) -> None:
     """Name the actor of the current request, from wherever the application learns it.
 
-    Raises LookupError outside of a request; ``with trail.actor(...)`` is for there.
+    Raises LookupError outside of a request (``with trail.actor(...)`` is for there), and ValueError for a type of actor
+    that there is not.
     """
     context = _inside()
     context.actor = _actor(actor_id, type, on_behalf_of)
@@ -90,19 +98,23 @@ def set_actor(
 
 
 def set_outcome(outcome: str) -> None:
-    """Say how the current request ended, where its status does not. Raises LookupError outside of a request."""
-    _inside().outcome = Outcome(outcome).value
+    """Say how the current request ended, where its status does not.
+
+    Raises LookupError outside of a request, and ValueError for an outcome that there is not.
+    """
+    _inside().told.outcome = Outcome(outcome).value
 
 
 def add_details(**details: object) -> None:
     """Add to the details of the current request's event. Raises LookupError outside of a request."""
-    _inside().details.update(details)
+    _inside().told.details.update(details)
 
 
 @contextmanager
 def acting(actor_id: object, type: str, on_behalf_of: object) -> Iterator[AuditContext]:
     """Another actor for the length of a block; nests, and restores what was."""
-    inner = replace(current(), actor=_actor(actor_id, type, on_behalf_of), details={}, outcome=None)
+    outer = current()
+    inner = replace(outer, actor=_actor(actor_id, type, on_behalf_of), told=Told() if outer is _OUTSIDE else outer.told)
     token = enter(inner)
     try:
         yield inner

@@ -23,3 +23,9 @@ class BusyError(StoreUnavailableError):
 
 class ConflictError(AuditError):
     """Somebody else appended at this place of the chain first; read the head again."""
+
+
+class Cures:
+    """What messages tell the reader to run. A framework with commands of its own sets its own words."""
+
+    make_tables = "run `audit init`"

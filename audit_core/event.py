@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 class AuditEvent:
     """Who did what to which resource, when, from where and with what outcome.
 
-    The values are normalised and redacted already (see ``canonical`` and ``redaction``): an event does not
+    The values are normalised and redacted already (see ``normalise`` and ``redaction``): an event does not
     change any more. The last three fields are empty until the event is sealed.
     """
 

@@ -9,10 +9,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from audit_core.errors import AuditError, BusyError, StoreUnavailableError
+from audit_core.event import AuditEvent
 from audit_core.forking import lock_across_forks
+from audit_core.sealer import Sealer
 
 LOOK_SECONDS = 0.25  # how often to look for what other processes have committed
 GATHER_SECONDS = 0.02  # after a commit of our own: a batch costs little more than a single event
@@ -25,15 +27,22 @@ _starting = lock_across_forks()
 class Follower:
     """Seals what is committed, soon after it is. Its thread starts in the process that uses it."""
 
-    def __init__(self, seal: Callable[[], None], may_seal: Callable[[], bool]) -> None:
-        """``seal`` seals all that is committed when it is called; raises AuditError.
-
-        ``may_seal`` tells whether this process's role is one that seals; if not, a process of another one does.
-        """
-        self._seal, self._may_seal = seal, may_seal
-        self.is_elsewhere = False
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
         self._pid = 0
+        self.is_elsewhere = False  # this process's role may not seal: a process of another one does
         self._reset()
+
+    def deliver(self, events: Sequence[AuditEvent]) -> None:
+        """Commit ``events`` to the outbox. Raises StoreUnavailableError."""
+        self._sealer.deliver(events)
+        self.wake()
+
+    def seal_some(self, limit: int) -> bool:
+        """The writer's thread seals nothing here."""
+        del limit
+        self.wake()
+        return False
 
     @property
     def running(self) -> bool:
@@ -96,8 +105,8 @@ class Follower:
             self._begun += 1
             this, self._hurried = self._begun, False
         try:
-            if self._may_seal():
-                self._seal()
+            if self._sealer.chain.store.may_append():
+                self._sealer.seal()
             else:
                 self.is_elsewhere = True
         except BusyError:

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
+from typing import Protocol
+
+
+class _Sharing(Protocol):
+    def abandon(self) -> None:
+        """Let go of what the parent has open, without touching it."""
+
+
+_shared: weakref.WeakSet[_Sharing] = weakref.WeakSet()
 
 
 def lock_across_forks() -> threading.Lock:
@@ -12,3 +22,17 @@ def lock_across_forks() -> threading.Lock:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
+
+
+def abandon_in_children(owner: _Sharing) -> None:
+    """A forked child calls ``owner.abandon()``: a file's lock lives as long as any process has that open file."""
+    _shared.add(owner)
+
+
+def _abandon_all() -> None:
+    for owner in list(_shared):
+        owner.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from audit_core.disk import sync_folder, write_all
 from audit_core.errors import ConfigurationError
 
 KEY_BYTES = 32
+logger = logging.getLogger("audit_core")
+
+_warned: set[Path] = set()  # key files that others can use: each is told of once
 
 
 class LocalSigner:
@@ -72,7 +78,7 @@ def _load(variable: str, file_name: str, environ: Mapping[str, str]) -> bytes:
     if (key := _try_decode(setting)) is not None:
         return key
     try:
-        return _decode(Path(setting).read_bytes(), f"the file that {variable} names")
+        return _decode(_read(Path(setting)), f"the file that {variable} names")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{variable} is neither a key (base64 of 32 bytes) nor a file that can be read "
@@ -97,21 +103,35 @@ def _try_decode(text: str | bytes) -> bytes | None:
 def _read_or_make(path: Path) -> bytes:
     """The file's content; where there is none, a new key, complete before it is visible to another process."""
     try:
-        if path.exists():
-            return path.read_bytes()
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        draft.touch(mode=0o600)
-        draft.write_bytes(generate_key().encode() + b"\n")
-        try:
-            os.link(draft, path)  # fails if another process was first: then its key is the key
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-        return path.read_bytes()
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(path)
+        return _read(path)
     except OSError as error:
         raise ConfigurationError(
             f"The key file {path} cannot be read or made ({error}): set AUDIT_KEY and AUDIT_HASH_KEY, "
             "or AUDIT_STATE_DIR to a folder that this user can write."
         ) from None
+
+
+def _make(path: Path) -> None:
+    """A crash here leaves no key or a whole one: what is sealed with a key that is lost again could not go on."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            write_all(fd, generate_key().encode() + b"\n")
+        finally:
+            os.close(fd)
+        with suppress(FileExistsError):  # another process was first: then its key is the key
+            os.link(draft, path)
+        sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    if path not in _warned and os.name == "posix" and path.stat().st_mode & 0o077:
+        _warned.add(path)
+        logger.warning("Other users can use the key in %s: `chmod 600` it.", path)
+    return path.read_bytes()

@@ -20,7 +20,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Naming:
     """What one route's events are called; a resource like ``patient:{patient_id}`` is filled in per request."""
 
     action: str | None = None
@@ -29,31 +29,35 @@ class Rule:
 
 def audited(action: str | None = None, *, resource: str | None = None) -> Callable[[_F], _F]:
     """Audit this route whatever its method, and name its action and resource. Goes below the route's decorator."""
-    rule = Rule(action, resource)
+    naming = Naming(action, resource)
 
     def mark(endpoint: _F) -> _F:
-        setattr(endpoint, _ATTRIBUTE, rule)
+        setattr(endpoint, _ATTRIBUTE, naming)
         return endpoint
 
     return mark
 
 
-def rule_of(endpoint: object, method: str) -> Rule | None:
-    """The rule that ``audited`` left on a route's function, on its class, or on the class's method for this request."""
+def naming_of(endpoint: object, method: str) -> Naming | None:
+    """What ``audited`` left on a route's function, on its class, or on the class's method for this request."""
     view = getattr(endpoint, "view_class", endpoint)
     names = ("head", "get") if method == "HEAD" else (method.lower(),)  # a view without `head` answers it with `get`
     handlers = [getattr(view, name, None) for name in names] if isinstance(view, type) else []
-    rules = (getattr(marked, _ATTRIBUTE, None) for marked in (*handlers, endpoint, view))
-    return next((rule for rule in rules if isinstance(rule, Rule)), None)
+    namings = (getattr(marked, _ATTRIBUTE, None) for marked in (*handlers, endpoint, view))
+    return next((naming for naming in namings if isinstance(naming, Naming)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How the framework routed a request: the template with ``{name}`` parameters, and their values."""
+    """How the framework routed a request: the template with ``{name}`` parameters, and their values.
+
+    ``resource`` is its type and id where the framework knows better than the template.
+    """
 
     template: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     endpoint: object = None
+    resource: tuple[str, str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,15 +91,15 @@ class AuditPolicy:
             return True
         if route is None or method == "OPTIONS":  # which the framework answers by itself, and reads nothing
             return False
-        return rule_of(route.endpoint, method) is not None or (method in {"GET", "HEAD"} and self._reads(route))
+        return naming_of(route.endpoint, method) is not None or (method in {"GET", "HEAD"} and self._reads(route))
 
     def name(self, method: str, route: Route | None) -> tuple[str, str | None, str | None]:
         """The action, resource type and resource id of a request."""
         if route is None:
             return f"{method} {UNROUTED}", None, None
-        rule = rule_of(route.endpoint, method) or Rule()
-        kind, identifier = _resource(route) if rule.resource is None else _fill(rule.resource, route.parameters)
-        return rule.action or f"{method} {route.template}", kind, identifier
+        naming = naming_of(route.endpoint, method) or Naming()
+        kind, identifier = _resource(route) if naming.resource is None else _fill(naming.resource, route.parameters)
+        return naming.action or f"{method} {route.template}", kind, identifier
 
     def _reads(self, route: Route) -> bool:
         kind, _ = _resource(route)
@@ -118,6 +122,8 @@ def resource_name(name: str) -> str:
 
 def _resource(route: Route) -> tuple[str | None, str | None]:
     """The last parameter of the route names the resource: /patients/{patient_id}/notes is about a patient."""
+    if route.resource is not None:
+        return route.resource
     kind, parameter = _resource_of_template(route.template)
     value = None if parameter is None else route.parameters.get(parameter)
     return kind, None if value is None else str(value)
@@ -128,7 +134,7 @@ def _resource_of_template(template: str) -> tuple[str | None, str | None]:
     segments = [segment for segment in template.split("/") if segment]
     for place in range(len(segments) - 1, -1, -1):
         if match := _PARAMETER.fullmatch(segments[place]):
-            before = segments[place - 1] if place else match[1]
+            before = segments[max(place - 1, 0)]  # the parameter itself where nothing stands before it
             return _singular(before if not _PARAMETER.fullmatch(before) else match[1].removesuffix("_id")), match[1]
     return (_singular(segments[-1]) if segments else None), None
 
@@ -139,7 +145,8 @@ def _singular(word: str) -> str:
     for plural, singular in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh")):
         if word.endswith(plural) and len(word) > len(plural) + 1:
             return word.removesuffix(plural) + singular
-    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+    is_plural = len(word) > 2 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    return word[:-1] if is_plural else word
 
 
 def _fill(resource: str, parameters: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -17,7 +17,7 @@ EQUALS = {
     "tenant": "tenant_id",
 }  # names of a query, and the fields they are compared with
 
-Place = tuple[str, int]
+Place = tuple[str, int, str]
 _WAITING = 2**62  # what waits comes after what is sealed
 
 
@@ -45,8 +45,10 @@ class EventQuery:
 
 
 def place_of(event: AuditEvent) -> Place:
-    """Events are read by time, then by sequence."""
-    return format_timestamp(event.timestamp), _WAITING if event.sequence is None else event.sequence
+    """Events are read by time, then by sequence; those that wait have none yet, and are read by their id."""
+    if event.sequence is None:
+        return format_timestamp(event.timestamp), _WAITING, event.event_id
+    return format_timestamp(event.timestamp), event.sequence, ""
 
 
 def matches(event: AuditEvent, query: EventQuery) -> bool:

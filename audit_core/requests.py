@@ -3,37 +3,47 @@
 audit = RequestAudit(trail, method=..., path=..., ...)
 with audit:                              # its context is current, its end releases everything
     ... the framework handles it, and says audit.route = Route(...)
-    await or wait for audit.respond(status)      # before the first byte of the response leaves
+    audit.respond(status)                # what ``Answer`` says, before the first byte of the response leaves
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import Token
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from audit_core.context import Actor, AuditContext, current, enter, leave
-from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.policy import Route, outcome_of
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
-REQUEST_ID_HEADER = "X-Request-ID"
-REFUSED_STATUS = 503  # the answer where an event must be durable and cannot be
-REFUSED_BODY = b"The audit trail cannot record this request. Try again later.\n"
-_ID_NAMES = ("pk", "id", "identity", "username", "display_name", "get_id")
-_ADMIN_NAMES = ("is_superuser", "is_staff", "is_admin")
+MOMENT_SECONDS = 0.001  # after which an event loop tries again to begin a request
+_TRAILS = "audit_core.trails"  # in an ASGI scope or a WSGI environment: who records this request already
 _FindActor = Callable[[], Actor | None]
 _FindSession = Callable[[], str | None]
 _T = TypeVar("_T")
+NOT_STORED = "refused: its event could not be stored"
+_TRY_AGAIN_LATER = 1013  # IANA's registry of close codes (RFC 6455 11.7)
 logger = logging.getLogger("audit_core")
+
+
+def is_first(carrier: MutableMapping[str, Any], trail: AuditTrail) -> bool:
+    """Whether no other middleware, around this one, records this request in the same trail.
+
+    ``carrier`` is what belongs to the request alone and is handed down: the ASGI scope, the WSGI environment.
+    """
+    trails: tuple[AuditTrail, ...] = carrier.get(_TRAILS, ())
+    carrier[_TRAILS] = (*trails, trail)
+    return not any(known is trail for known in trails)
 
 
 class RequestAudit:
@@ -87,11 +97,14 @@ class RequestAudit:
             leave(token)
         self.finish()
 
-    def begin(self) -> None:
-        """For a WSGI body, which is read long after its application has returned: ``begin``, ``active``, ``finish``."""
-        if self.holds_gate:
-            self._trail.opened()
-            self._open = True
+    def begin(self, *, wait: bool = True) -> bool:
+        """For a WSGI body, which is read long after its application has returned: ``begin``, ``active``, ``finish``.
+
+        Without ``wait`` it may answer that this is not the moment: an event loop tries again.
+        """
+        if self.holds_gate and not self._open:
+            self._open = self._trail.opened(wait=wait)
+        return self._open or not self.holds_gate
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -111,48 +124,67 @@ class RequestAudit:
         self._find_session = None
 
     def respond(self, status: int, error: BaseException | None = None) -> Future[AuditEvent] | None:
-        """Record the request's event: how it ends is known. None when it leaves none."""
-        outcome = self.context.outcome or outcome_of(status)
+        """Record the request's event: how it ends is known. None when it leaves none, or nobody waits for it."""
+        outcome = self._outcome(status, error)
         if self._recorded or not self._trail.policy.audits(self._method, self._path, self.route, outcome):
             return None
         self._recorded = True
         action, _, _ = self._trail.policy.name(self._method, self.route)
         return self._submit(action, outcome, {"method": self._method, **self._how_it_went(status, error)})
 
-    def raise_(self, error: BaseException, *, answered: bool = False) -> Future[AuditEvent] | None:
-        """The application raised: before its response, in the midst of it, or (``answered``) when it had ended."""
-        if self._recorded or answered:
-            return self.break_off(_type_of(error) + (" after the response" if answered else ""))
-        return self.respond(500, error)
+    def raise_(self, error: BaseException) -> Future[AuditEvent] | None:
+        """The application raised, before its response or in the midst of it."""
+        return self.break_off(type_of(error)) if self._recorded else self.respond(500, error)
 
-    def break_off(self, why: str) -> Future[AuditEvent] | None:
-        """The response began, and did not end as it should: a second event says so."""
+    def break_off(self, why: str, **details: object) -> Future[AuditEvent] | None:
+        """The response did not go as its event says: a second one tells how."""
         if not self._recorded:
             return None
-        details = {"method": self._method, "path": self._root + self._path, "reason": why}
+        details = {"method": self._method, "path": self._shown_path(), "reason": why, **details}
         return self._submit("response.broken", Outcome.FAILURE, details)
+
+    def _outcome(self, status: int, error: BaseException | None) -> str:
+        """What the handler said, unless it failed after that."""
+        if error is not None or status >= 500:
+            return Outcome.FAILURE
+        return self.context.told.outcome or outcome_of(status)
 
     def _how_it_went(self, status: int, error: BaseException | None) -> dict[str, Any]:
         return {
-            "path": self._root + self._path,
+            "path": self._shown_path(),
             "status": status,
             "duration_ms": self._elapsed(),
             **({"query": self._trail.redactor.query(self._query)} if self._query else {}),
             **({"trace_id": self._trace_id} if self._trace_id else {}),
-            **({"exception": _type_of(error)} if error is not None else {}),
-            **self.context.details,
+            **({"exception": type_of(error)} if error is not None else {}),
+            **self.context.told.details,
         }
+
+    def _shown_path(self) -> str:
+        redactor, route = self._trail.redactor, self.route
+        if route is None:
+            return redactor.path(self._path, self._root)
+        return redactor.routed_path(self._path, route.template, route.parameters, self._root)
+
+    def _resource(self) -> tuple[str | None, str | None]:
+        """The resource, without a secret that the route has among its parameters."""
+        policy, route = self._trail.policy, self.route
+        _, kind, identifier = policy.name(self._method, route)
+        if route is not None and route.parameters:
+            parameters = self._trail.redactor.parameters(route.parameters, kind)
+            _, kind, identifier = policy.name(self._method, replace(route, parameters=parameters))
+        return kind, identifier
 
     def _elapsed(self) -> int:
         return round((time.perf_counter() - self._began) * 1000)
 
-    def _submit(self, action: str, outcome: str, details: dict[str, Any]) -> Future[AuditEvent]:
-        _, kind, identifier = self._trail.policy.name(self._method, self.route)
+    def _submit(self, action: str, outcome: str, details: dict[str, Any]) -> Future[AuditEvent] | None:
         if self.context.session_id is None and self._find_session and (session := _guarded(self._find_session)()):
             self.context.session_id = self._trail.redactor.keyed_hash(session)
-        return self._trail.submit(
-            action, resource=(kind, identifier), outcome=outcome, details=details, context=self.context
+        future = self._trail.submit(
+            action, resource=self._resource(), outcome=outcome, details=details, context=self.context
         )
+        return future if self._trail.durable else None
 
 
 class SocketAudit(RequestAudit):
@@ -169,58 +201,34 @@ class SocketAudit(RequestAudit):
             return None
         self._recorded = True
         details = self._how_it_went(status, error)
-        return self._submit("websocket.open", self.context.outcome or outcome_of(status), self._with_route(details))
+        return self._submit("websocket.open", self._outcome(status, error), self._with_route(details))
 
-    def end(self, code: int, error: BaseException | None = None) -> Future[AuditEvent] | None:
+    def end(self, code: int, error: BaseException | None = None) -> None:
         """It was open, and has ended with this code (RFC 6455 7.4)."""
-        if not self._recorded:
-            return None
-        details: dict[str, Any] = {
-            "path": self._root + self._path,
-            "code": code,
-            "duration_ms": self._elapsed(),
-            **({"exception": _type_of(error)} if error is not None else {}),
-        }
-        outcome = Outcome.SUCCESS if error is None else Outcome.FAILURE
-        return self._submit("websocket.close", outcome, self._with_route(details))
+        if error is None:
+            self._close(code, Outcome.SUCCESS)
+        else:
+            self._close(code, Outcome.FAILURE, exception=type_of(error))
+
+    def refuse(self) -> int:
+        """Its opening is kept, but durable nowhere: it is closed with this code, and a second event says so."""
+        self._close(_TRY_AGAIN_LATER, Outcome.FAILURE, reason=NOT_STORED)
+        return _TRY_AGAIN_LATER
+
+    def _close(self, code: int, outcome: str, **more: object) -> None:
+        if self._recorded:
+            details = {"path": self._shown_path(), "code": code, "duration_ms": self._elapsed(), **more}
+            self._submit("websocket.close", outcome, self._with_route(details))
 
     def _with_route(self, details: dict[str, Any]) -> dict[str, Any]:
         return details if self.route is None else {"route": self.route.template, **details}
 
 
-def _type_of(error: BaseException) -> str:
+def type_of(error: BaseException) -> str:
     """The exception's type; of a task group that wraps a single one, that one's."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return type(error).__qualname__
-
-
-def actor_of(user: object) -> Actor | None:
-    """The actor of a framework's user object, by the attributes that all of them share; None if not logged in."""
-    state: Any = getattr(user, "_sa_instance_state", None)
-    if state is not None and state.expired_attributes and (identity := state.identity):  # to read it would be a query
-        return Actor("/".join(map(str, identity)), ActorType.ADMIN if _is_admin(vars(user)) else ActorType.USER)
-    if isinstance(user, str | int) and not isinstance(user, bool):
-        return Actor(str(user), ActorType.USER) if user != "" else None
-    authenticated = _attribute(user, "is_authenticated")
-    if user is None or (authenticated is not None and not authenticated):
-        return None
-    found = next((value for name in _ID_NAMES if (value := _attribute(user, name)) is not None and value != ""), None)
-    return None if found is None else Actor(str(found), ActorType.ADMIN if _is_admin(user) else ActorType.USER)
-
-
-def _is_admin(user: object) -> bool:
-    return any(_attribute(user, name) for name in _ADMIN_NAMES)
-
-
-def _attribute(user: object, name: str) -> Any:
-    """One attribute or item of a user, called if it is a method; None where there is none."""
-    try:
-        is_row = hasattr(type(user), "keys") and hasattr(type(user), "__getitem__")  # a dict, a sqlite3.Row
-        value = user[name] if is_row else getattr(user, name, None)  # type: ignore[index]
-        return value() if callable(value) else value
-    except Exception:  # noqa: BLE001 - Starlette's `identity` raises NotImplementedError; a row has no such key
-        return None
 
 
 def _guarded(find: Callable[[], _T | None]) -> Callable[[], _T | None]:

@@ -1,4 +1,4 @@
-"""One event in its three forms: the object, the outbox's JSON, and the row that is hashed and stored."""
+"""An event on its way into an outbox, and out of a store."""
 
 from __future__ import annotations
 
@@ -20,44 +20,6 @@ def to_json(event: AuditEvent) -> str:
     waiting: dict[str, Any] = {name: getattr(event, name) for name in _WAITING_FIELDS}
     waiting["timestamp"] = format_timestamp(event.timestamp)
     return encode(waiting).decode()
-
-
-def from_json(text: str | bytes) -> AuditEvent:
-    """The waiting event of ``text``. Raises ValueError if it is none."""
-    try:
-        waiting = decode(text)
-        waiting["timestamp"] = parse_timestamp(waiting["timestamp"])
-        event = AuditEvent(**waiting)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"This is no event: {text[:100]!r}") from error
-    if not isinstance(event.event_id, str) or not isinstance(event.details, dict):
-        raise ValueError(f"This is no event: {text[:100]!r}")  # noqa: TRY004 - it is the text that is wrong
-    return event
-
-
-def to_row(event: AuditEvent, sequence: int, previous_hash: str) -> Row:
-    """The columns of the event at its place in the chain, still without ``event_hash``."""
-    return (
-        event.action,
-        event.actor_id,
-        event.actor_type,
-        encode(event.details).decode(),
-        event.event_id,
-        event.ip_address,
-        event.on_behalf_of,
-        event.outcome,
-        previous_hash,
-        event.private,
-        event.request_id,
-        event.resource_id,
-        event.resource_type,
-        sequence,
-        event.session_id,
-        event.source,
-        event.tenant_id,
-        format_timestamp(event.timestamp),
-        event.user_agent,
-    )
 
 
 def from_row(row: Sequence[Any]) -> AuditEvent:

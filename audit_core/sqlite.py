@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
+from audit_core.forking import lock_across_forks
 
-CACHE_KIB = 32_768  # the pages of two indexes by actor and by resource, so that a batch writes each of them once
-LOCK_WAIT_SECONDS = 0.1  # a request may hold the file until its response is sent, and wait for us to let it
+CACHE_KIB = 65_536  # the pages that a batch changes, nearly all of two indexes, so that each is written once
+LOCK_WAIT_SECONDS = 0.02  # requests wait while we do; a request may hold the file until its response is sent
 PATIENT_WAIT_SECONDS = 10.0  # for commands, which keep nobody waiting
+FULL = 2  # PRAGMA synchronous; 3 is EXTRA
+logger = logging.getLogger("audit_core")
 
 _CURES = {
     "locked": "somebody else is writing it, and the events wait until he is done",
     "readonly": "let this user write the file and its folder; until then the events wait",
-    "unable to open": "is the folder there, and may this user use it?",
+    "unable to open": "see that the folder is there and that this user may use it",
     "full": "make room on the disk; until then the events wait",
 }
 
+_FileId: TypeAlias = tuple[int, int]
+
+_counting = lock_across_forks()
 _abandoned: list[_Held] = []  # a parent process's: closing one here would drop the parent's locks
 
 
@@ -34,15 +41,23 @@ class _Held:
     The connection itself is part of a cycle, and would wait for the garbage collector.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection, self._pid = connection, os.getpid()
+    def __init__(self, connection: sqlite3.Connection, file: _FileId) -> None:
+        self.connection, self._file, self._pid = connection, file, os.getpid()
+        self.in_use = threading.RLock()  # nobody closes it meanwhile: SQLite would crash
+        self.closed = False
 
     def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
         if self._pid == os.getpid():
-            self.connection.close()
+            with self.in_use:
+                self.closed = True
+                self.connection.close()
+
+    def is_to(self, path: Path) -> bool:
+        """Whether its file still lies at the path."""
+        return _file_id(path) == self._file
 
 
 class SqliteDatabase:
@@ -58,10 +73,11 @@ class SqliteDatabase:
     def transaction(self, wait: float = LOCK_WAIT_SECONDS) -> Iterator[sqlite3.Connection]:
         """A write transaction of our own, committed at the end of the block; ``wait`` in seconds for the file.
 
-        Raises StoreUnavailableError when the file is locked, full, read-only or missing: then nothing was written.
+        Raises StoreUnavailableError when the file is locked, full, read-only, missing or replaced: then nothing was
+        written to what lies at the path.
         """
-        connection = self.connection()
-        with translated_errors(self.path):
+        with self._use() as held, translated_errors(self.path):
+            connection = held.connection
             connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -71,23 +87,52 @@ class SqliteDatabase:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            if not held.is_to(self.path):
+                raise StoreUnavailableError(f"{self.path} was replaced by another file while it was written.")
 
-    def connection(self) -> sqlite3.Connection:
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
         """The connection of this thread, in autocommit mode. Raises ConfigurationError if there is no file."""
+        with self._use() as held, translated_errors(self.path):
+            yield held.connection
+
+    @contextmanager
+    def cursor(self, connection: Any = None) -> Iterator[Any]:
+        """A plain cursor on a connection of the application, else on this thread's own."""
+        with ExitStack() as stack:
+            if connection is None:
+                connection = stack.enter_context(self.connection())
+            stack.enter_context(translated_errors(self.path))
+            yield stack.enter_context(plain_cursor(connection))
+
+    @contextmanager
+    def _use(self) -> Iterator[_Held]:
+        while True:
+            held = self._held()
+            with held.in_use:
+                if not held.closed:
+                    yield held
+                    return
+
+    def _held(self) -> _Held:
         if self._pid != os.getpid():
             _abandoned.extend(self._open)
             self._local, self._open, self._pid = threading.local(), weakref.WeakSet(), os.getpid()
         held: _Held | None = getattr(self._local, "held", None)
-        if held is None:
-            held = self._local.held = _Held(self._connect())
-            self._open.add(held)
-        return held.connection
+        if held is not None and not (held.closed or held.connection.in_transaction or held.is_to(self.path)):
+            logger.warning("%s is not the file any more that it was: it is opened anew.", self.path)
+            held.close()
+        if held is None or held.closed:
+            held = self._local.held = self._connect()
+            with _counting:
+                self._open.add(held)
+        return held
 
     def create(self, script: str) -> None:
         """Run one of our .sql files. Each of its statements may be repeated."""
         with translated_errors(self.path):
             sqlite3.connect(self.path).close()  # makes the file
-            connection = self.connection()
+        with self.connection() as connection:
             connection.execute(f"PRAGMA busy_timeout = {int(PATIENT_WAIT_SECONDS * 1000)}")
             try:
                 connection.executescript(f"BEGIN IMMEDIATE; {read_sql(script)}; COMMIT;")
@@ -99,9 +144,9 @@ class SqliteDatabase:
         """Whether the table is there; a file that is not there has none."""
         if not self.path.exists():
             return False
-        with translated_errors(self.path):
+        with self.connection() as connection:
             query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-            return self.connection().execute(query, (name,)).fetchone() is not None
+            return connection.execute(query, (name,)).fetchone() is not None
 
     def owns(self, connection: Any) -> bool:
         """Whether a DB-API connection of the application is to this file."""
@@ -113,13 +158,15 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close every connection that this process opened."""
         if self._pid == os.getpid():
-            for held in list(self._open):
+            with _counting:
+                opened = list(self._open)
+                self._local, self._open = threading.local(), weakref.WeakSet()
+            for held in opened:
                 held.close()
-            self._local, self._open = threading.local(), weakref.WeakSet()
 
-    def _connect(self) -> sqlite3.Connection:
-        if not self.path.exists():
-            raise ConfigurationError(f"There is no file {self.path}: correct the URL, or run `audit init`.")
+    def _connect(self) -> _Held:
+        if (file := _file_id(self.path)) is None:
+            raise ConfigurationError(f"There is no file {self.path}: correct the URL, or {Cures.make_tables}.")
         with translated_errors(self.path):
             connection = self._open_file("mode=rw")
             try:
@@ -128,10 +175,10 @@ class SqliteDatabase:
                 connection.close()
                 if not isinstance(error, sqlite3.OperationalError) or self._may_have_journal():
                     raise
-                return self._open_file("mode=ro&immutable=1")  # a copy in WAL mode on a read-only medium
+                return _Held(self._open_file("mode=ro&immutable=1"), file)  # a copy in WAL mode on a read-only medium
             connection.execute("PRAGMA synchronous = FULL")  # a commit that returned has survived a power cut
             connection.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
-            return connection
+            return _Held(connection, file)
 
     def _open_file(self, options: str) -> sqlite3.Connection:
         uri = f"{self.path.as_uri()}?{options}"
@@ -143,16 +190,45 @@ class SqliteDatabase:
         return os.access(self.path.parent, os.W_OK) or (journal.exists() and journal.stat().st_size > 0)
 
 
+def commits_durably(connection: Any) -> bool:
+    """Whether what the application commits on this connection survives a power cut at once."""
+    with plain_cursor(connection) as cursor:
+        cursor.execute("PRAGMA synchronous")
+        return bool(cursor.fetchone()[0] >= FULL)
+
+
 @contextmanager
 def plain_cursor(connection: Any) -> Iterator[Any]:
-    """A cursor whose rows are tuples, whatever the application has set on its connection."""
+    """A cursor whose rows are tuples with text in them, whatever the application has set on its connection."""
     cursor = connection.cursor()
     try:
         if isinstance(cursor, sqlite3.Cursor):
             cursor.row_factory = None
-        yield cursor
+            with _plain_text(cursor.connection):
+                yield cursor
+        else:
+            yield cursor
     finally:
         cursor.close()
+
+
+@contextmanager
+def _plain_text(connection: sqlite3.Connection) -> Iterator[None]:
+    usual = connection.text_factory
+    connection.text_factory = str
+    try:
+        yield
+    finally:
+        connection.text_factory = usual
+
+
+def _file_id(path: Path) -> _FileId | None:
+    """What tells a file from another one that took its place."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -163,7 +239,7 @@ def translated_errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         text = str(error)
         if "no such table" in text or "no such column" in text:
-            raise ConfigurationError(f"{path} has no audit trail ({text}): run `audit init`.") from error
+            raise ConfigurationError(f"{path} has no audit trail ({text}): {Cures.make_tables}.") from error
         cure = next((cure for sign, cure in _CURES.items() if sign in text), "see the log of the system")
         raise StoreUnavailableError(f"{path}: {text}; {cure}.") from error
     except sqlite3.DatabaseError as error:

@@ -16,22 +16,25 @@ from typing import Any, Self
 
 from audit_core.backlog import Backlog
 from audit_core.canonical import format_timestamp
-from audit_core.chain import AuditChain, Proof, Verification
+from audit_core.chain import AuditChain
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Actor, AuditContext, acting, current
-from audit_core.errors import AuditError, ConfigurationError
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.follower import Follower
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
+from audit_core.integrity.verify import as_text
 from audit_core.keys import find_signer, load_hash_key, load_signer
 from audit_core.outbox import Outbox
 from audit_core.policy import AuditPolicy
+from audit_core.proof import Proof
 from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
 from audit_core.sealer import Sealer
 from audit_core.urls import open_url
+from audit_core.verification import Verification
 from audit_core.writer import Writer
 
 FLUSH_SECONDS = 10.0
@@ -73,7 +76,7 @@ class AuditTrail:
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(self.store, self._find_signer, _checked_origin(origin))
         self.sealer = Sealer(self.chain, self.outboxes)
-        self._follower = None if self.store.seals_in_transaction else Follower(self.sealer.seal, self.store.may_append)
+        self._follower = None if self.store.seals_in_transaction else Follower(self.sealer)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
         atexit.register(_close, weakref.ref(self))
@@ -92,8 +95,9 @@ class AuditTrail:
     ) -> AuditEvent:
         """Record what happened; returns when it is durable (unless the trail is buffered).
 
-        ``action`` is ``noun.verb``; ``resource`` is ``("invoice", "42")`` or ``"invoice:42"``. Raises ValueError for
-        an unknown outcome, and StoreUnavailableError with ``on_failure="block"``.
+        ``action`` is ``noun.verb``; ``resource`` is ``("invoice", "42")`` or ``"invoice:42"``. Waits while 10,000
+        events of this process are on their way. Raises ValueError for an unknown outcome, and StoreUnavailableError
+        with ``on_failure="block"`` when the event is durable nowhere.
         """
         self._writer.start()
         event = self.event(action, resource=resource, outcome=outcome, details=details)
@@ -109,7 +113,7 @@ class AuditTrail:
         details: Mapping[str, Any] | None = None,
         context: AuditContext | None = None,
     ) -> Future[AuditEvent]:
-        """Like ``record``, without waiting: ``await asyncio.wrap_future(trail.submit(...))``."""
+        """Like ``record``, without waiting for the disk: ``await asyncio.wrap_future(trail.submit(...))``."""
         self._writer.start()
         event = self.event(action, resource=resource, outcome=outcome, details=details, context=context)
         return self._writer.submit(event)
@@ -144,7 +148,7 @@ class AuditTrail:
         outbox = self.outbox_of(connection, key)
         outbox.put(events, connection)
         if outbox is self.outboxes[0] and self.store.seals_in_transaction:
-            self.sealer.seal_along(connection, also=self._carried())
+            self.sealer.seal_along(connection, also=self._carried(connection))
         elif self._follower:
             self._follower.wake()
         else:
@@ -165,13 +169,18 @@ class AuditTrail:
     def actor(
         self, actor_id: object, *, type: str = ActorType.USER, on_behalf_of: object = None
     ) -> AbstractContextManager[AuditContext]:
-        """``with trail.actor("nightly-import", type="service"): ...`` names who acts; nests and restores."""
+        """``with trail.actor("nightly-import", type="service"): ...`` names who acts; nests and restores.
+
+        Raises ValueError for a type of actor that there is not.
+        """
         return acting(actor_id, type, on_behalf_of)
 
-    def opened(self) -> None:
-        """A request or session that may read and then write the application's database has begun."""
-        if self._gate:
-            self._gate.enter()
+    def opened(self, *, wait: bool = True) -> bool:
+        """A request or session that may read and then write the application's database begins.
+
+        Waits for a commit of ours; without ``wait`` (an event loop must not) it may answer that it is not the moment.
+        """
+        return self._gate is None or self._gate.enter(wait=wait)
 
     def closed(self) -> None:
         """It has ended."""
@@ -186,10 +195,9 @@ class AuditTrail:
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
-        if self._writer.running:
-            if self._lifecycle:
-                self._writer.submit(self._lifecycle_event("trail.stopped"))
-            self._writer.close(FLUSH_SECONDS)
+        if self._lifecycle and self._writer.running:
+            self._writer.submit(self._lifecycle_event("trail.stopped"))
+        self._writer.close(FLUSH_SECONDS)
         if self._follower:
             self._follower.close(FLUSH_SECONDS)
         for outbox in self.outboxes:
@@ -250,38 +258,48 @@ class AuditTrail:
         """Check the whole chain; see ``AuditChain.verify``. That it was checked is itself an event.
 
         Without a ``key`` it is this process's own, if it has one, else the one that the trail names. Raises
-        ConfigurationError when the trail is signed with another key than this process's: say then which is right.
+        ConfigurationError when a sound trail is signed with another key than this process's: say then which is right.
         """
-        found = self.chain.verify(key or self._own_key(), known, progress)
+        found = self.chain.verify(key, known, progress, own=self._signer or find_signer())
         self.note_reading("trail.verified", {"result": found.result, "size": found.size, "origin": found.origin})
         return found
 
-    def prove(self, event_id: str) -> Proof:
-        """The inclusion proof of one sealed event."""
-        return self.chain.prove(event_id)
+    def prove(self, event: str | int) -> Proof:
+        """The inclusion proof of one sealed event, by its id or its sequence.
+
+        Raises LookupError when there is none, IntegrityError when the store contradicts its checkpoint.
+        """
+        return self.chain.prove(event)
 
     def status(self) -> dict[str, Any]:
         """Size, head, what waits and since when, who seals, with which key."""
-        head, waiting = self.store.head(), list(self.waiting())
-        oldest = min((event.timestamp for event in waiting), default=None)
+        head, waiting, oldest, note, trouble = self.store.head(), 0, None, None, self.sealer.trouble
+        for event in self.waiting():
+            waiting, oldest = waiting + 1, min(oldest or event.timestamp, event.timestamp)
+        try:
+            note = self.chain.checkpoint_note()
+        except IntegrityError as error:
+            trouble = trouble or str(error)
         return {
             "url": self.url,
             "store": self.store.name,
             "origin": self.chain.origin,
             "size": head.tree_size if head else 0,
-            "root": head.root if head else None,
-            "checkpoint": self.chain.checkpoint_note(),
-            "sealed_at": head.sealed_at if head else None,
-            "waiting": len(waiting),
+            "root": as_text(head.root) if head else None,
+            "checkpoint": note,
+            "sealed_at": as_text(head.sealed_at) if head else None,
+            "waiting": waiting,
             "oldest_waiting": None if oldest is None else format_timestamp(oldest),
             "sealed_by": self._sealed_by(),
             "key": self.chain.named_key,
             "key_is_ours": self._holds_key(),
-            "trouble": self.sealer.trouble,
+            "trouble": trouble,
         }
 
     def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
         """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
+        if not self.store.is_writable():
+            return False
         try:
             event = self.submit(action, details=details).result()
         except AuditError as error:
@@ -308,23 +326,12 @@ class AuditTrail:
 
     def _make_writer(self, *, block: bool) -> Writer:
         return Writer(
-            self._deliver,
-            self._seal_others,
+            self._follower or self.sealer,
             lambda: Backlog(self._directory, self.store.known, self._gap_event),
             gate=self._gate,
             block=block,
             greeting=partial(self._lifecycle_event, "trail.started") if self._lifecycle else None,
         )
-
-    def _deliver(self, events: Sequence[AuditEvent]) -> None:
-        self.sealer.deliver(events)
-        if self._follower:
-            self._follower.wake()
-
-    def _seal_others(self) -> None:
-        """What the writer has to seal: nothing, where the follower does it."""
-        if self._follower is None:
-            self.sealer.seal()
 
     def _sealed_by(self) -> str:
         if self.store.seals_in_transaction:
@@ -333,9 +340,9 @@ class AuditTrail:
             "this process, or whichever has the chain's lock" if self.store.may_append() else "another role's process"
         )
 
-    def _carried(self) -> list[AuditEvent]:
+    def _carried(self, connection: Any) -> list[AuditEvent]:
         backlog = self._writer.backlog
-        return backlog.hand_out() if backlog else []
+        return backlog.hand_out(connection) if backlog else []
 
     def _lifecycle_event(self, action: str) -> AuditEvent:
         context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))
@@ -348,25 +355,23 @@ class AuditTrail:
 
     def _holds_key(self) -> bool:
         signer, origin = self._signer or find_signer(), self.chain.origin
-        return not origin or (signer is not None and self.chain.is_signed_by(VerifierKey(origin, signer.public_key)))
+        if not origin:
+            return True
+        try:
+            return signer is not None and self.chain.is_signed_by(VerifierKey(origin, signer.public_key))
+        except IntegrityError:  # the first event was changed, and names an origin that none can have
+            return False
 
     def _find_signer(self) -> Signer:
+        """The key to sign with; one is only made for a trail that has none yet."""
         if self._signer is None:
-            self._signer = load_signer()
-        return self._signer
-
-    def _own_key(self) -> VerifierKey | None:
-        """What this process knows of the key, apart from what the trail says of itself."""
-        signer, origin = self._signer or find_signer(), self.chain.origin
-        if signer is None or not origin:
-            return None
-        own = VerifierKey(origin, signer.public_key)
-        if str(own) != self.chain.named_key and not self.chain.is_signed_by(own):
+            self._signer = load_signer() if self.store.head() is None else find_signer()
+        if self._signer is None:
             raise ConfigurationError(
-                f"The trail is not signed with this process's key, but names {self.chain.named_key}: if that is the "
-                "right one, give it as the key to verify with."
+                "This user has no signing key: set AUDIT_KEY to the key that the trail was made with; until then its "
+                "events wait in the outbox."
             )
-        return own
+        return self._signer
 
 
 def _checked_origin(origin: str | None) -> str | None:

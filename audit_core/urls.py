@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,7 @@ def open_url(url: str) -> Parts:
     if scheme == "memory":
         return Parts(MemoryStore(), MemoryOutbox())
     path = rest.removeprefix("///")
-    if scheme == "sqlite" and rest.startswith("///") and path and path != ":memory:":
+    if scheme == "sqlite" and rest.startswith("///") and path != ":memory:" and _names_a_file(path):
         database = SqliteDatabase(path)
         directory = folder_of(database.path)
         return Parts(SqliteStore(database), SqliteOutbox(database), directory, Gate(directory))
@@ -55,3 +56,11 @@ def _open_postgres(url: str) -> Parts:
     database = PostgresDatabase(url)
     directory = state_directory() / "spill" / sha256(f"{database.name} {database.schema}".encode()).hexdigest()[:16]
     return Parts(PostgresStore(database), PostgresOutbox(database), directory)
+
+
+def _names_a_file(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path and Path(path).name not in {"", ".."}

@@ -5,25 +5,34 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from audit_core.canonical import MAX_RECORD_BYTES
+from audit_core.draft import Draft, draft_of, event_of, parse_draft
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import clean_text
-from audit_core.rows import from_json
 
 
-def read_waiting(text: object) -> AuditEvent:
-    """The event; what is none becomes an event that says so, and does not hold up the others."""
-    if isinstance(text, str) and len(text.encode("utf-8", "replace")) <= MAX_RECORD_BYTES:
-        try:
-            return from_json(text)
-        except ValueError:
-            pass
-    return unreadable(repr(text))
+def read_draft(text: str) -> Draft:
+    """The event to be sealed; what is none becomes an event that says so, and does not hold up the others."""
+    try:
+        return parse_draft(text)
+    except ValueError:
+        return draft_of(_unreadable(repr(text)))
 
 
-def unreadable(text: str) -> AuditEvent:
-    """The event that stands for something in an outbox that is none."""
+def draft_or_unreadable(event: AuditEvent) -> Draft:
+    """The same, of an event that somebody made by hand."""
+    try:
+        return draft_of(event)
+    except (TypeError, ValueError, AttributeError):
+        return draft_of(_unreadable(repr(event)))
+
+
+def read_waiting(text: str) -> AuditEvent:
+    """The event that waits, or the one that will stand in its place."""
+    return event_of(read_draft(text))
+
+
+def _unreadable(text: str) -> AuditEvent:
     return AuditEvent(
         event_id=new_event_id(),
         timestamp=datetime.now(UTC),

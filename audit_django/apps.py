@@ -17,9 +17,11 @@ class AuditConfig(AppConfig):
 
     def ready(self) -> None:
         """Attach to what is there, once all models are."""
+        from audit_core.errors import Cures
         from audit_django import capture, lifespan, schema, testing, transactions
         from audit_django.checks import check_databases, check_project
 
+        Cures.make_tables = "run `manage.py migrate`, or `manage.py audit init` for a trail in a file of its own"
         capture.install()
         transactions.install()
         testing.install()

@@ -11,13 +11,12 @@ columns and values that were assigned as text come out as the database has them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import lru_cache, wraps
 from typing import Any, TypeAlias
 
 from django.apps import apps
 from django.core.signals import setting_changed
-from django.db import OperationalError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model, QuerySet
 from django.db.models.deletion import Collector
@@ -26,7 +25,6 @@ from django.dispatch import receiver
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.orm.changes import Change, created, deleted, updated
-from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.policy import resource_name
 from audit_django.rows import Values, concrete_fields, key_of, read_query, read_row, read_rows
 from audit_django.trail import audited_aliases, get_trail, is_sqlite, setting
@@ -270,13 +268,25 @@ def _begin(using: str) -> AuditTrail:
     """
     connection = connections[using]
     trail = get_trail()
-    if isinstance(trail.outbox_of(_raw(connection), using), SqliteOutbox):
-        _take_write_lock(connection)
+    raw = _raw(connection)
+    outbox = trail.outbox_of(raw, using)
+    try:
+        with connection.wrap_database_errors:  # past Django's cursor: what counts queries counts the application's
+            outbox.reserve(raw)
+    except OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"The database {using!r} has no audit outbox: run `manage.py migrate --database={using}`, or leave it out "
+            "of AUDIT['DATABASES']."
+        ) from error
     return trail
 
 
 def _carry(trail: AuditTrail, using: str, changes: list[Change]) -> None:
-    events = [trail.event(change.action, resource=change.resource, details=change.details) for change in changes]
+    """A resource has one name everywhere; that its row lies in another database than the default one is a detail."""
+    where = {} if using == DEFAULT_DB_ALIAS else {"database": using}
+    events = [trail.event(one.action, resource=one.resource, details={**one.details, **where}) for one in changes]
     if events:
         trail.carry(events, _raw(connections[using]), using)
 
@@ -288,17 +298,3 @@ def _raw(connection: BaseDatabaseWrapper) -> Any:
         )
     connection.ensure_connection()
     return connection.connection
-
-
-def _take_write_lock(connection: BaseDatabaseWrapper) -> None:
-    """Not through Django's cursor: what counts or logs queries counts the application's."""
-    try:
-        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            cursor.execute("DELETE FROM audit_outbox WHERE 0")
-    except OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-        raise ConfigurationError(
-            f"The database {connection.alias!r} has no audit outbox: run `manage.py migrate --database="
-            f"{connection.alias}`, or leave it out of AUDIT['DATABASES']."
-        ) from error

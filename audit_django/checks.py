@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -15,7 +15,7 @@ from django.db import connections
 from audit_core.errors import AuditError
 from audit_django.capture import audits
 from audit_django.schema import LABEL
-from audit_django.trail import audited_aliases, layout, make_trail, under_test
+from audit_django.trail import audited_aliases, layout, make_trail, setting, under_test
 
 MIDDLEWARE = "audit_django.AuditMiddleware"
 MIDDLEWARE_NAMES = {MIDDLEWARE, "audit_django.middleware.AuditMiddleware"}
@@ -37,9 +37,10 @@ def check_project(app_configs: Any, **_: object) -> list[CheckMessage]:
     """Settings, databases and the middleware; under ``manage.py check`` also what is not covered."""
     try:
         make_trail(layout())
+        excluded = setting("EXCLUDE")
     except (AuditError, ValueError, TypeError) as error:
         return [Error(str(error), hint="Correct settings.AUDIT.", id="audit.E001")]
-    found = [*_middleware(settings.MIDDLEWARE), *_database_cascades()]
+    found = [*_exclusions(excluded), *_middleware(settings.MIDDLEWARE), *_database_cascades()]
     return [*found, *_not_covered()] if sys.argv[1:2] == ["check"] else found  # other commands stay quiet
 
 
@@ -53,6 +54,18 @@ def check_databases(app_configs: Any, databases: Sequence[str] | None = None, **
     except AuditError:  # the project's check says what is wrong
         return []
     return found
+
+
+def _exclusions(names: Iterable[str]) -> Iterator[CheckMessage]:
+    known = {config.label for config in apps.get_app_configs()}
+    known.update(model._meta.label_lower for model in apps.get_models())
+    for name in names:
+        if str(name).lower() not in known:
+            yield Error(
+                f"settings.AUDIT['EXCLUDE'] names {name!r}, which is no installed app and no model.",
+                hint='Write "app_label" or "app_label.Model".',
+                id="audit.E003",
+            )
 
 
 def _middleware(names: Sequence[str]) -> Iterator[CheckMessage]:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import got_request_exception
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.functional import LazyObject, empty
 
-from audit_core import AuditEvent, AuditTrail
+from audit_core import AuditTrail
+from audit_core.actors import actor_of
+from audit_core.answer import Answer, Written, wait, wait_async
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import REFUSED_BODY, REFUSED_STATUS, REQUEST_ID_HEADER, RequestAudit, actor_of
+from audit_core.requests import MOMENT_SECONDS, RequestAudit, is_first
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
 
 _EXCHANGE = "_audit_exchange"  # on the request
+_APP = "audit_django"
 
 
 class AuditMiddleware:
@@ -37,6 +42,10 @@ class AuditMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Any], trail: AuditTrail | None = None) -> None:
+        if not apps.is_installed(_APP):
+            raise ImproperlyConfigured(
+                f'AuditMiddleware is in MIDDLEWARE, but changes are not captured: INSTALLED_APPS += ["{_APP}"].'
+            )
         self.get_response = get_response
         self.trail = trail
         self.is_async = iscoroutinefunction(get_response)
@@ -47,31 +56,39 @@ class AuditMiddleware:
         """One request, through everything that stands behind."""
         if self.is_async:
             return self.__acall__(request)
-        exchange = _Exchange(request, self.trail or get_trail())
+        trail = self.trail or get_trail()
+        if not is_first(_carrier(request), trail):
+            return self.get_response(request)  # type: ignore[no-any-return]
+        exchange = _Exchange(request, trail)
         with exchange.open():
             try:
                 response: HttpResponseBase = self.get_response(request)
             except BaseException as error:
-                exchange.broken(exchange.audit.raise_(error))
+                exchange.broken(exchange.answer.fail(error))
                 raise
             try:
-                exchange.wait(exchange.respond(response))
+                wait(exchange.respond(response))
             except StoreUnavailableError:
                 return exchange.refuse(response)
             return exchange.watch(response)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """The same, under ASGI."""
-        exchange = _Exchange(request, self.trail or get_trail())
+        trail = self.trail or get_trail()
+        if not is_first(_carrier(request), trail):
+            return await self.get_response(request)  # type: ignore[no-any-return]
+        exchange = _Exchange(request, trail)
+        # Other requests must not wait with this one until a commit of ours has ended.
+        while not exchange.audit.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
+            await asyncio.sleep(MOMENT_SECONDS)
         with exchange.open():
             try:
                 response: HttpResponseBase = await self.get_response(request)
             except BaseException as error:  # cancelled, because the client is gone: the writer has the event
-                exchange.audit.raise_(error)
+                exchange.answer.fail(error)
                 raise
             try:
-                if (future := exchange.respond(response)) is not None and exchange.trail.durable:
-                    await asyncio.shield(asyncio.wrap_future(future))
+                await wait_async(exchange.respond(response))
             except StoreUnavailableError:
                 return exchange.refuse(response)
             return exchange.watch(response)
@@ -80,11 +97,11 @@ class AuditMiddleware:
 class _Exchange:
     """One request and its response."""
 
-    error: BaseException | None = None  # that became a 500
-    stream: _Stream | None = None
+    error: BaseException | None = None  # that nobody handled but Django
+    is_streaming = False
 
     def __init__(self, request: HttpRequest, trail: AuditTrail) -> None:
-        self.request, self.trail = request, trail
+        self.request = request
         self.audit = RequestAudit(
             trail,
             method=request.method or "",
@@ -96,7 +113,8 @@ class _Exchange:
             find_actor=self.find_actor,
             find_session=self.find_session,
         )
-        setattr(request, _EXCHANGE, self)
+        self.answer = Answer(self.audit)
+        setattr(request, _EXCHANGE, weakref.ref(self))  # no cycle: a request must end with its last reference
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -106,7 +124,7 @@ class _Exchange:
             with self.audit.active():
                 yield
         finally:
-            if self.stream is None:
+            if not self.is_streaming:
                 self.audit.finish()
 
     def find_actor(self) -> Actor | None:
@@ -120,41 +138,43 @@ class _Exchange:
         """To read the key neither loads the session nor makes the response vary by its cookie."""
         return getattr(getattr(self.request, "session", None), "session_key", None)
 
-    def respond(self, response: HttpResponseBase) -> Future[AuditEvent] | None:
+    def respond(self, response: HttpResponseBase) -> Written:
         """Record the request's event."""
         self.audit.route = route_of(self.request)
         self._name(response)
-        return self.audit.respond(response.status_code, self.error if response.status_code >= 500 else None)
+        return self.answer.start(response.status_code, self.error)
 
     def watch(self, response: HttpResponseBase) -> HttpResponseBase:
         """See whether a stream comes to its end."""
         if response.streaming:
-            self.stream = stream = (_AsyncStream if getattr(response, "is_async", False) else _Stream)(self, response)
+            self.is_streaming = True
             if getattr(response, "file_to_stream", None) is None:
-                response.streaming_content = stream  # type: ignore[attr-defined]  # closed with the response
+                kind = _AsyncStream if getattr(response, "is_async", False) else _Stream
+                response.streaming_content = kind(self, response)  # type: ignore[attr-defined]  # closed with the response
             else:  # the server sends the file by itself (wsgi.file_wrapper), unless somebody reads it in between
                 response._resource_closers.append(self.audit.finish)  # type: ignore[attr-defined]  # noqa: SLF001
         return response
 
     def refuse(self, response: HttpResponseBase) -> HttpResponse:
         """The event is durable nowhere: nothing of the application's response leaves. It is closed with this one."""
-        refusal = HttpResponse(REFUSED_BODY, status=REFUSED_STATUS, content_type="text/plain")
-        self._name(refusal)
+        status, headers, body = self.answer.refuse()
+        refusal = HttpResponse(body, status=status, headers=dict(headers))
         refusal._resource_closers.extend(response._resource_closers)  # type: ignore[attr-defined]  # noqa: SLF001
         return refusal
 
-    def wait(self, future: Future[AuditEvent] | None) -> None:
-        """Until the event is durable, if it is to be."""
-        if future is not None and self.trail.durable:
-            future.result()
-
-    def broken(self, future: Future[AuditEvent] | None) -> None:
-        """The same, where nothing can be refused any more."""
+    def broken(self, written: Written) -> None:
+        """Wait where nothing can be refused any more."""
         with suppress(StoreUnavailableError):
-            self.wait(future)
+            wait(written)
 
     def _name(self, response: HttpResponseBase) -> None:
-        response.headers.setdefault(REQUEST_ID_HEADER, str(self.audit.context.request_id))
+        for name, value in self.answer.headers(response.headers):
+            response.headers[name] = value
+
+
+def _carrier(request: HttpRequest) -> MutableMapping[str, Any]:
+    carrier: MutableMapping[str, Any] = getattr(request, "scope", request.META)
+    return carrier
 
 
 class _Stream:
@@ -163,7 +183,8 @@ class _Stream:
     def __init__(self, exchange: _Exchange, response: Any) -> None:
         self._exchange = exchange
         self._content: Any = response.streaming_content
-        self._is_complete = exchange.request.method == "HEAD"  # of which no content is read
+        if exchange.request.method == "HEAD":  # of which no content is read
+            exchange.answer.end()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -173,19 +194,16 @@ class _Stream:
             with self._exchange.audit.active():
                 return next(self._content)  # type: ignore[no-any-return]
         except StopIteration:
-            self._is_complete = True
+            self._exchange.answer.end()
             raise
         except BaseException as error:
-            self._is_complete = True  # that it did not end is said here
-            self._exchange.broken(self._exchange.audit.raise_(error))
+            self._exchange.broken(self._exchange.answer.fail(error))
             raise
 
     def close(self) -> None:
         """Django closes its response: at the end, or because the client is gone."""
         try:
-            if not self._is_complete:
-                self._is_complete = True
-                self._exchange.broken(self._exchange.audit.break_off("client disconnected"))
+            self._exchange.broken(self._exchange.answer.close())
         finally:
             self._exchange.audit.finish()
 
@@ -206,19 +224,17 @@ class _AsyncStream(_Stream):
             with self._exchange.audit.active():
                 return await anext(self._content)
         except StopAsyncIteration:
-            self._is_complete = True
+            self._exchange.answer.end()
             raise
         except asyncio.CancelledError:  # the client is gone, and Django closes the response
             raise
         except BaseException as error:
-            self._is_complete = True
-            self._exchange.audit.raise_(error)
+            self._exchange.answer.fail(error)
             raise
 
 
 @receiver(got_request_exception)
 def _remember(*, request: HttpRequest | None = None, **_: object) -> None:
     """Django says this while it handles an exception that nobody else did."""
-    exchange = getattr(request, _EXCHANGE, None)
-    if isinstance(exchange, _Exchange):
+    if (reference := getattr(request, _EXCHANGE, None)) and (exchange := reference()) is not None:
         exchange.error = sys.exc_info()[1]

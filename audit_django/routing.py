@@ -13,8 +13,9 @@ from django.contrib.admindocs.utils import (
     replace_unnamed_groups,
 )
 from django.http import HttpRequest
+from django.urls import ResolverMatch
 
-from audit_core.policy import Route, rule_of
+from audit_core.policy import Route, naming_of, resource_name
 
 _PARAMETER = re.compile(r"<(?:[^<>:]+:)?(\w+)>")
 _REGEX = re.compile(r"[\^$(\\]")
@@ -26,7 +27,19 @@ def route_of(request: HttpRequest) -> Route | None:
     if match is None:
         return None
     parameters = match.kwargs or ({"var": match.args[-1]} if match.args else {})
-    return Route(template_of(match.route or ""), parameters, _endpoint(match.func, request.method or ""))
+    endpoint = _endpoint(match.func, request.method or "")
+    return Route(template_of(match.route or ""), parameters, endpoint, _resource_of_admin(match))
+
+
+def _resource_of_admin(match: ResolverMatch) -> tuple[str, str | None] | None:
+    """What a page of the admin is about: its paths say ``add``, and ``invoiceline`` for an ``InvoiceLine``."""
+    admin = getattr(match.func, "model_admin", None)
+    if admin is None:
+        return None
+    from django.contrib.admin.utils import unquote
+
+    key = match.kwargs.get("object_id", match.kwargs.get("id"))
+    return resource_name(admin.model._meta.concrete_model.__name__), None if key is None else unquote(key)
 
 
 @lru_cache(maxsize=4096)
@@ -45,4 +58,4 @@ def _endpoint(view: Any, method: str) -> object:
     """The view, or the marked method of a REST framework's view set, which has names of its own for methods."""
     actions: dict[str, str] = getattr(view, "actions", None) or {}
     handler = getattr(getattr(view, "cls", None), actions.get(method.lower(), ""), None)
-    return handler if handler is not None and rule_of(handler, method) else view
+    return handler if handler is not None and naming_of(handler, method) else view

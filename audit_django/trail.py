@@ -34,6 +34,9 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
+_LISTS = {"DATABASES", "EXCLUDE", "READS", "SKIP", "TRUSTED_PROXIES"}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where the trail lies, and the outboxes that it drains beside its own."""
@@ -83,7 +86,10 @@ def setting(name: str) -> Any:
         raise ConfigurationError(f"settings.AUDIT is a dictionary, not {given!r}.")
     if unknown := ", ".join(sorted(map(str, given.keys() - DEFAULTS.keys()))):
         raise ConfigurationError(f"settings.AUDIT knows no {unknown}; it knows {', '.join(DEFAULTS)}.")
-    return given.get(name, DEFAULTS[name])
+    value = given.get(name, DEFAULTS[name])
+    if isinstance(value, str) and name in _LISTS:
+        raise ConfigurationError(f"settings.AUDIT[{name!r}] is {value!r}: give a list of strings, [{value!r}].")
+    return value
 
 
 def layout() -> Layout:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from audit_core import AuditEvent, AuditTrail
+from audit_core import AuditTrail
+from audit_core.actors import actor_of
+from audit_core.answer import Answer, Written, wait_async
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import REFUSED_BODY, REFUSED_STATUS, REQUEST_ID_HEADER, RequestAudit, actor_of
+from audit_core.requests import MOMENT_SECONDS, RequestAudit
 from audit_fastapi.routing import route_of
 
-_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
 
 
@@ -25,9 +26,8 @@ class Exchange:
     make_audit = RequestAudit
 
     def __init__(self, trail: AuditTrail, scope: Scope, receive: Receive, send: Send) -> None:
-        self.trail, self.scope, self._receive, self._send = trail, scope, receive, send
+        self.scope, self._receive, self._send = scope, receive, send
         self.root_path: str = scope.get("root_path", "")
-        self.refused = False
         self.audit = self.make_audit(
             trail,
             method=scope.get("method", "GET"),
@@ -39,11 +39,7 @@ class Exchange:
             find_actor=self._actor,
             find_session=lambda: getattr(scope.get("session"), "session_id", None),
         )
-
-    async def recorded(self, future: Future[AuditEvent] | None) -> None:
-        """Wait for the event, if there is one to wait for. A client that goes away takes nothing along."""
-        if future is not None and self.trail.durable:
-            await asyncio.shield(asyncio.wrap_future(future))
+        self.answer = Answer(self.audit)
 
     def find_route(self) -> None:
         """Ask where the request was routed, now that its answer is there."""
@@ -52,9 +48,8 @@ class Exchange:
     def with_request_id(self, message: Message) -> Message:
         """The message with our header, unless the application has set it."""
         headers = list(message.get("headers", ()))
-        if any(bytes(name).lower() == _REQUEST_ID for name, _ in headers):
-            return message
-        return {**message, "headers": [*headers, (_REQUEST_ID, str(self.audit.context.request_id).encode())]}
+        ours = self.answer.headers(bytes(name).decode("latin-1") for name, _ in headers)
+        return {**message, "headers": [*headers, *_encoded(ours)]}
 
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
@@ -69,22 +64,23 @@ class Exchange:
 class Request(Exchange):
     """One HTTP request."""
 
-    started = ended = gone = False
-    status = 500
+    gone = False
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
+        # Other requests must not wait with this one until a commit of ours has ended.
+        while not self.audit.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
+            await asyncio.sleep(MOMENT_SECONDS)
         with self.audit:
             try:
                 await app(self.scope, self.receive, self.send)
             except BaseException as error:
                 await self._raised(error)
                 raise
-            if not self.started:  # the server answers with an error of its own
-                self.find_route()
-                await self._settle(self.audit.respond(500))
-            elif not self.ended:
-                await self._settle(self.audit.break_off("client disconnected" if self.gone else "not completed"))
+            if not self.answer.started:  # the server answers with an error of its own
+                await self._start(500)
+            else:
+                await self._settle(self.answer.close(is_client_gone=self.gone))
 
     async def receive(self) -> Message:
         """What the server tells the application."""
@@ -94,43 +90,47 @@ class Request(Exchange):
 
     async def send(self, message: Message) -> None:
         """What the application answers; its first byte waits for the event."""
-        if message["type"] == "http.response.start" and not self.started:
-            self.status = message["status"]
-            self.find_route()
-            await self._settle(self.audit.respond(self.status))
-            self.started = True
+        if message["type"] == "http.response.start" and not self.answer.started:
+            await self._start(message["status"])
             message = self.with_request_id(message)
-        if self.refused:
+        if self.answer.refused:
             return
+        was_gone = self.gone
         await self._send(message)
-        if message["type"] in _BODIES and not message.get("more_body", False):
-            self.ended = True
+        # BaseHTTPMiddleware ends a response also when its client has left in the midst of it.
+        if message["type"] in _BODIES and not message.get("more_body", False) and not was_gone:
+            self.answer.end()
+
+    async def _start(self, status: int) -> None:
+        self.find_route()
+        if not await self._settle(self.answer.start(status)):
+            await self._refuse()
 
     async def _raised(self, error: BaseException) -> None:
-        if not self.ended:
+        was_started = self.answer.started
+        if not self.answer.ended:
             self.find_route()
-            future = self.audit.raise_(error)
-        elif self.status < 500:  # a background task; a server error is raised again after its response
-            future = self.audit.raise_(error, answered=True)
-        else:
-            return
-        if isinstance(error, Exception):  # a task that is cancelled must not wait: the writer has the event
-            await self._settle(future)
+        written = self.answer.fail(error)
+        # A task that is cancelled must not wait: the writer has the event.
+        if isinstance(error, Exception) and not await self._settle(written) and not was_started:
+            await self._refuse()
 
-    async def _settle(self, future: Future[AuditEvent] | None) -> None:
-        """Wait for the event; where it is durable nowhere, nothing of the application's response leaves."""
+    async def _settle(self, written: Written) -> bool:
+        """Wait for the event; whether it is as durable as it should be."""
         try:
-            await self.recorded(future)
+            await wait_async(written)
         except StoreUnavailableError:
-            if not self.started:
-                await self._refuse()
+            return False
+        return True
 
     async def _refuse(self) -> None:
-        self.refused = self.started = self.ended = True
-        headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(REFUSED_BODY)).encode())]
-        start = {"type": "http.response.start", "status": REFUSED_STATUS, "headers": headers}
-        await self._send(self.with_request_id(start))
-        await self._send({"type": "http.response.body", "body": REFUSED_BODY})
+        status, headers, body = self.answer.refuse()
+        await self._send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers]
 
 
 def _below(path: str, root_path: str) -> str:

@@ -7,8 +7,11 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
+from audit_core.requests import is_first
 from audit_fastapi.exchange import Request
 from audit_fastapi.websocket import Socket
+
+_EXCHANGES: dict[str, type[Request | Socket]] = {"http": Request, "websocket": Socket}
 
 
 class AuditMiddleware:
@@ -23,12 +26,10 @@ class AuditMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI scope: a request, a WebSocket, or the application's life."""
-        if scope["type"] == "http":
-            await Request(self.trail, scope, receive, send).run(self.app)
-        elif scope["type"] == "websocket":
-            await Socket(self.trail, scope, receive, send).run(self.app)
-        elif scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
+        elif (exchange := _EXCHANGES.get(scope["type"])) and is_first(scope, self.trail):
+            await exchange(self.trail, scope, receive, send).run(self.app)
         else:
             await self.app(scope, receive, send)
 

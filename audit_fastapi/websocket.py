@@ -5,12 +5,12 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message
 from starlette.websockets import WebSocketDisconnect
 
+from audit_core.answer import wait_async
 from audit_core.errors import StoreUnavailableError
 from audit_core.requests import SocketAudit
 from audit_fastapi.exchange import Exchange
 
 _OPENINGS = frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"})
-_TRY_AGAIN_LATER = 1013  # IANA's registry of close codes (RFC 6455 11.7)
 
 
 class Socket(Exchange):
@@ -18,7 +18,7 @@ class Socket(Exchange):
 
     audit: SocketAudit
     make_audit = SocketAudit
-    open = False
+    open = refused = False
     code = 1006  # RFC 6455 7.1.5: nobody said goodbye
 
     async def run(self, app: ASGIApp) -> None:
@@ -53,10 +53,10 @@ class Socket(Exchange):
             self.find_route()
             status = 101 if kind == "websocket.accept" else message.get("status", 403)
             try:
-                await self.recorded(self.audit.respond(status))
+                await wait_async(self.audit.respond(status))
             except StoreUnavailableError:
                 self.refused = True
-                message = {"type": "websocket.close", "code": _TRY_AGAIN_LATER}
+                message = {"type": "websocket.close", "code": self.audit.refuse()}
             else:
                 self.open = kind == "websocket.accept"
                 if kind != "websocket.close":

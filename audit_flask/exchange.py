@@ -5,39 +5,40 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app, g, has_request_context, request
 from flask import globals as flask_globals
 from werkzeug.local import LocalProxy
 
-from audit_core import AuditEvent, AuditTrail
+from audit_core import AuditTrail
+from audit_core.actors import actor_of
+from audit_core.answer import Answer, Written, wait
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
 from audit_core.policy import Route
-from audit_core.requests import REFUSED_BODY, REFUSED_STATUS, REQUEST_ID_HEADER, RequestAudit, actor_of
+from audit_core.requests import RequestAudit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _REQUEST = "audit_flask.request"
 _CONVERTER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
-_REFUSED = f"{REFUSED_STATUS} SERVICE UNAVAILABLE"
-_REFUSED_HEADERS = [("Content-Type", "text/plain"), ("Content-Length", str(len(REFUSED_BODY)))]
 
 
 class Exchange:
     """One request, and the iterable of its response's body."""
 
     def __init__(self, trail: AuditTrail, environ: WSGIEnvironment, start_response: StartResponse) -> None:
-        self.trail, self.environ, self._start_response = trail, environ, start_response
+        self.environ, self._start_response = environ, start_response
         self.error: BaseException | None = None
         self._known = known = _Known(environ.get("REMOTE_USER"))
         self._body: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] = iter(())
-        self._started = self._refused = self._begun = self._complete = False
+        self._refusal: list[bytes] = []  # what is left of it to be sent
+        self._is_read = False
         self.audit = RequestAudit(
             trail,
             method=environ["REQUEST_METHOD"],
@@ -49,6 +50,7 @@ class Exchange:
             find_actor=known.actor,
             find_session=known.session_id,
         )
+        self.answer = Answer(self.audit)
 
     def run(self, app: WSGIApplication) -> Iterable[bytes]:
         """The application's answer; this request ends when the server closes it."""
@@ -59,46 +61,43 @@ class Exchange:
                 self._body = app(self.environ, self.start_response)
                 self._chunks = iter(self._body)
         except BaseException as error:
-            refusal = self._raised(error)
+            is_answered = self._raised(error)
             self.audit.finish()
-            if refusal is None:
+            if not is_answered:
                 raise
-            return refusal
+            return self._refusal
         return self
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
         """Called by Flask with its final response, while its contexts are there."""
-        if self._refused:
+        if self.answer.refused:
             return _discard
         self.look()
         error, self.error = self.error, None
         try:
-            self._wait(self.audit.respond(int(status[:3]), error))
+            wait(self.answer.start(int(status[:3]), error))
         except StoreUnavailableError:
-            self._refused = True
-            status, headers = _REFUSED, _REFUSED_HEADERS
-        self._started = True
-        write = self._start_response(status, self._with_request_id(headers), *([exc_info] if exc_info else []))
-        return _discard if self._refused else write
+            return self._refuse()
+        ours = self.answer.headers(name for name, _ in headers)
+        return self._start_response(status, [*headers, *ours], *([exc_info] if exc_info else []))
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self._refused:
-            return self._refusal()
-        self._begun = True
+        if self.answer.refused:  # nothing of the application's response leaves
+            return self._next_of_refusal()
+        self._is_read = True
         try:
             with self.audit.active():
                 return next(self._chunks)
         except StopIteration:
-            self._complete = True
+            self.answer.end()
             raise
         except BaseException as error:
-            self._complete = True  # that it did not end is said here
-            self._broken(self.audit.raise_(error))
+            self._broken(self.answer.fail(error))
             raise
 
     def close(self) -> None:
@@ -107,44 +106,39 @@ class Exchange:
             with self.audit.active():
                 if (close := getattr(self._body, "close", None)) is not None:
                     close()
-            if self._begun and not self._complete:
-                self._complete = True
-                self._broken(self.audit.break_off("client disconnected"))
+            if self._is_read:
+                self._broken(self.answer.close())
         finally:
             self.audit.finish()
 
     def __del__(self) -> None:  # a test client may forget to close a response
         self.audit.finish()
 
-    def _refusal(self) -> bytes:
-        """The event is durable nowhere: nothing of the application's response leaves."""
-        if self._complete:
+    def _next_of_refusal(self) -> bytes:
+        if not self._refusal:
             raise StopIteration
-        self._complete = True
-        return REFUSED_BODY
+        return self._refusal.pop()
 
-    def _raised(self, error: BaseException) -> Iterable[bytes] | None:
+    def _raised(self, error: BaseException) -> bool:
         """Flask passed an exception on, which is the server's to answer, unless it must not be answered."""
+        was_started = self.answer.started
         try:
-            self._wait(self.audit.raise_(error))
+            wait(self.answer.fail(error))
         except StoreUnavailableError:
-            if not self._started:
-                self._start_response(_REFUSED, self._with_request_id(_REFUSED_HEADERS))
-                return [REFUSED_BODY]
-        return None
+            if not was_started:
+                self._refuse()
+                return True
+        return False
 
-    def _broken(self, future: Future[AuditEvent] | None) -> None:
+    def _refuse(self) -> Callable[[bytes], object]:
+        status, headers, body = self.answer.refuse()
+        self._refusal = [body]
+        self._start_response(f"{status} {HTTPStatus(status).phrase.upper()}", headers)
+        return _discard
+
+    def _broken(self, written: Written) -> None:
         with suppress(StoreUnavailableError):  # the response is on its way: nothing can be refused any more
-            self._wait(future)
-
-    def _wait(self, future: Future[AuditEvent] | None) -> None:
-        if future is not None and self.trail.durable:
-            future.result()
-
-    def _with_request_id(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        if any(name.lower() == REQUEST_ID_HEADER.lower() for name, _ in headers):
-            return headers
-        return [*headers, (REQUEST_ID_HEADER, str(self.audit.context.request_id))]
+            wait(written)
 
     def look(self) -> None:
         """Ask Flask while its contexts are there."""

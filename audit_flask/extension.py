@@ -9,6 +9,7 @@ from flask import Flask, got_request_exception
 
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
+from audit_core.requests import is_first
 from audit_flask.exchange import Exchange, note_exception
 
 if TYPE_CHECKING:
@@ -47,4 +48,6 @@ class _Audited:
         self.trail = trail
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not is_first(environ, self.trail):
+            return self.app(environ, start_response)
         return Exchange(self.trail, environ, start_response).run(self.app)

@@ -1,6 +1,8 @@
+import gc
 import os
 import tempfile
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,26 @@ from audit_core.trail import AuditTrail
 os.environ["AUDIT_STATE_DIR"] = tempfile.mkdtemp(prefix="audit-state-")
 for variable in ("AUDIT_KEY", "AUDIT_HASH_KEY", "AUDIT_URL"):
     os.environ.pop(variable, None)
+
+WITH_DJANGO = [Path(__file__).parent / "django", Path(__file__).parent / "adapters"]
+
+
+def pytest_collection_modifyitems(items):
+    """From Python 3.13 on, sqlite3 warns of the connections that Django leaves behind with a thread that ends."""
+    theirs = pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <sqlite3.Connection:pytest.PytestUnraisableExceptionWarning"
+    )
+    for item in items:
+        if item.path.parent in WITH_DJANGO:
+            item.add_marker(theirs)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collect_what_django_left(request):
+    """Before the tests of others begin, in which such a warning is an error."""
+    yield
+    if request.path.parent in WITH_DJANGO:
+        gc.collect()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,12 @@ class TestInit:
         assert "without spaces" in refused("init", "--url", url, "--origin", "a b")
 
     def test_a_folder_that_is_not_there_is_refused(self, refused, tmp_path):
-        refused("init", "--url", f"sqlite:///{tmp_path}/missing/clinic.db")
+        said = refused("init", "--url", f"sqlite:///{tmp_path}/missing/clinic.db")
+        assert said.endswith("may use it.\n")
+
+    def test_who_may_not_write_is_told(self, url, path, events):
+        assert as_nobody(read_only(path, lambda: main(["init", "--url", url]))) == 2
+        path.parent.chmod(0o755)
 
 
 class TestStatus:
@@ -142,6 +148,11 @@ class TestStatus:
         code, out, err = audit("status", "--url", url)
         assert (code, "is not the trail's" in out) == (0, True)
         assert "set AUDIT_KEY" in err
+
+    def test_without_a_first_event_no_key_is_called_the_trails(self, audit, url):
+        AuditTrail(url, lifecycle=False).close()
+        code, out, _ = audit("status", "--url", url)
+        assert (code, "is the trail's" in out) == (0, False)
 
     def test_it_writes_nothing(self, audit, url, path, events):
         before = path.read_bytes()
@@ -271,9 +282,12 @@ class TestVerify:
         assert "name+hash+key" in refused("verify", "--url", url, "--key", "a+b")
         assert "nowhere" in refused("verify", "--url", url, "--key", tmp_path / "nowhere")
 
-    def test_a_checkpoint_that_is_none_is_refused_by_name(self, refused, url, events, tmp_path):
+    def test_a_checkpoint_that_is_none_is_refused_by_name(self, refused, url, events, tmp_path, monkeypatch):
         (tmp_path / "kept").write_text("no checkpoint")
         assert "kept" in refused("verify", "--url", url, "--checkpoint", tmp_path / "kept")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "v.key").write_text(verifier_key())
+        assert " v.key is not what" in refused("verify", "--url", url, "--checkpoint", "v.key")
         (tmp_path / "kept").write_bytes(b"\xff\xfe")
         assert "not a text file" in refused("verify", "--url", url, "--checkpoint", tmp_path / "kept")
         assert "No such file" in refused("verify", "--url", url, "--checkpoint", tmp_path / "nowhere")
@@ -294,6 +308,13 @@ class TestVerify:
 
     def test_on_a_file_that_this_user_may_not_write(self, url, path, events):
         assert as_nobody(read_only(path, lambda: main(["verify", "--url", url]))) == 3
+        path.parent.chmod(0o755)
+
+    def test_on_a_file_that_this_user_may_not_write_nothing_is_left_beside_it(self, url, path, events):
+        run = read_only(path, lambda: main(["verify", "--url", url]))
+        path.parent.chmod(0o777)
+        assert as_nobody(run) == 3
+        assert not path.with_name(f"{path.name}-audit").exists()
         path.parent.chmod(0o755)
 
 
@@ -385,8 +406,29 @@ class TestProofs:
     def test_a_file_that_is_not_there_is_refused(self, refused, tmp_path):
         assert "No such file" in refused("check-proof", tmp_path / "nowhere", "--key", verifier_key())
 
-    def test_an_event_that_is_not_there_is_refused(self, refused, url, events):
-        assert "no sealed event" in refused("prove", "0190", "--url", url)
+    def test_an_event_that_is_not_there_is_refused_and_where_to_find_one_is_said(self, refused, url, events):
+        for name in ("0190", "99", "x", str(2**63)):
+            said = refused("prove", name, "--url", url)
+            assert "no sealed event" in said
+            assert "audit report" in said
+
+    def test_an_event_is_proved_by_its_sequence_too(self, audit, url, events, proof):
+        code, out, _ = audit("prove", "5", "--url", url)
+        assert (code, json.loads(out)["record"]) == (0, json.loads(proof.read_text())["record"])
+
+    def test_reports_show_what_to_prove_an_event_by(self, audit, url, events):
+        report = ("report", "access", "patient", "--url", url)
+        row = list(csv.DictReader(io.StringIO(audit(*report, "--format", "csv")[1])))[3]
+        assert audit("prove", row["event_id"], "--url", url)[0] == 0
+        assert audit("prove", row["sequence"], "--url", url)[0] == 0
+        assert row["sequence"] in audit(*report)[1]
+
+    @pytest.mark.usefixtures("events")
+    @pytest.mark.parametrize("words", [("prove", "5"), ("checkpoint",)])
+    def test_a_file_that_is_there_is_not_overwritten(self, refused, url, tmp_path, words):
+        (tmp_path / "kept").write_text("kept")
+        assert "another name" in refused(*words, "--url", url, "--out", tmp_path / "kept")
+        assert (tmp_path / "kept").read_text() == "kept"
 
     def test_a_row_that_is_no_record_is_refused(self, refused, url, path, events):
         tamper(path, "UPDATE audit_events SET details = 'x' WHERE sequence = 5")
@@ -682,6 +724,10 @@ def test_main_never_exits_the_process(audit):
     assert audit("--help")[0] == 0
     assert audit()[0] in {0, 2}
     assert generate_key() != generate_key()
+
+
+def test_the_version(audit):
+    assert audit("--version") == (0, f"audit-core {version('audit-core')}\n", "")
 
 
 def test_it_works_in_a_thread(url, events):

@@ -1,14 +1,19 @@
 """What the README shows is pasted and run; what the pages link to is there."""
 
+import itertools
+import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from audit_core import AuditTrail
+from audit_core.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,6 +32,11 @@ def blocks(page):
 
 
 README = blocks(ROOT / "README.md")
+
+
+def whole(page):
+    """All Python of a page, in one piece."""
+    return "\n".join(itertools.chain(*blocks(ROOT / "docs" / page).values()))
 
 
 def run(folder, code, *more):
@@ -73,9 +83,8 @@ def test_the_flask_lines_work_when_pasted(tmp_path):
     assert (event.actor_id, event.resource_type, event.resource_id) == ("nurse-bob", "patient", "7")
 
 
-def test_the_django_lines_work_when_pasted(tmp_path):
+def make_django_project(folder, settings):
     project = """
-        import sys
         from pathlib import Path
         SECRET_KEY = "x"
         DEBUG = True
@@ -86,25 +95,34 @@ def test_the_django_lines_work_when_pasted(tmp_path):
         USE_TZ = True
         DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
     """
-    (tmp_path / "settings.py").write_text(textwrap.dedent(project) + README["Django"][0])
-    (tmp_path / "urls.py").write_text(
+    (folder / "settings.py").write_text(textwrap.dedent(project) + settings)
+    (folder / "urls.py").write_text(
         "from django.http import HttpResponse\nfrom django.urls import path\n"
         'urlpatterns = [path("patients/<int:patient_id>/", lambda request, patient_id: HttpResponse("ok"))]\n'
     )
+
+
+SET_UP = """
+    import os
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    import django
+    django.setup()
+    from django.core.management import call_command
+    call_command("migrate", verbosity=0)
+    call_command("check", fail_level="WARNING")
+"""
+
+
+def test_the_django_lines_work_when_pasted(tmp_path):
+    make_django_project(tmp_path, README["Django"][0])
     drive = """
-        import os
-        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-        import django
-        django.setup()
-        from django.core.management import call_command
-        call_command("migrate", verbosity=0)
         call_command("makemigrations", check=True, dry_run=True, verbosity=0)
         from django.test import Client
         assert Client().get("/patients/7/", headers={"host": "localhost"}).content == b"ok"
         from django.contrib.auth.models import User
         User.objects.create_user("ada", password="hunter2")
     """
-    run(tmp_path, "", drive)
+    run(tmp_path, "", SET_UP, drive)
     found = events(tmp_path)
     assert named(found, "GET /patients/{patient_id}/").resource_id == "7"
     user = named([event for event in found if event.resource_type == "user"], "create")
@@ -118,14 +136,123 @@ def test_the_lines_for_anything_else_work_when_pasted(tmp_path):
     assert "night-shift invoice.approve success" in printed
 
 
+def test_the_fastapi_page_works_when_pasted(tmp_path):
+    drive = """
+        from fastapi.testclient import TestClient
+        with TestClient(app) as client:
+            assert client.put("/patients/7").json() == {"id": 7}
+    """
+    run(tmp_path, whole("fastapi.md"), drive)
+    event = named(events(tmp_path), "PUT /patients/{patient_id}")
+    assert (event.actor_id, event.resource_type, event.resource_id) == ("dr-grey", "patient", "7")
+
+
+def test_the_flask_page_works_when_pasted(tmp_path):
+    run(tmp_path, whole("flask.md"), 'assert app.test_client().put("/patients/7").json == {"id": 7}')
+    event = named(events(tmp_path), "PUT /patients/{patient_id}")
+    assert (event.actor_id, event.resource_type, event.resource_id) == ("dr-grey", "patient", "7")
+
+
+def test_the_sqlalchemy_page_works_when_pasted(tmp_path):
+    drive = """
+        from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+        class Base(DeclarativeBase): ...
+        class InvoiceLine(Base):
+            __tablename__ = "line"
+            id: Mapped[int] = mapped_column(primary_key=True)
+        with SessionFactory.begin() as session:
+            Base.metadata.create_all(session.connection())
+            session.add(InvoiceLine(id=7))
+    """
+    run(tmp_path, whole("sqlalchemy.md"), drive)
+    event = named(events(tmp_path), "create")
+    assert (event.resource_type, event.resource_id) == ("invoice_line", "7")
+
+
+def test_the_reports_page_works_when_pasted(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db") as trail, trail.actor("dr-grey"):
+        trail.record("chart.read", resource=("patient", "42"))
+    printed = run(tmp_path, whole("reports.md"))
+    row, *statements = printed.splitlines()
+    assert row.endswith("dr-grey chart.read")
+    assert statements[0].startswith("PCI DSS 4.0.1 10.2.1.1: partly (1 event; the trail begins only at ")
+
+
+def test_the_django_page_works_when_pasted(tmp_path):
+    settings, *code = itertools.chain(*blocks(ROOT / "docs" / "django.md").values())
+    make_django_project(tmp_path, settings)
+    model = """
+        from django.contrib.auth.models import User
+        patient = User(username="grace")
+    """
+    drive = """
+        from audit_core.policy import naming_of
+        assert naming_of(chart, "GET").action == "chart.read"
+    """
+    run(tmp_path, "", SET_UP, model, *code, drive)
+    found = events(tmp_path)
+    assert named(found, "invoice.approve").details == {"total": "99.00"}
+    saved = named(found, "create")
+    assert (saved.actor_id, saved.actor_type, saved.resource_type) == ("nightly-import", "service", "user")
+
+
+def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db") as trail:
+        trail.record("chart.read", resource=("patient", "42"))
+        trail.flush()
+        (tmp_path / "verifier.key").write_text(str(trail.chain.key))
+    shown = (ROOT / "README.md").read_text() + (ROOT / "docs" / "command-line.md").read_text()
+    commands = re.findall(r"^\$ audit (.+)$", shown, re.MULTILINE)
+    assert len(commands) == 5
+    codes = []
+    for command in commands:
+        shutil.copy(tmp_path / "clinic.db", tmp_path / "copy.db")
+        words = [sys.executable, "-m", "audit_core.cli", *command.split()]
+        environment = {**os.environ, "AUDIT_URL": "sqlite:///clinic.db"}
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        codes.append((command.split()[0], done.returncode))
+    assert codes == [("verify", 3), ("report", 0), ("status", 0), ("checkpoint", 0), ("verify", 0)]
+
+
+def test_every_page_with_python_on_it_is_pasted_somewhere_here():
+    pages = {page.name for page in PAGES if blocks(page) and page.parent.name == "docs"}
+    assert pages == {"django.md", "fastapi.md", "flask.md", "reports.md", "sqlalchemy.md"}
+
+
+def test_every_command_is_named_where_commands_are_listed():
+    commands = get_command(app).commands
+    names = [*commands, *(f"report {name}" for name in commands["report"].commands)]
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert [name for name in names if name != "report" and f"`audit {name}" not in page] == []
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert [name for name in commands if f"`{name}`" not in changes] == []
+    django = (ROOT / "audit_django" / "management" / "commands" / "audit.py").read_text()
+    (help_,) = re.findall(r'^    help = "(.*)"$', django, re.MULTILINE)
+    assert [name for name in commands if not re.search(rf"\b{name}\b", help_)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-def test_the_project_names_no_path_of_a_machine():
-    shipped = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for name in shipped:
-        text = (ROOT / name).read_text(errors="replace")
-        assert "/work/" + "main" not in text, name
+OF_A_MACHINE = re.compile(r"(?<![\w.}])/(?:home|root|Users|tmp|opt|work|mnt|media|private|var)/[\w.-]+")
+REGISTRY = re.compile(r"(?:--(?:extra-)?index-url|find-links|pypi\.org|registry\.npm|files\.pythonhosted)")
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("pattern", [OF_A_MACHINE, REGISTRY], ids=["path", "registry"])
+def test_the_project_names_no_path_of_a_machine_and_no_registry(pattern):
+    shipped = {name: (ROOT / name).read_text(errors="replace") for name in tracked()}
+    del shipped["tests/test_documentation.py"]  # has the patterns
+    assert {name: found[0] for name, text in shipped.items() if (found := pattern.search(text))} == {}
+
+
+@pytest.mark.parametrize("path", ["/home/ada/x", "see /tmp/x.db", '"/root/.venv"', "file:///work/main", "(/Users/ada)"])
+def test_a_path_of_a_machine_is_known_when_it_is_seen(path):
+    assert OF_A_MACHINE.search(path)

@@ -8,11 +8,14 @@ import time
 import pytest
 
 from audit_core import backlog as backlog_module
+from audit_core.backlog import Backlog
 from audit_core.errors import StoreUnavailableError
+from audit_core.inbox import Inbox, Submitted
 from audit_core.outbox.gate import Gate
 from audit_core.outbox.spill import SpillFile, orphans, peek
 from audit_core.testing import make_event
 from audit_core.trail import AuditTrail
+from audit_core.writer_thread import BATCH
 
 
 @pytest.fixture
@@ -80,6 +83,84 @@ class TestABusyFile:
         assert sealed(trail, "a.c") == [True]
 
 
+class TestStopping:
+    def test_what_other_threads_record_while_another_closes_again_and_again_is_in_the_chain_once(self, trail):
+        acknowledged, done = [], threading.Event()
+
+        def work(name):
+            acknowledged.extend(trail.record("a.b", resource=("n", name)).event_id for _ in range(150))
+
+        def close():
+            while not done.is_set():
+                trail.close()
+
+        closer = threading.Thread(target=close, daemon=True)
+        workers = [threading.Thread(target=work, args=(name,), daemon=True) for name in range(8)]
+        for thread in (closer, *workers):
+            thread.start()
+        for thread in workers:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in workers), "a caller hangs"
+        done.set()
+        closer.join(30)
+        assert not closer.is_alive()
+        trail.flush()
+        recorded = [event.event_id for event in trail.events(action="a.b")]
+        assert len(acknowledged) == 8 * 150
+        assert sorted(recorded) == sorted(acknowledged)
+        assert all(sealed(trail))
+        assert trail.verify().findings == ()
+
+    def test_what_was_queued_when_the_thread_is_told_to_stop_is_written(self, path, monkeypatch):
+        trail = AuditTrail(f"sqlite:///{path}", durable=False)
+        trail.record("a.b")
+        trail.flush()
+        slow = trail.chain.append
+        monkeypatch.setattr(trail.chain, "append", lambda *args: time.sleep(0.2) or slow(*args))
+        futures = [trail.submit("a.b") for _ in range(1_200)]  # more than one batch, behind a slow one
+        trail.close()
+        assert all(future.done() for future in futures)
+        assert sealed(trail) == [True] * 1_201
+
+    def test_an_inbox_that_is_closed_takes_nothing_and_gives_out_what_it_holds(self):
+        inbox = Inbox(limit=2)
+        assert inbox.put(Submitted(make_event(1)))
+        assert inbox.put(Submitted(make_event(2)))
+        late = []
+        thread = threading.Thread(target=lambda: late.append(inbox.put(Submitted(make_event(3)))))
+        thread.start()  # waits for room
+        inbox.close()
+        thread.join(5)
+        assert late == [False]
+        assert not inbox.over
+        events, control = inbox.take(10, None)
+        assert [submitted.event.timestamp.second for submitted in events] == [1, 2]
+        assert control is None
+        assert inbox.over
+
+    def test_a_trail_that_was_closed_records_again_and_says_that_it_was_stopped_and_started(self, trail):
+        trail.record("a.b")
+        trail.close()
+        trail.record("a.b")
+        trail.close()
+        actions = [event.action for event in trail.events(newest_first=False)]
+        assert actions[-6:] == ["trail.started", "a.b", "trail.stopped"] * 2
+
+    def test_something_in_another_outbox_wakes_an_idle_thread(self, tmp_path):
+        path, other = tmp_path / "trail.db", tmp_path / "other.db"
+        with AuditTrail(f"sqlite:///{path}", outbox=f"sqlite:///{other}") as trail:
+            trail.record("a.b")
+            trail.flush()
+            time.sleep(0.2)  # now it is idle
+            connection = sqlite3.connect(other)
+            trail.opened()
+            trail.carry([trail.event("a.c")], connection, "other")
+            connection.commit()
+            connection.close()
+            trail.closed()
+            wait_until(lambda: sealed(trail, "a.c") == [True])
+
+
 class TestADeadProcess:
     def test_its_spilled_events_are_adopted_by_the_next_one(self, path):
         directory = path.parent / "trail.db-audit"
@@ -134,7 +215,7 @@ class TestADeadProcess:
         with orphans(tmp_path) as (events, _):
             assert events == []
         assert len(peek(tmp_path)) == 1
-        spill.keep_only([])
+        spill.remove({event.event_id for event in spill.events})
         assert peek(tmp_path) == []
 
     def test_adopting_that_fails_leaves_the_file_for_the_next_one(self, tmp_path):
@@ -152,10 +233,9 @@ class TestTheSpillFile:
         spill = SpillFile(tmp_path)
         events = [make_event(n) for n in range(50)]
         spill.append(events)
-        spill.keep_only(events[-2:])
+        spill.remove({event.event_id for event in events[:-2]})
         assert peek(tmp_path) == events[-2:]
         assert len(list(tmp_path.glob("*.spill"))) == 1
-        spill.keep_only([])
 
     def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(self, tmp_path, monkeypatch):
         spill = SpillFile(tmp_path)
@@ -169,7 +249,6 @@ class TestTheSpillFile:
         monkeypatch.undo()
         spill.append([make_event(3)])
         assert [event.timestamp.second for event in peek(tmp_path)] == [1, 3]
-        spill.keep_only([])
 
 
 class TestADiskThatIsFull:
@@ -251,6 +330,70 @@ class TestTheGate:
         here.close()
         there.close()
 
+    @pytest.mark.parametrize("same", [True, False], ids=["this process", "another process"])
+    def test_whoever_must_not_wait_is_told_at_once_that_somebody_writes(self, tmp_path, same):
+        here = Gate(tmp_path)
+        there = here if same else Gate(tmp_path)
+        answers = []
+        with here.alone() as free:
+            assert free
+            thread = threading.Thread(target=lambda: answers.append(there.enter(wait=False)))
+            thread.start()
+            thread.join(5)
+        assert answers == [False]
+        assert there.enter(wait=False)
+        with here.alone() as free:
+            assert not free
+        there.leave()
+        with here.alone() as free:
+            assert free
+        here.close()
+        there.close()
+
+    def test_a_child_forked_while_a_thread_is_in_the_gate_can_close_it(self, tmp_path):
+        gate = Gate(tmp_path)
+        inside, done = threading.Event(), threading.Event()
+
+        def stay():
+            with gate.alone():
+                inside.set()
+                done.wait(10)
+
+        thread = threading.Thread(target=stay)
+        thread.start()
+        assert inside.wait(5)
+        if (pid := os.fork()) == 0:
+            threading.Timer(5, os._exit, (1,)).start()
+            gate.close()
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+        done.set()
+        thread.join()
+        gate.close()
+        assert status == 0
+
+    def test_a_gate_that_is_closed_while_others_use_it_still_counts_them(self, tmp_path):
+        gate, other = Gate(tmp_path), Gate(tmp_path)
+        done = threading.Event()
+
+        def close():
+            while not done.is_set():
+                gate.close()
+
+        thread = threading.Thread(target=close)
+        thread.start()
+        try:
+            for _ in range(300):
+                gate.enter()
+                with other.alone() as free:
+                    assert not free
+                gate.leave()
+        finally:
+            done.set()
+            thread.join()
+        gate.close()
+        other.close()
+
     def test_leaving_more_often_than_entering_does_no_harm(self, tmp_path):
         gate = Gate(tmp_path)
         gate.enter()
@@ -259,6 +402,58 @@ class TestTheGate:
         with gate.alone() as free:
             assert free
         gate.close()
+
+
+class TestManyThatWait:
+    @pytest.fixture
+    def waiting(self, path):
+        """What a process that died left: many batches."""
+        spill = SpillFile(path.parent / "trail.db-audit")
+        spill.append([make_event(n % 60, action="a.b") for n in range(5_000)])
+        spill.abandon()
+
+    def test_a_request_comes_in_between_two_batches(self, path, waiting, monkeypatch):
+        with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+            batches, real = [], trail.sealer.deliver
+
+            def deliver(events):
+                batches.append(len(events))
+                time.sleep(0.05)
+                real(events)
+
+            monkeypatch.setattr(trail.sealer, "deliver", deliver)
+            trail._writer.start()
+            wait_until(lambda: batches)
+            trail.opened()
+            assert len(batches) < 4
+            assert trail._writer.backlog
+            trail.closed()
+            trail.flush()
+            assert max(batches) == BATCH
+            assert len(sealed(trail)) == 5_000
+            assert all(sealed(trail))
+
+    def test_closing_moves_them_all_when_nobody_is_in_the_way(self, path, waiting):
+        trail = AuditTrail(f"sqlite:///{path}", lifecycle=False)
+        trail._writer.start()
+        trail.close()
+        assert len(sealed(trail)) == 5_000
+        assert all(sealed(trail))
+
+    def test_what_waits_in_the_outbox_is_sealed_in_batches_too(self, trail, path, monkeypatch):
+        trail.close()
+        connection = sqlite3.connect(path)
+        trail.outboxes[0].put([make_event(n % 60, action="a.b") for n in range(1_200)], connection)
+        connection.commit()
+        connection.close()
+        sizes, real = [], trail.chain.append
+        monkeypatch.setattr(
+            trail.chain, "append", lambda events, *rest: sizes.append(len(events)) or real(events, *rest)
+        )
+        trail.flush()
+        assert sum(sizes) >= 1_200
+        assert max(sizes) <= 2 * BATCH
+        assert all(sealed(trail))
 
 
 def test_an_unexpected_error_does_not_end_the_thread(trail, monkeypatch):
@@ -292,7 +487,7 @@ def test_an_error_that_should_not_be_leaves_nobody_waiting(trail, monkeypatch):
     trail.opened()
     trail.record("a.b")
     trail.closed()
-    monkeypatch.setattr(trail._writer.backlog, "clear", lambda: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr(trail._writer.backlog, "remove", lambda events: (_ for _ in ()).throw(RuntimeError("a bug")))
     trail.opened()
     trail.record("a.b")
     trail.closed()
@@ -301,6 +496,22 @@ def test_an_error_that_should_not_be_leaves_nobody_waiting(trail, monkeypatch):
     monkeypatch.undo()
     trail.flush()
     assert sealed(trail) == [True] * 3
+
+
+def test_an_error_while_the_thread_looks_for_what_others_left_leaves_nobody_waiting(path, monkeypatch):
+    real, calls = Backlog.adopt, []
+
+    def fail_once(self):
+        if not calls:
+            calls.append(1)
+            raise RuntimeError("a bug")
+        real(self)
+
+    monkeypatch.setattr(Backlog, "adopt", fail_once)
+    with AuditTrail(f"sqlite:///{path}") as trail:
+        assert trail.submit("a.b").result(10).action == "a.b"
+        trail.flush()
+        assert sealed(trail) == [True]
 
 
 def test_a_file_system_without_locks_breaks_no_request(trail, monkeypatch):

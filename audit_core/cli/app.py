@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from typer.core import TyperGroup
 
 from audit_core.cli import keeping, keys, proofs, report, verify
 from audit_core.cli.place import Place, Url
-from audit_core.cli.terminal import abandon_stdout, note, use_utf8
+from audit_core.cli.terminal import abandon_stdout, note, say, use_utf8
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
 from audit_core.trail import AuditTrail
@@ -44,6 +45,12 @@ for commands in (keeping, verify, proofs, keys):
 app.add_typer(report.app)
 
 
+def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        say(f"audit-core {version('audit-core')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _begin(
     context: typer.Context,
@@ -51,7 +58,12 @@ def _begin(
     outbox: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="A further database whose changes it audits; repeatable.")
     ] = None,
+    *,
+    version_: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
+    del version_
     place: Place = context.obj
     place.url, place.outboxes = url, tuple(outbox or ())
 

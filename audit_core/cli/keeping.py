@@ -15,8 +15,7 @@ from audit_core.canonical import parse_timestamp
 from audit_core.cli.place import AsJson, Url, open_trail
 from audit_core.cli.terminal import note, say, say_json
 from audit_core.cli.words import without_password
-from audit_core.errors import ConfigurationError, StoreUnavailableError
-from audit_core.reports.reading import can_record
+from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
 from audit_core.trail import AuditTrail
 
 LOOK_SECONDS = 0.25  # how often --follow looks for what waits
@@ -40,6 +39,9 @@ def init(
 ) -> None:
     """Make the tables and the first record; may be repeated."""
     with open_trail(context, url, create=True, origin=origin) as trail:
+        if not trail.store.is_writable():
+            raise StoreUnavailableError("This user may not write to the trail: run `audit init` as one who may.")
+        trail.store.create()  # what was dropped since
         with trail.store.transaction(patient=True) as connection:
             if trail.store.head(connection) is None:
                 trail.chain.append([], connection)
@@ -47,8 +49,7 @@ def init(
         say(f"verifier key  {trail.chain.named_key}")
         if origin not in {None, trail.chain.origin}:
             note(f"The trail was there already, and its origin stays: {trail.chain.origin}.", "yellow")
-        if not trail.status()["key_is_ours"]:
-            note(WRONG_KEY, "yellow")
+        _note_trouble(trail.status())
         note("Hand the verifier key to the auditor by a way that whoever runs this database does not control.")
 
 
@@ -62,10 +63,7 @@ def status(context: typer.Context, *, url: Url = None, as_json: AsJson = False) 
             return
         for name, value in _status_lines(found).items():
             say(f"{name:<15}{value}")
-        if found["size"] and not found["key_is_ours"]:
-            note(WRONG_KEY, "yellow")
-        if found["trouble"]:
-            note(f"Nothing is sealed: {found['trouble']}", "red")
+        _note_trouble(found)
 
 
 def seal(
@@ -77,7 +75,7 @@ def seal(
     """Seal what waits, also what processes that died have left in spill files."""
     with open_trail(context, url) as trail:
         trail.store.extent()  # there is a trail
-        if not can_record(trail):
+        if not trail.store.is_writable():
             raise StoreUnavailableError("This user may not write to the trail: run `audit seal` as one who may.")
         if trail.store.head() is not None and not trail.status()["key_is_ours"]:
             raise ConfigurationError(WRONG_KEY)
@@ -130,12 +128,25 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
         waiting += f", the oldest for {timedelta(seconds=max(0, int(age.total_seconds())))}"
     return {
         "trail": found["url"],
-        "origin": found["origin"] or "none yet: run `audit init`",
+        "origin": found["origin"] or f"none yet: {Cures.make_tables}",
         "events": f"{found['size']:,}",
         "last sealed": found["sealed_at"] or "never",
         "root": found["root"] or "none",
         "waiting": waiting,
         "sealed by": found["sealed_by"],
         "verifier key": found["key"] or "none",
-        "our key": "is the trail's" if found["key_is_ours"] else "is not the trail's",
+        "our key": _whose_key(found),
     }
+
+
+def _note_trouble(found: dict[str, Any]) -> None:
+    if found["trouble"]:
+        note(f"Nothing is sealed: {found['trouble']}", "red")
+    elif found["size"] and not found["key_is_ours"]:
+        note(WRONG_KEY, "yellow")
+
+
+def _whose_key(found: dict[str, Any]) -> str:
+    if found["key"] is None:
+        return "is compared with the trail's when there is one"
+    return "is the trail's" if found["key_is_ours"] else "is not the trail's"

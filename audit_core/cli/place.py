@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from audit_core.cli.terminal import logged_notes
-from audit_core.errors import ConfigurationError
+from audit_core.cli.words import without_password
+from audit_core.errors import ConfigurationError, Cures
 from audit_core.event import ActorType
 from audit_core.integrity.note import VerifierKey
-from audit_core.sqlite import SqliteDatabase
+from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
 
 Url = Annotated[
@@ -50,18 +51,19 @@ def open_trail(
     if not (url := url or place.url):
         raise ConfigurationError("Which trail? Give its URL with --url, or set AUDIT_URL: sqlite:///clinic.db.")
     with logged_notes():
-        trail = AuditTrail(url, outbox=place.outboxes, origin=origin, create=create, lifecycle=False)
-        _check_outboxes(trail)
+        keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
+        trail = AuditTrail(url, outbox=place.outboxes, origin=origin, redactor=keyless, create=create, lifecycle=False)
+        _check_outboxes(trail, place.outboxes)
         with trail, trail.actor(operator(), type=ActorType.ADMIN):
             yield trail
 
 
-def _check_outboxes(trail: AuditTrail) -> None:
-    """SQLite makes a file that is opened, and a misspelt outbox would then look as if nothing waited in it."""
-    for outbox in trail.outboxes[1:]:
-        database = getattr(outbox, "database", None)
-        if isinstance(database, SqliteDatabase) and not database.has_table("audit_outbox"):
-            raise ConfigurationError(f"{database.path} has no outbox: is --outbox right? `audit init` makes it there.")
+def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
+    """A misspelt outbox would look as if nothing waited in it."""
+    for url, outbox in zip(urls, trail.outboxes[1:], strict=True):
+        if not outbox.is_created():
+            name = without_password(url)
+            raise ConfigurationError(f"{name} has no outbox: correct --outbox, or {Cures.make_tables}.")
 
 
 def operator() -> str:

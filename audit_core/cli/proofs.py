@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from audit_core.chain import Proof
 from audit_core.cli.place import AsJson, Out, Url, open_trail, read_file, read_key
 from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.errors import ConfigurationError, IntegrityError
-from audit_core.integrity.note import decode_base64
-from audit_core.reports.reading import NOT_RECORDED, note_reading
+from audit_core.integrity.note import decode_base64, encode_base64
+from audit_core.proof import Proof
+from audit_core.reports.reading import NOT_RECORDED
 from audit_core.reports.text import safe_json
 
 
@@ -27,23 +26,25 @@ def add_to(app: typer.Typer) -> None:
 
 def prove(
     context: typer.Context,
-    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID")],
+    event: Annotated[
+        str,
+        typer.Argument(
+            metavar="EVENT", help="Its sequence, which reports show, or its id: audit report ... --format csv."
+        ),
+    ],
     *,
     url: Url = None,
     out: Out = None,
 ) -> None:
     """Prove one event: its record, and the hashes up to a signed checkpoint (RFC 9162, 2.1.3)."""
     with open_trail(context, url) as trail:
-        try:
-            proof = trail.prove(event_id)
-        except (ValueError, TypeError) as error:
-            raise IntegrityError(f"What is stored of event {event_id} is no record: run `audit verify`.") from error
-        if not note_reading(trail, "trail.read", {"proof_of": event_id}):
+        proof = trail.prove(int(event) if event.isascii() and event.isdecimal() else event)
+        if not trail.note_reading("trail.read", {"proof_of": event}):
             note(NOT_RECORDED, "yellow")
         document = {
             "record": proof.record,
             "index": proof.index,
-            "hashes": [base64.b64encode(digest).decode() for digest in proof.hashes],
+            "hashes": [encode_base64(digest) for digest in proof.hashes],
             "checkpoint": proof.checkpoint,
         }
         _write(safe_json(json.dumps(document, indent=2)) + "\n", out)
@@ -84,8 +85,12 @@ def checkpoint(context: typer.Context, *, url: Url = None, out: Out = None) -> N
 def _write(text: str, out: Path | None) -> None:
     if out is None:
         say_exactly(text)
-    else:
-        out.write_text(text, encoding="utf-8")
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigurationError(f"{out} is there already, and is kept: give another name with --out.") from None
 
 
 def _parse(text: str, path: Path) -> Proof:

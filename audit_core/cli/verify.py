@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from audit_core.chain import Verification
 from audit_core.cli.place import AsJson, Url, open_trail, read_file, read_key
 from audit_core.cli.terminal import note, progress_bar, say, say_json
 from audit_core.cli.words import describe, limits, verdict
 from audit_core.errors import IntegrityError
-from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
-from audit_core.integrity.note import VerifierKey, parse_note, split_signature
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.note import parse_note
 from audit_core.integrity.verify import Finding, Result
-from audit_core.reports.reading import NOT_RECORDED, can_record
+from audit_core.reports.reading import NOT_RECORDED
 from audit_core.trail import AuditTrail
+from audit_core.verification import Verification
 
 EXIT_CODES = {Result.OK: 0, Result.FAILED: 1, Result.UNANCHORED: 3}
 SHOWN = 100  # findings of one kind; --json has all
-Progress = Callable[[int, int], None] | None
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,58 +45,25 @@ def verify(
 ) -> None:
     """Check the whole trail. Exit code 0 OK, 1 FAILED, 3 UNANCHORED, 2 could not be verified."""
     pinned = read_key(key) if key else None
-    notes = {path: read_file(path) for path in checkpoint or ()}
+    known = [_read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url) as trail:
-        known, strange = _sort_notes(notes, pinned or _named_key(trail))
         with progress_bar("Verifying") as progress:
-            found = _check(trail, pinned, known, progress)
-        if strange:
-            found = replace(found, result=Result.FAILED, findings=(*found.findings, *strange))
+            found = trail.verify(pinned, known, progress)
+        if not trail.store.is_writable():
+            note(NOT_RECORDED, "yellow")
         waiting = sum(1 for _ in trail.waiting())
         (_say_json if as_json else _say)(found, trail, waiting)
     raise typer.Exit(EXIT_CODES[found.result])
 
 
-def _check(trail: AuditTrail, pinned: VerifierKey | None, known: Sequence[str], progress: Progress) -> Verification:
-    if can_record(trail):
-        return trail.verify(pinned, known, progress)
-    note(NOT_RECORDED, "yellow")
-    own = trail.chain.key if trail.status()["key_is_ours"] else None
-    return trail.chain.verify(pinned or own, known, progress)
-
-
-def _named_key(trail: AuditTrail) -> VerifierKey | None:
-    """The key that the trail names; where that is no key, verifying it says so."""
+def _read_checkpoint(path: Path) -> str:
+    """The signed note in a file. Raises IntegrityError when it is none."""
+    text = read_file(path)
     try:
-        return trail.chain.key
-    except IntegrityError:
-        return None
-
-
-def _sort_notes(notes: dict[Path, str], key: VerifierKey | None) -> tuple[list[str], list[Finding]]:
-    """The notes that the key signed, and a finding for each one of this chain that another key signed."""
-    known, strange = [], []
-    for path, text in notes.items():
-        try:
-            if key is not None:
-                open_checkpoint(text, key)
-            known.append(text)
-        except IntegrityError as error:
-            if key is None or (kept := _of_another_key(text, key)) is None:
-                raise IntegrityError(f"{path} is no checkpoint of this trail to verify with: {error}") from None
-            strange.append(Finding("known", kept.size, f"a trail signed by the key of {path}", f"one signed by {key}"))
-    return known, strange
-
-
-def _of_another_key(text: str, key: VerifierKey) -> Checkpoint | None:
-    """The note, if it is of the same chain by another key: then the trail was signed anew since it was kept."""
-    try:
-        body, signatures = parse_note(text)
-        kept = Checkpoint.parse(body)
-        hashes = [split_signature(signature)[0] for name, signature in signatures if name == key.name]
-    except IntegrityError:
-        return None
-    return kept if kept.origin == key.name and hashes and key.key_hash not in hashes else None
+        Checkpoint.parse(parse_note(text)[0])
+    except IntegrityError as error:
+        raise IntegrityError(f"The file {path} is not what `audit checkpoint` prints: {error}.") from None
+    return text
 
 
 def _say(found: Verification, trail: AuditTrail, waiting: int) -> None:

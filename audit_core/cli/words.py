@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from audit_core.chain import Verification
 from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding, Result
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.trail import AuditTrail
+from audit_core.verification import Verification
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 _WORDS = {
@@ -31,9 +31,13 @@ _WORDS = {
     "unsigned": "From sequence {sequence} on no signed checkpoint covers the events: expected {expected}, got {got}.",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to: expected origin {expected}, got {got}.",
+    "schema": "{place}: the tables, indexes and triggers are not as `audit init` makes them: expected {expected}, "
+    "got {got}.",
+    "misplaced": "{place} is in no chain: expected {expected}, got {got}.",
     "key": "The first event names another key: expected {expected}, got {got}.",
 }
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
+_BEGINS_WITH_A_WORD = re.compile("[a-z]+ ")  # and not with the name of a file
 _PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s/@]*@")
 
 
@@ -48,7 +52,7 @@ def sentence(error: BaseException) -> str:
         text = str(error.args[0])
     else:
         text = f"{type(error).__name__}: {error}"
-    return without_password(text[:1].upper() + text[1:] if " " in text.partition(":")[0] else text)
+    return without_password(text[:1].upper() + text[1:] if _BEGINS_WITH_A_WORD.match(text) else text)
 
 
 def without_password(text: str) -> str:
@@ -61,7 +65,7 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
     row = _row(trail, finding)
     event_id = None if row is None else str(row[_AT["event_id"]])
     words = _WORDS.get(finding.kind, "{kind} at {sequence}: expected {expected}, got {got}.")
-    place = f"Sequence {finding.sequence}"
+    place = "The database" if finding.sequence is None else f"Sequence {finding.sequence}"
     if row is not None:
         action, at = row[_AT["action"]], row[_AT["timestamp"]]
         place += f" (event {event_id}: {action}, {at})"
@@ -104,7 +108,7 @@ def limits(found: Verification, waiting: int) -> list[str]:
 
 def _row(trail: AuditTrail, finding: Finding) -> Row | None:
     """The row that a finding names. It may be anything: it is what was tampered with."""
-    if finding.sequence is None or finding.kind not in {"edited", "unlinked", "duplicate"}:
+    if finding.sequence is None or finding.kind not in {"edited", "unlinked", "duplicate", "schema"}:
         return None
     try:
         return trail.store.row(finding.sequence)

@@ -6,7 +6,6 @@ size. One that lies only beside the records binds nobody who has the private key
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from audit_core.integrity.note import (
     check_key_name,
     check_text,
     decode_base64,
+    encode_base64,
     format_note,
     open_note,
     sign_text,
@@ -50,7 +50,7 @@ class Checkpoint:
 
     def text(self) -> str:
         """The note text that is signed (tlog-checkpoint, Note text)."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode('ascii')}\n"
+        return f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\n"
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:

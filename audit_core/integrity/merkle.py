@@ -40,10 +40,6 @@ class Frontier:
     size: int = 0
     hashes: list[bytes] = field(default_factory=list)
 
-    def append(self, leaf: bytes) -> None:
-        """Add one leaf. Raises IntegrityError when it is not a SHA-256 hash."""
-        self.extend((leaf,))
-
     def extend(self, leaves: Iterable[bytes]) -> None:
         """Add many leaves. Raises IntegrityError when one of them is not a SHA-256 hash.
 

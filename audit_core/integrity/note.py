@@ -63,7 +63,7 @@ class VerifierKey:
 
     def __str__(self) -> str:
         """The key as it is handed to an auditor: name+hash+key."""
-        return f"{self.name}+{self.key_hash.hex()}+{_encode(_ED25519 + self.public_key)}"
+        return f"{self.name}+{self.key_hash.hex()}+{encode_base64(_ED25519 + self.public_key)}"
 
     @classmethod
     def parse(cls, text: str) -> VerifierKey:
@@ -120,7 +120,7 @@ def sign_text(text: str, name: str, signer: Signer) -> str:
         raise IntegrityError(
             f"the signer of {name} made no Ed25519 signature: expected {_SIGNATURE_SIZE} bytes, got {len(signature)}"
         )
-    return _encode(key.key_hash + signature)
+    return encode_base64(key.key_hash + signature)
 
 
 def format_note(text: str, signatures: Sequence[tuple[str, str]]) -> str:
@@ -182,6 +182,11 @@ def split_signature(encoded: str) -> tuple[bytes, bytes]:
     return decoded[:_KEY_HASH_SIZE], decoded[_KEY_HASH_SIZE:]
 
 
+def encode_base64(data: bytes) -> str:
+    """Standard base64."""
+    return base64.b64encode(data).decode("ascii")
+
+
 def decode_base64(text: str) -> bytes:
     """Standard base64 in its one canonical form (RFC 4648, 3.5 and 4). Raises IntegrityError for every other.
 
@@ -191,13 +196,9 @@ def decode_base64(text: str) -> bytes:
         decoded = base64.b64decode(text, validate=True)
     except ValueError:
         decoded = b""
-    if _encode(decoded) != text:
+    if encode_base64(decoded) != text:
         raise IntegrityError(f"this is not canonical base64: {text[:200]!r}")
     return decoded
-
-
-def _encode(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
 
 
 def _check_characters(text: str) -> None:

@@ -13,14 +13,17 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from audit_core.canonical import RECORD_COLUMNS, encode_record
+from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import GENESIS_HASH
 from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import VerifierKey
 
 CHUNK = 4_096
+SHOWN = 500  # characters of a value that is none of ours
 _SEQUENCE = RECORD_COLUMNS.index("sequence")
 _PREVIOUS = RECORD_COLUMNS.index("previous_hash")
+_TIMESTAMP = RECORD_COLUMNS.index("timestamp")
 _WIDTH = len(RECORD_COLUMNS)
 _UNENCODABLE = (TypeError, ValueError, OverflowError)
 
@@ -78,7 +81,8 @@ class ChainVerifier:
     _previous: str | None = GENESIS_HASH  # None after a gap: what was there is not known
     _tree: Frontier | None = field(default_factory=Frontier)  # None while a gap hides a leaf
     _signed: int = 0
-    _sealed_at: str = ""
+    _happened: str = ""  # the time of the last row walked
+    _times: tuple[str, str] = ("", "")  # when the last checkpoint was sealed, and when its last event happened
 
     def walk(self, rows: Iterable[Sequence[Any]], checkpoints: Iterable[StoredHead]) -> Iterator[Finding]:
         """Yield every finding of the chain."""
@@ -105,26 +109,27 @@ class ChainVerifier:
         leaves: list[bytes] = []
         for row in rows:
             sequence, stored = row[_SEQUENCE], row[_WIDTH]
-            if sequence < expected:  # below the first, say, where a report would show it all the same
-                yield Finding("misplaced", sequence, f"a sequence of {expected} or more", str(sequence))
+            if type(sequence) is not int or sequence < expected:  # from a table made anew, or from below the first
+                place = sequence if type(sequence) is int else None
+                yield Finding("misplaced", place, f"a sequence of {expected} or more", str(sequence))
                 continue
             try:
                 digest = sha256(b"\x00" + encode_record(row[:_WIDTH], log)).digest()
             except _UNENCODABLE as error:
                 digest = b""
-                yield Finding("edited", sequence, stored, f"a row that is no record ({type(error).__name__})")
+                yield Finding("edited", sequence, as_text(stored), f"a row that is no record ({type(error).__name__})")
             else:
                 if digest.hex() != stored:
-                    yield Finding("edited", sequence, stored, digest.hex())
+                    yield Finding("edited", sequence, as_text(stored), digest.hex())
                     digest = b""
             if sequence != expected:
                 yield Finding("missing", expected, _range(expected, sequence), "nothing")
                 self._skip(leaves, expected, sequence, row[_PREVIOUS])
             elif row[_PREVIOUS] != previous and previous is not None:
-                yield Finding("unlinked", sequence, previous, str(row[_PREVIOUS]))
+                yield Finding("unlinked", sequence, as_text(previous), as_text(row[_PREVIOUS]))
             leaves.append(digest or _hash_bytes(stored))
             previous, expected = stored, sequence + 1
-        self._previous, self.size = previous, expected
+        self._previous, self.size, self._happened = previous, expected, str(rows[-1][_TIMESTAMP])
         self._grow(leaves)
 
     def _skip(self, leaves: list[bytes], expected: int, sequence: int, previous: Any) -> None:
@@ -149,19 +154,30 @@ class ChainVerifier:
         if stored.first_sequence != self._signed or stored.tree_size <= self._signed:
             yield Finding(
                 "checkpoint.missing", self._signed, f"a checkpoint from {self._signed} on",
-                f"one of {stored.first_sequence} to {stored.tree_size}",
+                f"one of {as_text(stored.first_sequence)} to {stored.tree_size}",
             )  # fmt: skip
         self._signed = stored.tree_size
-        if (head := _as_checkpoint(stored, self.key.name)) is None:
-            yield Finding("checkpoint.unreadable", stored.tree_size, "a base64 root of 32 bytes", str(stored.root))
-        elif not head.is_signed_by(self.key, stored.signature):
-            yield Finding("checkpoint.signature", stored.tree_size, f"a signature by {self.key}", stored.signature)
+        try:
+            head = parse_head(stored, self.key.name)
+        except IntegrityError:
+            yield Finding("checkpoint.unreadable", stored.tree_size, "a base64 root of 32 bytes", as_text(stored.root))
         else:
+            yield from self._check_head(head, stored)
+        yield from self._check_clock(stored)
+
+    def _check_head(self, head: Checkpoint, stored: StoredHead) -> Iterator[Finding]:
+        if head.is_signed_by(self.key, stored.signature):
             yield from self._check_root(head, stored.frontier)
-        if isinstance(stored.sealed_at, str) and stored.sealed_at < self._sealed_at:
-            expected = f"no earlier than {self._sealed_at}"
-            yield Finding("clock", stored.tree_size, expected, stored.sealed_at, warning=True)
-        self._sealed_at = str(stored.sealed_at)
+        else:
+            got = as_text(stored.signature)
+            yield Finding("checkpoint.signature", head.size, f"a signature by {self.key}", got)
+
+    def _check_clock(self, stored: StoredHead) -> Iterator[Finding]:
+        """Nobody signs ``sealed_at``, and events may be sealed late: only both together say that a clock went back."""
+        before, now = self._times, (str(stored.sealed_at), self._happened)
+        if now[0] < before[0] and now[1] < before[1]:
+            yield Finding("clock", stored.tree_size, f"no earlier than {before[0]}", now[0], warning=True)
+        self._times = now
 
     def _check_root(self, head: Checkpoint, frontier: bytes | None) -> Iterator[Finding]:
         """Compare the recomputed tree, and go on from the signed one where ours is lost."""
@@ -209,6 +225,16 @@ class _RowReader:
         return chunk
 
 
+def parse_head(stored: StoredHead, origin: str) -> Checkpoint:
+    """The stored checkpoint as one. Raises IntegrityError when it is none, whatever somebody wrote there."""
+    return Checkpoint.parse(f"{origin}\n{stored.tree_size}\n{stored.root}\n")
+
+
+def as_text(value: object) -> str:
+    """What a column holds, which may be anything, as a finding shows it."""
+    return (value if isinstance(value, str) else repr(value))[:SHOWN]
+
+
 def _hash_bytes(text: Any) -> bytes:
     """The 32 bytes of a hex hash; nothing where it is none."""
     try:
@@ -218,20 +244,13 @@ def _hash_bytes(text: Any) -> bytes:
     return digest if len(digest) == sha256().digest_size and digest.hex() == text else b""
 
 
-def _as_checkpoint(stored: StoredHead, origin: str) -> Checkpoint | None:
-    try:
-        return Checkpoint.parse(f"{origin}\n{stored.tree_size}\n{stored.root}\n")
-    except Exception:  # noqa: BLE001 - whatever an attacker wrote there is one finding
-        return None
-
-
 def _as_frontier(head: Checkpoint, frontier: bytes | None) -> Frontier | None:
     """The kept frontier, if it is the signed tree's."""
     try:
         kept = Frontier.from_bytes(head.size, frontier or b"")
-    except Exception:  # noqa: BLE001
+        return kept if kept.root() == head.root else None
+    except (IntegrityError, TypeError):
         return None
-    return kept if kept.root() == head.root else None
 
 
 def _range(start: int, stop: int) -> str:

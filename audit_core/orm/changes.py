@@ -1,7 +1,7 @@
 r"""What a change is, and how its values are written: the same for every ORM. Pure.
 
 A change names one row, its resource type and id, and per field its old and its new value. Values are written as
-``canonical.clean`` has them (a date as ISO 8601, a decimal and a float as decimal text, a UUID as text, an
+``clean.clean`` has them (a date as ISO 8601, a decimal and a float as decimal text, a UUID as text, an
 enumeration as its value, bytes as their text or as ``base64:...``, JSON as it is), and
 
 =======================  ==================================================================================

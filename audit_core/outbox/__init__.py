@@ -25,11 +25,17 @@ class Outbox(Protocol):
     def create(self) -> None:
         """Make the table if it is missing."""
 
+    def is_created(self) -> bool:
+        """Whether the table is there."""
+
     def owns(self, connection: Any) -> bool:
         """Whether the application's DB-API connection is to the database of this outbox."""
 
     def transaction(self) -> AbstractContextManager[Any]:
         """A transaction of our own, for ``put``. Raises StoreUnavailableError."""
+
+    def reserve(self, connection: Any) -> None:
+        """Make the caller's transaction one that writes, where one that has read first could be refused later."""
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         """Add events: they are there if and only if the transaction of ``connection`` commits."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from audit_core.forking import lock_across_forks
+from audit_core.forking import abandon_in_children, lock_across_forks
 from audit_core.outbox.folder import make_folder, open_file
 from audit_core.outbox.locks import lock_shared, try_lock_alone, unlock
 
@@ -28,27 +28,31 @@ class Gate:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "gate"
-        self._pid = 0
         self._open = 0
         self._lock = threading.Lock()
-        self._fd = -1
+        self._fd: int | None = None  # -1 where there can be no lock file
+        abandon_in_children(self)
 
-    def enter(self) -> None:
-        """A request or session opens. Waits, milliseconds at most, while one of us writes."""
-        self._after_fork()
-        with self._lock:
-            if self._open == 0 and self._fd >= 0:
-                lock_shared(self._fd)
+    def enter(self, *, wait: bool = True) -> bool:
+        """A request or session opens, unless one of us writes: then it waits, or is told to try again in a moment."""
+        if not self._lock.acquire(blocking=wait):
+            return False
+        try:
+            if (fd := self._file()) >= 0 and self._open == 0 and not lock_shared(fd, wait=wait):
+                return False
             self._open += 1
+            return True
+        finally:
+            self._lock.release()
 
     def leave(self) -> None:
         """It ends."""
-        if self._pid != os.getpid():  # opened before a fork, closed in the child, which has not counted it
-            return
         with self._lock:
-            self._open = max(0, self._open - 1)
-            if self._open == 0 and self._fd >= 0:
-                unlock(self._fd)
+            if self._open == 0:  # opened before a fork, closed in the child, which has not counted it
+                return
+            self._open -= 1
+            if self._open == 0 and (fd := self._file()) >= 0:
+                unlock(fd)
 
     @contextmanager
     def alone(self, *, ending: bool = False) -> Iterator[bool]:
@@ -56,41 +60,43 @@ class Gate:
 
         A process that is ``ending`` does not count what it has open itself.
         """
-        self._after_fork()
         with self._lock:
-            free = (ending or self._open == 0) and (self._fd < 0 or try_lock_alone(self._fd))
+            fd = self._file()
+            free = (ending or self._open == 0) and (fd < 0 or try_lock_alone(fd))
             try:
                 yield free
             finally:
-                if self._fd >= 0 and self._open:
-                    lock_shared(self._fd)  # flock drops the lock that it could not exchange
-                elif self._fd >= 0 and free:
-                    unlock(self._fd)
+                if fd >= 0 and self._open:
+                    lock_shared(fd)  # flock drops the lock that it could not exchange
+                elif fd >= 0 and free:
+                    unlock(fd)
 
     def close(self) -> None:
-        """Release the lock file, unless something is still open."""
+        """Release the lock file, unless something is still open. The next use opens it again."""
         with self._lock:
-            if self._fd >= 0 and self._pid == os.getpid() and self._open == 0:
-                os.close(self._fd)
-                self._fd, self._pid = -1, 0
+            if self._open == 0:
+                self._close_file()
 
-    def _open_file(self) -> int:
+    def abandon(self) -> None:
+        """In a forked child: what is open is open in the parent, and so is the lock file that the two share."""
+        self._lock, self._open = threading.Lock(), 0
+        self._close_file()
+
+    def _close_file(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None and fd >= 0:
+            os.close(fd)
+
+    def _file(self) -> int:
         """Nobody's request fails because of us: where there can be no lock file, other processes are not seen."""
-        try:
-            make_folder(self._path.parent)
-            return open_file(self._path, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            logger.warning("Requests of other processes are not seen, %s cannot be opened: %s", self._path, error)
-            return -1
-
-    def _after_fork(self) -> None:
-        """A file lock belongs to the open file, which a fork shares: the child opens its own."""
-        if self._pid == os.getpid():
-            return
-        with _opening:
-            if self._pid != os.getpid():
-                inherited, self._lock, self._open = self._fd, threading.Lock(), 0
-                self._fd = self._open_file()
-                self._pid = os.getpid()
-                if inherited >= 0:
-                    os.close(inherited)
+        if self._fd is None:
+            with _opening:
+                try:
+                    make_folder(self._path.parent)
+                    self._fd = open_file(self._path, os.O_RDWR | os.O_CREAT)
+                except OSError as error:
+                    logger.warning(
+                        "Requests of other processes are not seen, %s cannot be opened: %s", self._path, error
+                    )
+                    self._fd = -1
+        return self._fd

@@ -8,9 +8,10 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
 
-    def lock_shared(fd: int) -> None:
-        """Wait for the lock, together with others."""
-        del fd
+    def lock_shared(fd: int, *, wait: bool = True) -> bool:
+        """Take the lock together with others; only without waiting can it fail."""
+        del fd, wait
+        return True
 
     def try_lock_alone(fd: int) -> bool:
         """Take the lock if nobody else holds it."""
@@ -23,10 +24,15 @@ except ImportError:  # pragma: no cover - Windows
 
 else:
 
-    def lock_shared(fd: int) -> None:
-        """Wait for the lock, together with others."""
-        with suppress(OSError):  # a file system without locks: one process is assumed there
-            fcntl.flock(fd, fcntl.LOCK_SH)
+    def lock_shared(fd: int, *, wait: bool = True) -> bool:
+        """Take the lock together with others; only without waiting can it fail."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: one process is assumed there
+            return True
+        return True
 
     def try_lock_alone(fd: int) -> bool:
         """Take the lock if nobody else holds it."""

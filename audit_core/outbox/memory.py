@@ -23,12 +23,18 @@ class MemoryOutbox:
     def create(self) -> None:
         """There is nothing to make."""
 
+    def is_created(self) -> bool:
+        return True
+
     def owns(self, connection: Any) -> bool:
         del connection
         return True
 
     def transaction(self) -> AbstractContextManager[Any]:
         return nullcontext()
+
+    def reserve(self, connection: Any) -> None:
+        """Nobody waits for anybody."""
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         del connection

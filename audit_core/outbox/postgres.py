@@ -38,8 +38,14 @@ class PostgresOutbox:
         self._full_look_at = 0.0  # time.monotonic()
 
     def create(self) -> None:
-        if not self.database.has_table("audit_outbox"):  # else no permission to make it is needed
+        if not self.is_created():  # else no permission to make it is needed
             self.database.create("postgres_outbox.sql", "audit_outbox")
+
+    def is_created(self) -> bool:
+        return self.database.has_table("audit_outbox")
+
+    def reserve(self, connection: Any) -> None:
+        """Nobody is refused here because somebody else has written."""
 
     def transaction(self) -> AbstractContextManager[Any]:
         return self.database.transaction()

@@ -7,19 +7,27 @@ or invent events that are not sealed yet.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from audit_core.disk import sync_folder, write_all
 from audit_core.event import AuditEvent
+from audit_core.forking import abandon_in_children
 from audit_core.outbox.folder import make_folder, open_file
 from audit_core.outbox.locks import try_lock_alone
-from audit_core.rows import from_json, to_json
+from audit_core.rows import to_json
+from audit_core.waiting import read_waiting
 
-REWRITE_BYTES = 1_000_000  # a file with this much behind it is written anew with what still waits
+REWRITE_BYTES = 1_000_000  # a longer file, most of it forgotten, is written anew with what still waits
+TRIES = 10  # to make a file that no other process takes at once
+logger = logging.getLogger("audit_core")
+
+_refused: set[Path] = set()  # files of others that could not be opened: each is told of once
 
 
 class SpillFile:
@@ -27,72 +35,120 @@ class SpillFile:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._path: Path | None = None
-        self._fd = -1
-        self._bytes = 0
+        self._file: _OwnFile | None = None
+        self.events: list[AuditEvent] = []  # what it holds, and is not forgotten
+        abandon_in_children(self)
+
+    @property
+    def path(self) -> Path | None:
+        """Where it lies; None while it holds nothing."""
+        return self._file.path if self._file else None
 
     def append(self, events: Sequence[AuditEvent]) -> None:
         """Write the events and wait for the disk. Raises OSError; then none of them counts as written."""
-        if self._fd < 0:
-            self._make()
-        data = b"".join(map(_line, events))
-        try:
-            _write_all(self._fd, data)
-            os.fsync(self._fd)
-        except OSError:
-            with suppress(OSError):  # half a line would hide the next one
-                os.ftruncate(self._fd, self._bytes)
-                os.lseek(self._fd, self._bytes, os.SEEK_SET)
-            raise
-        self._bytes += len(data)
+        held = [*self.events, *events]
+        if self._file:
+            self._file.write(events)
+        if not (self._file and self._file.is_in_place()):  # somebody may have removed it, with all that it held
+            self._begin_anew(held)
+        self.events = held
 
-    def keep_only(self, events: Sequence[AuditEvent]) -> None:
+    def remove(self, ids: Collection[str]) -> None:
         """Forget what is sealed. A crash before this is repaired by the events' ids."""
-        if not events:
-            self._remove()
-        elif self._bytes > REWRITE_BYTES:
-            old, self._fd, old_path = self._fd, -1, self._path
-            self.append(events)
-            os.close(old)
-            if old_path:
-                old_path.unlink(missing_ok=True)
+        self.events = [event for event in self.events if event.event_id not in ids]
+        if not self._file:
+            return
+        if not self.events:
+            self._file.remove()
+            self._file = None
+        elif self._file.size > REWRITE_BYTES and self._file.lines > 2 * len(self.events):
+            with suppress(OSError):  # then it stays as long as it is
+                self._begin_anew(self.events)
 
     def abandon(self) -> None:
-        """In a forked child: the file stays its parent's."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._path, self._bytes = -1, None, 0
+        """Leave the file to the next process, or in a forked child to the parent."""
+        if self._file:
+            self._file.close()
+        self._file, self.events = None, []
 
-    def _make(self) -> None:
+    def _begin_anew(self, events: Sequence[AuditEvent]) -> None:
         make_folder(self._directory)
-        self._path = self._directory / f"{os.getpid()}-{secrets.token_hex(6)}.spill"
-        self._fd = open_file(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        self._bytes = 0
-        try_lock_alone(self._fd)  # for as long as this process lives: see orphans()
-        _sync_directory(self._directory)
+        new = self._make()
+        try:
+            new.write(events)
+        except OSError:
+            new.remove()
+            raise
+        if self._file:
+            self._file.remove()
+        self._file = new
 
-    def _remove(self) -> None:
-        if self._path:
-            with suppress(OSError):  # then the next process finds it, and that its events are sealed
-                self._path.unlink(missing_ok=True)
-        self.abandon()
+    def _make(self) -> _OwnFile:
+        for _ in range(TRIES):
+            with suppress(_AdoptedError):
+                return _OwnFile(self._directory)
+        return _OwnFile(self._directory)
+
+
+class _AdoptedError(OSError):
+    """Another process has found a new file before it was locked."""
+
+
+class _OwnFile:
+    """A file that no other process adopts while this one lives."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / f"{os.getpid()}-{secrets.token_hex(6)}.spill"
+        self.size = self.lines = 0
+        self._fd = open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        if not (try_lock_alone(self._fd) and self.is_in_place()):
+            self.close()
+            raise _AdoptedError(f"{self.path} was adopted before it was locked")
+        sync_folder(directory)
+
+    def write(self, events: Sequence[AuditEvent]) -> None:
+        data = b"".join(map(_line, events))
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            with suppress(OSError):  # half a line would hide the next one
+                os.ftruncate(self._fd, self.size)
+                os.lseek(self._fd, self.size, os.SEEK_SET)
+            raise
+        self.size += len(data)
+        self.lines += len(events)
+
+    def is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._fd), self.path.stat())
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        with suppress(OSError):  # then the next process finds it, and that its events are sealed
+            self.path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
 @contextmanager
-def orphans(directory: Path) -> Iterator[tuple[list[AuditEvent], int]]:
+def orphans(directory: Path, *, own: Path | None = None) -> Iterator[tuple[list[AuditEvent], int]]:
     """The events that dead processes left, oldest first, and how many lines could not be read.
 
-    The files are removed if the block ends without an exception, and nobody else adopts them meanwhile.
+    The files are removed if the block ends without an exception, and nobody else adopts them meanwhile. Where there
+    are no file locks, only ``own`` is known to be of a living process.
     """
     held: list[tuple[Path, int]] = []
     try:
-        for path in sorted(directory.glob("*.spill")):
-            with suppress(FileNotFoundError):  # somebody else was faster
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                if try_lock_alone(fd) and path.exists():
-                    held.append((path, fd))
-                else:
-                    os.close(fd)
+        for path in _spill_files(directory):
+            if path == own or (fd := _try_open(path)) is None:
+                continue
+            if try_lock_alone(fd) and path.exists():
+                held.append((path, fd))
+            else:
+                os.close(fd)
         events, torn = _read([path for path, _ in held])
         yield events, torn
         for path, _ in held:
@@ -105,20 +161,37 @@ def orphans(directory: Path) -> Iterator[tuple[list[AuditEvent], int]]:
 
 def peek(directory: Path) -> list[AuditEvent]:
     """What waits in the spill files of every process, dead or alive, oldest first."""
-    return _read(sorted(directory.glob("*.spill")))[0]
+    return _read(_spill_files(directory))[0]
+
+
+def _spill_files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("*.spill") if path.is_file())
+
+
+def _try_open(path: Path) -> int | None:
+    """A file descriptor; None where the file is gone, or another user's who has locked us out."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None  # somebody else was faster
+    except OSError as error:
+        if path not in _refused:
+            _refused.add(path)
+            logger.error("The events in %s are left to a process that may read it: %s", path, error)  # noqa: TRY400
+        return None
 
 
 def _read(paths: Iterable[Path]) -> tuple[list[AuditEvent], int]:
     events: list[AuditEvent] = []
     torn = 0
     for path in paths:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):
             lines = path.read_bytes().split(b"\n")
             # What follows the last newline was never acknowledged: a crash tore it.
             for line in lines[:-1]:
                 try:
                     events.append(_parse(line))
-                except ValueError:
+                except (ValueError, RecursionError):
                     torn += 1
     return sorted(events, key=lambda event: event.timestamp), torn
 
@@ -132,20 +205,4 @@ def _parse(line: bytes) -> AuditEvent:
     checksum, _, text = line.partition(b" ")
     if int(checksum, 16) != zlib.crc32(text):
         raise ValueError("the line's checksum does not fit")
-    return from_json(text)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a new file's name durable."""
-    with suppress(OSError):  # Windows cannot open a directory
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    return read_waiting(text.decode("utf-8", "surrogateescape"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from audit_core.event import AuditEvent
 from audit_core.outbox import Waiting
 from audit_core.rows import to_json
-from audit_core.sqlite import SqliteDatabase, plain_cursor, translated_errors
+from audit_core.sqlite import SqliteDatabase, plain_cursor
 from audit_core.waiting import read_waiting
 
 PAGE = 500
@@ -22,8 +22,11 @@ class SqliteOutbox:
         self.database = database
 
     def create(self) -> None:
-        if not self.database.has_table("audit_outbox"):
+        if not self.is_created():
             self.database.create("sqlite_outbox.sql")
+
+    def is_created(self) -> bool:
+        return self.database.has_table("audit_outbox")
 
     def owns(self, connection: Any) -> bool:
         return self.database.owns(connection)
@@ -31,8 +34,12 @@ class SqliteOutbox:
     def transaction(self) -> AbstractContextManager[Any]:
         return self.database.transaction()
 
+    def reserve(self, connection: Any) -> None:
+        with plain_cursor(connection) as cursor:  # its errors are the caller's: he would meet them with his own write
+            cursor.execute("DELETE FROM audit_outbox WHERE 0")
+
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
-        with self._cursor(connection) as cursor:
+        with self.database.cursor(connection) as cursor:
             cursor.executemany("INSERT INTO audit_outbox (event) VALUES (?)", [(to_json(event),) for event in events])
 
     def take(self, limit: int, connection: Any = None) -> list[Waiting]:
@@ -47,7 +54,7 @@ class SqliteOutbox:
             with self.database.transaction() as own:
                 self.remove(ids, own)
             return
-        with self._cursor(connection) as cursor:
+        with self.database.cursor(connection) as cursor:
             # SQLite has one writer and its ids ascend: between two that were taken there is none that was not.
             cursor.execute("DELETE FROM audit_outbox WHERE id BETWEEN ? AND ?", (min(ids), max(ids)))
 
@@ -64,13 +71,8 @@ class SqliteOutbox:
         self.database.close()
 
     def _page(self, after: int, limit: int, connection: Any) -> list[Waiting]:
-        with self._cursor(connection or self.database.connection()) as cursor:
-            # As bytes: text that is not UTF-8 must not hold up the rest.
+        with self.database.cursor(connection) as cursor:
+            # As bytes: text that is not UTF-8 is no event, and must not hold up the rest.
             query = "SELECT id, CAST(event AS BLOB) FROM audit_outbox WHERE id > ? ORDER BY id LIMIT ?"
             cursor.execute(query, (after, limit))
-            return [Waiting(id_, event.decode("utf-8", "replace")) for id_, event in cursor.fetchall()]
-
-    @contextmanager
-    def _cursor(self, connection: Any) -> Iterator[Any]:
-        with translated_errors(self.database.path), plain_cursor(connection) as cursor:
-            yield cursor
+            return [Waiting(id_, event.decode("utf-8", "surrogateescape")) for id_, event in cursor.fetchall()]

@@ -28,7 +28,8 @@ _BEGIN = """\
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;
 SELECT set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UTC', true),
        set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
-       set_config('bytea_output', 'hex', true), set_config('enable_seqscan', 'off', true),
+       set_config('bytea_output', 'hex', true), set_config('standard_conforming_strings', 'on', true),
+       set_config('quote_all_identifiers', 'off', true), set_config('enable_seqscan', 'off', true),
        set_config('statement_timeout', '0', true), set_config('lock_timeout', '10s', true),
        set_config('idle_in_transaction_session_timeout', '60s', true),
        set_config('synchronous_commit', CASE current_setting('synchronous_commit')

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from audit_core.canonical import format_timestamp
 from audit_core.reports.report import Report
 from audit_core.reports.rows import EventRow, FailureRow
-from audit_core.reports.text import safe_json, spreadsheet_cell, visible
+from audit_core.reports.text import safe_json, spreadsheet_cell, spreadsheet_json, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +32,7 @@ def write_csv(report: AnyReport, stream: TextIO) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(report.columns)
     for row in report:
-        values = (_plain(getattr(row, name)) for name in report.columns)
-        writer.writerow([spreadsheet_cell(_dump(v) if isinstance(v, dict) else v) for v in values])
+        writer.writerow([_csv_cell(getattr(row, name)) for name in report.columns])
 
 
 def write_json(report: AnyReport, stream: TextIO) -> None:
@@ -113,6 +112,10 @@ def _who(row: EventRow) -> str:
     name = f"({row.actor_type})" if row.actor_id is None else row.actor_id
     name += f" ({row.actor_type})" if row.actor_id is not None and row.actor_type != "user" else ""
     return name if row.on_behalf_of is None else f"{name} for {row.on_behalf_of}"
+
+
+def _csv_cell(value: Any) -> object:
+    return spreadsheet_json(_dump(value)) if isinstance(value, dict) else spreadsheet_cell(_plain(value))
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -13,7 +14,6 @@ from audit_core.errors import IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.query import EventQuery
 from audit_core.reports.failures import group_failures, is_failed_access
-from audit_core.reports.reading import note_reading
 from audit_core.reports.report import Coverage, Question, R, Report
 from audit_core.reports.rows import EventRow, FailureRow
 from audit_core.rows import from_row
@@ -21,6 +21,7 @@ from audit_core.trail import AuditTrail
 
 HIPAA_AUDIT_CONTROLS = "HIPAA 164.312(b)"
 HIPAA_ACTIVITY_REVIEW = "HIPAA 164.308(a)(1)(ii)(D)"
+_TEXTS = tuple(f.name for f in fields(AuditEvent) if f.name not in {"timestamp", "details", "sequence"})
 _FAILED = (Outcome.DENIED.value, Outcome.FAILURE.value)
 _WITH_PRIVILEGES = (ActorType.ADMIN.value, ActorType.SERVICE.value, ActorType.SYSTEM.value)
 
@@ -93,7 +94,7 @@ class AuditReporter:
         sealed = self._trail.store.extent().events  # where there is no trail, nothing is recorded either
         start, end = question.queries[0].since, question.queries[0].until
         interval = {"since": start and format_timestamp(start), "until": end and format_timestamp(end)}
-        noted = note_reading(self._trail, "trail.read", {"report": question.name, **question.asked, **interval})
+        noted = self._trail.note_reading("trail.read", {"report": question.name, **question.asked, **interval})
         coverage = self._coverage(start, end, sealed, noted=noted)
         return Report(question, coverage, chain.from_iterable(map(self._read, question.queries)))
 
@@ -119,11 +120,19 @@ class AuditReporter:
 
     def _read(self, query: EventQuery) -> Iterator[AuditEvent]:
         try:
-            yield from self._trail.select(query)
+            yield from map(_readable, self._trail.select(query))
         except (ValueError, TypeError) as error:
             raise IntegrityError(
                 f"A row of the trail is no event ({type(error).__name__}): run `audit verify`, which names it."
             ) from error
+
+
+def _readable(event: AuditEvent) -> AuditEvent:
+    """The event with text where somebody put something else: whether it was changed is for verification to say."""
+    strange: dict[str, Any] = {
+        name: repr(value) for name in _TEXTS if not isinstance(value := getattr(event, name), str | None)
+    }
+    return replace(event, **strange) if strange else event
 
 
 def _as_rows(events: Iterator[AuditEvent]) -> Iterator[EventRow]:

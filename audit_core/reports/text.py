@@ -9,7 +9,9 @@ import re
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets take the wide forms, too
+# Where a formula would begin: at the cell's beginning, and after what a spreadsheet of another country splits on.
+# Spreadsheets take the wide forms, too.
+_FORMULA = re.compile(r"""(^|[;|])(?=[\s"'\\]*[=+\-@＝＋－＠])""")  # noqa: RUF001
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -19,11 +21,16 @@ def visible(value: object) -> str:
 
 
 def spreadsheet_cell(value: object) -> object:
-    """``value`` as a cell that no spreadsheet takes for a formula (OWASP, CSV Injection)."""
+    """``value`` as a cell in which no spreadsheet finds a formula (OWASP, CSV Injection)."""
     if not isinstance(value, str):
         return value
-    begins_formula = value.startswith(("\t", "\r", "\n")) or value.lstrip().startswith(_FORMULA)
-    return f"'{visible(value)}" if begins_formula else visible(value)
+    cell = _FORMULA.sub(r"\1'", visible(value))
+    return f"'{cell}" if value.startswith(("\t", "\r", "\n")) else cell
+
+
+def spreadsheet_json(text: str) -> str:
+    """The same for a cell of JSON, whose meaning stays: what it may be split on stands only in its strings."""
+    return _FORMULA.sub(lambda match: f"\\u{ord(match[0]):04x}" if match[0] else "", text)
 
 
 def safe_json(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from audit_core.integrity.verify import Finding
 from audit_core.query import EventQuery
 from audit_core.rows import Row
 
@@ -47,6 +48,16 @@ class AuditStore(Protocol):
     def may_append(self) -> bool:
         """Whether this process's role may seal; where each has its own, only the sealer's may."""
 
+    def is_writable(self) -> bool:
+        """Whether this user may write where the tables lie."""
+
+    def check_schema(self) -> Iterator[Finding]:
+        """Yield what is not as ``create`` makes it, and the events that an index hides.
+
+        One of the kind "empty" says that none of the tables is there. Raises ConfigurationError where there is no
+        database.
+        """
+
     def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
         """A transaction of our own; one writer at a time. Raises StoreUnavailableError."""
 
@@ -63,13 +74,13 @@ class AuditStore(Protocol):
         """``event_hash`` of the sequences from ``start`` to before ``stop``."""
 
     def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
-        """Which of these events are in the chain already."""
+        """Which of these events are in the chain already. A row below the first sequence is in no chain."""
 
     def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
         """Add rows and their checkpoint. Raises ConflictError if somebody else appended there first."""
 
     def extent(self) -> Extent:
-        """How far the rows reach, and how far the checkpoints do."""
+        """How far the rows reach, and how far the checkpoints do. Raises ConfigurationError without tables."""
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         """Stored rows in order of sequence, in constant memory."""
@@ -84,10 +95,10 @@ class AuditStore(Protocol):
         """The sealed row at one place of the chain."""
 
     def find(self, event_id: str) -> Row | None:
-        """The sealed row of one event."""
+        """The sealed row of one event, from the first sequence on."""
 
     def select(self, query: EventQuery) -> Iterator[Row]:
-        """Stored rows that match, in order of (timestamp, sequence), in constant memory."""
+        """Stored rows that match, from the first sequence on, by (timestamp, sequence), in constant memory."""
 
     def close(self) -> None:
         """Release every connection."""

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from audit_core.errors import ConflictError
+from audit_core.integrity.verify import Finding
 from audit_core.query import EventQuery, Place, matches
 from audit_core.rows import STORED_COLUMNS, Row, from_row
 from audit_core.stores import Extent, StoredCheckpoint
@@ -35,6 +36,12 @@ class MemoryStore:
     def may_append(self) -> bool:
         return True
 
+    def is_writable(self) -> bool:
+        return True
+
+    def check_schema(self) -> Iterator[Finding]:
+        return iter(())
+
     def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
         del patient
         return self.lock
@@ -57,7 +64,7 @@ class MemoryStore:
 
     def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
         del connection
-        return {row[_AT["event_id"]] for row in self.events}.intersection(event_ids)
+        return {row[_AT["event_id"]] for row in self._chained()}.intersection(event_ids)
 
     def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
         del connection
@@ -72,7 +79,7 @@ class MemoryStore:
             return Extent(events, self.heads[-1].tree_size if self.heads else 0)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
-        last = len(self.events) + start if stop is None else stop
+        last = float("inf") if stop is None else stop
         yield from [row for row in self.events if start <= row[_AT["sequence"]] < last]
 
     def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:
@@ -90,15 +97,19 @@ class MemoryStore:
         return next((row for row in self.events if row[_AT["sequence"]] == sequence), None)
 
     def find(self, event_id: str) -> Row | None:
-        return next((row for row in self.events if row[_AT["event_id"]] == event_id), None)
+        return next((row for row in self._chained() if row[_AT["event_id"]] == event_id), None)
 
     def select(self, query: EventQuery) -> Iterator[Row]:
-        rows = [row for row in self.events if matches(from_row(row), query)]
+        rows = [row for row in self._chained() if matches(from_row(row), query)]
         yield from sorted(rows, key=_place, reverse=query.newest_first)
 
     def close(self) -> None:
         """There is nothing to release."""
 
+    def _chained(self) -> Iterator[Row]:
+        """Without what an attacker has put below the first sequence."""
+        return (row for row in self.events if row[_AT["sequence"]] >= 0)
+
 
 def _place(row: Row) -> Place:
-    return row[_AT["timestamp"]], row[_AT["sequence"]]
+    return row[_AT["timestamp"]], row[_AT["sequence"]], ""

@@ -16,12 +16,15 @@ from uuid import UUID
 
 from audit_core.canonical import decode, encode, format_timestamp
 from audit_core.errors import BusyError
+from audit_core.integrity.verify import Finding
 from audit_core.postgres import LOCK, PostgresDatabase
+from audit_core.postgres.schema import check_schema
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.stores import Extent, StoredCheckpoint
 
 PAGE = 50_000  # rows of one COPY: a snapshot held for long would keep the server from cleaning up
+INDEXED = 128  # characters of a resource's id: a longer one might not fit into an index
 SELECT_PAGE = 2_000  # rows that a query reads at once
 _SEQUENCE = STORED_COLUMNS.index("sequence")
 _TIMESTAMP = STORED_COLUMNS.index("timestamp")
@@ -62,6 +65,13 @@ class PostgresStore:
 
     def is_created(self) -> bool:
         return self.database.has_table("audit_events")
+
+    def is_writable(self) -> bool:
+        question = "SELECT has_table_privilege(%s, 'INSERT') AND NOT pg_is_in_recovery()"
+        return bool(self._fetch(question, (self.database.table("audit_outbox"),), None)[0][0])
+
+    def check_schema(self) -> Iterator[Finding]:
+        return check_schema(self.database)
 
     def may_append(self) -> bool:
         outbox = self.database.table("audit_outbox")
@@ -161,7 +171,7 @@ class PostgresStore:
             yield from page
             if len(page) < SELECT_PAGE:
                 return
-            after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE]
+            after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE], ""
 
     def close(self) -> None:
         self.database.close()
@@ -187,6 +197,9 @@ class PostgresStore:
             if (value := getattr(query, name)) is not None:
                 clauses.append(f"{column} = %s")
                 values.append(value)
+        if query.resource_id is not None:  # as the index has it
+            clauses.append(f"left(resource_id, {INDEXED}) = left(%s, {INDEXED})")
+            values.append(query.resource_id)
         if query.actor_types:
             clauses.append("actor_type = ANY(%s)")
             values.append(list(query.actor_types))
@@ -196,7 +209,7 @@ class PostgresStore:
                 values.append(format_timestamp(moment))
         if after is not None:
             clauses.append(f"(timestamp, sequence) {'<' if query.newest_first else '>'} (%s::timestamptz, %s)")
-            values += after
+            values += after[:2]
         way = "DESC" if query.newest_first else "ASC"
         return (
             f"SELECT {_COLUMNS} FROM {self._events} WHERE {' AND '.join(clauses)} "

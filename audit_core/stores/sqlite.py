@@ -6,24 +6,31 @@ signing key, or cuts off the tail of a trail that is not anchored.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from audit_core.canonical import format_timestamp
-from audit_core.errors import ConflictError
+from audit_core.errors import ConflictError, IntegrityError
+from audit_core.integrity.verify import Finding
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
-from audit_core.sqlite import LOCK_WAIT_SECONDS, PATIENT_WAIT_SECONDS, SqliteDatabase, plain_cursor, translated_errors
+from audit_core.sqlite import LOCK_WAIT_SECONDS, PATIENT_WAIT_SECONDS, SqliteDatabase, translated_errors
 from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores.sqlite_schema import check_indexes, check_schema
 
 PAGE = 2_000  # rows a read takes at once: a read that lasts would keep the application's writers waiting
 _COLUMNS = ", ".join(STORED_COLUMNS)
 _SEQUENCE = STORED_COLUMNS.index("sequence")
 _TIMESTAMP = STORED_COLUMNS.index("timestamp")
-_INSERT_EVENT = f"INSERT INTO audit_events ({_COLUMNS}) VALUES ({', '.join('?' * len(STORED_COLUMNS))})"
-_INSERT_CHECKPOINT = "INSERT INTO audit_checkpoints VALUES (?, ?, ?, ?, ?, ?)"
+# Not ABORT, which would keep a copy of every page that a row touches: a row that is refused has changed nothing.
+_INSERT_EVENT = f"INSERT OR FAIL INTO audit_events ({_COLUMNS}) VALUES ({', '.join('?' * len(STORED_COLUMNS))})"
+_HEAD = ", ".join(StoredCheckpoint._fields)
+_INSERT_CHECKPOINT = f"INSERT INTO audit_checkpoints ({_HEAD}) VALUES (?, ?, ?, ?, ?, ?)"
+_LAST = 2**63 - 1  # of SQLite's integers; text, which only a table made anew can hold in their place, is beyond
+_IN_CHAIN = f"+sequence BETWEEN 0 AND {_LAST}"  # with the plus it is no reason to read by sequence, without an index
 
 
 class SqliteStore:
@@ -49,7 +56,7 @@ class SqliteStore:
 
     @contextmanager
     def savepoint(self, connection: Any) -> Iterator[None]:
-        with translated_errors(self.database.path), plain_cursor(connection) as cursor:
+        with self.database.cursor(connection) as cursor:
             cursor.execute("SAVEPOINT audit_seal")
             try:
                 yield
@@ -59,20 +66,34 @@ class SqliteStore:
             finally:
                 cursor.execute("RELEASE SAVEPOINT audit_seal")
 
+    def is_writable(self) -> bool:
+        path = self.database.path
+        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
+
+    def check_schema(self) -> Iterator[Finding]:
+        with self.database.connection() as connection, translated_errors(self.database.path):
+            yield from check_schema(connection)
+            if self.database.has_table("audit_events"):
+                yield from check_indexes(connection)
+
     def head(self, connection: Any = None) -> StoredCheckpoint | None:
-        rows = self._fetch("SELECT * FROM audit_checkpoints ORDER BY tree_size DESC LIMIT 1", (), connection)
+        query = (
+            f"SELECT {_HEAD} FROM audit_checkpoints NOT INDEXED WHERE tree_size BETWEEN 0 AND {_LAST} "
+            "ORDER BY tree_size DESC LIMIT 1"
+        )
+        rows = self._fetch(query, (), connection)
         return StoredCheckpoint(*rows[0]) if rows else None
 
     def kept_frontier(self, size: int, connection: Any = None) -> StoredCheckpoint | None:
         query = (
-            "SELECT * FROM audit_checkpoints WHERE tree_size <= ? AND frontier IS NOT NULL "
-            "ORDER BY tree_size DESC LIMIT 1"
+            f"SELECT {_HEAD} FROM audit_checkpoints NOT INDEXED WHERE tree_size BETWEEN 0 AND ? "
+            "AND frontier IS NOT NULL ORDER BY tree_size DESC LIMIT 1"
         )
         rows = self._fetch(query, (size,), connection)
         return StoredCheckpoint(*rows[0]) if rows else None
 
     def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
-        query = "SELECT event_hash FROM audit_events WHERE sequence >= ? AND sequence < ? ORDER BY sequence"
+        query = "SELECT event_hash FROM audit_events NOT INDEXED WHERE sequence >= ? AND sequence < ? ORDER BY sequence"
         return [row[0] for row in self._fetch(query, (start, stop), connection)]
 
     def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
@@ -80,12 +101,13 @@ class SqliteStore:
         found: set[str] = set()
         for start in range(0, len(ids), 500):  # SQLite's oldest limit on parameters is 999
             some = ids[start : start + 500]
-            query = f"SELECT event_id FROM audit_events WHERE event_id IN ({', '.join('?' * len(some))})"
+            marks = ", ".join("?" * len(some))
+            query = f"SELECT event_id FROM audit_events WHERE event_id IN ({marks}) AND {_IN_CHAIN}"
             found.update(row[0] for row in self._fetch(query, some, connection))
         return found
 
     def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
-        with translated_errors(self.database.path), plain_cursor(connection) as cursor:
+        with self.database.cursor(connection) as cursor:
             try:
                 cursor.executemany(_INSERT_EVENT, rows)
                 cursor.execute(_INSERT_CHECKPOINT, checkpoint)
@@ -94,25 +116,31 @@ class SqliteStore:
 
     def extent(self) -> Extent:
         query = (
-            "SELECT coalesce((SELECT max(sequence) + 1 FROM audit_events), 0), "
-            "coalesce((SELECT max(tree_size) FROM audit_checkpoints), 0)"
+            f"SELECT (SELECT max(sequence) FROM audit_events NOT INDEXED WHERE sequence <= {_LAST}), "
+            f"(SELECT max(tree_size) FROM audit_checkpoints NOT INDEXED WHERE tree_size <= {_LAST})"
         )
-        return Extent(*self._fetch(query, (), None)[0])
+        last, signed = self._fetch(query, ())[0]
+        return Extent(0 if last is None else int(last) + 1, int(signed or 0))  # beyond what SQLite could count
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
-        query = f"SELECT {_COLUMNS} FROM audit_events WHERE sequence >= ? AND sequence < ? ORDER BY sequence LIMIT ?"
-        last = 2**63 - 1 if stop is None else stop
-        while True:
-            page = self._fetch_hostile(query, (start, last, PAGE))
+        query = (
+            f"SELECT {_COLUMNS} FROM audit_events NOT INDEXED WHERE sequence BETWEEN ? AND ? ORDER BY sequence LIMIT ?"
+        )
+        last = _LAST if stop is None else stop - 1
+        while start <= last:
+            page = self._fetch(query, (start, last, PAGE))
             yield from page
             if len(page) < PAGE:
                 return
             start = page[-1][_SEQUENCE] + 1
 
     def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:
-        query = "SELECT * FROM audit_checkpoints WHERE tree_size > ? ORDER BY tree_size LIMIT ?"
+        query = (
+            f"SELECT {_HEAD} FROM audit_checkpoints NOT INDEXED WHERE tree_size > ? AND tree_size <= {_LAST} "
+            "ORDER BY tree_size LIMIT ?"
+        )
         while True:
-            page = self._fetch_hostile(query, (after, PAGE))
+            page = self._fetch(query, (after, PAGE))
             yield from map(StoredCheckpoint._make, page)
             if len(page) < PAGE:
                 return
@@ -120,52 +148,60 @@ class SqliteStore:
 
     def duplicate_ids(self) -> Iterator[tuple[str, int]]:
         query = "SELECT event_id, max(sequence) FROM audit_events GROUP BY event_id HAVING count(*) > 1"
-        yield from self._fetch_hostile(query, ())
+        yield from self._fetch(query, ())
 
     def row(self, sequence: int, connection: Any = None) -> Row | None:
-        rows = self._fetch(f"SELECT {_COLUMNS} FROM audit_events WHERE sequence = ?", (sequence,), connection)
+        if sequence > _LAST:
+            return None
+        query = f"SELECT {_COLUMNS} FROM audit_events NOT INDEXED WHERE sequence = ?"
+        rows = self._fetch(query, (sequence,), connection)
         return rows[0] if rows else None
 
     def find(self, event_id: str) -> Row | None:
-        rows = self._fetch(f"SELECT {_COLUMNS} FROM audit_events WHERE event_id = ?", (event_id,), None)
+        query = f"SELECT {_COLUMNS} FROM audit_events WHERE event_id = ? AND {_IN_CHAIN}"
+        rows = self._fetch(query, (event_id,))
         return rows[0] if rows else None
 
     def select(self, query: EventQuery) -> Iterator[Row]:
         after = query.after
         while True:
-            page = self._fetch(*_compile(query, after), None)
+            page = self._fetch(*_compile(query, after))
             yield from page
             if len(page) < PAGE:
                 return
-            after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE]
+            after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE], ""
 
     def close(self) -> None:
         self.database.close()
 
-    def _fetch(self, query: str, parameters: Sequence[Any], connection: Any) -> list[Any]:
-        with translated_errors(self.database.path), plain_cursor(connection or self.database.connection()) as cursor:
-            cursor.execute(query, parameters)
-            return list(cursor.fetchall())
+    def _fetch(self, query: str, parameters: Sequence[Any], connection: Any = None) -> list[Any]:
+        """Rows that an attacker may have edited: text that is not UTF-8 is no error of the database."""
+        with self.database.cursor(connection) as cursor:
+            try:
+                cursor.execute(query, parameters)
+                return list(cursor.fetchall())
+            except sqlite3.OperationalError as error:
+                if "decode" not in str(error):
+                    raise
+                if connection is not None:
+                    raise IntegrityError(f"{self.database.path} was tampered with: run `audit verify`.") from error
+        return self._fetch_undecoded(query, parameters)
 
-    def _fetch_hostile(self, query: str, parameters: Sequence[Any]) -> list[Any]:
-        """Like _fetch, of rows that an attacker may have edited: text that is not UTF-8 comes back as it is."""
-        connection = self.database.connection()
-        try:
-            return connection.execute(query, parameters).fetchall()
-        except sqlite3.OperationalError as error:
-            if "decode" not in str(error):
-                return self._fetch(query, parameters, connection)
-        usual: Callable[[bytes], Any] = connection.text_factory
-        connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-        try:
-            return connection.execute(query, parameters).fetchall()
-        finally:
-            connection.text_factory = usual
+    def _fetch_undecoded(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        """What is not UTF-8 comes back with surrogates, which no honest row has."""
+        with self.database.connection() as connection:
+            usual: Callable[[bytes], Any] = connection.text_factory
+            connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+            try:
+                return connection.execute(query, parameters).fetchall()
+            finally:
+                connection.text_factory = usual
 
 
 def _compile(query: EventQuery, after: Place | None) -> tuple[str, list[Any]]:
     """The SELECT of one page: keyset, never OFFSET."""
-    clauses, values = [], []
+    clauses = [_IN_CHAIN]
+    values: list[Any] = []
     for name, column in EQUALS.items():
         if (value := getattr(query, name)) is not None:
             clauses.append(f"{column} = ?")
@@ -179,8 +215,7 @@ def _compile(query: EventQuery, after: Place | None) -> tuple[str, list[Any]]:
             values.append(format_timestamp(moment))
     if after is not None:
         clauses.append(f"(timestamp, sequence) {'<' if query.newest_first else '>'} (?, ?)")
-        values += after
-    where = f"WHERE {' AND '.join(clauses)} " if clauses else ""
+        values += after[:2]
     way = "DESC" if query.newest_first else "ASC"
     order = f"ORDER BY timestamp {way}, sequence {way} LIMIT {PAGE}"
-    return f"SELECT {_COLUMNS} FROM audit_events {where}{order}", values
+    return f"SELECT {_COLUMNS} FROM audit_events WHERE {' AND '.join(clauses)} {order}", values

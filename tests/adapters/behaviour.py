@@ -132,6 +132,12 @@ class Behaviour:
                 site.probe.release.set()
             assert site.client.post("/patients").status_code == 201
             assert wait_until(lambda: len(site.all_events("POST /cookies")) == 1), "nothing is dropped"
+            (told,) = site.all_events("POST /cookies")
+            refusals = [e for e in site.all_events("response.broken") if "refused" in e.details["reason"]]
+            (refused,) = [e for e in refusals if e.request_id == told.request_id]
+            assert told.details["status"] == 200, "what the application answered"
+            assert (refused.outcome, refused.details["status"]) == ("failure", 503), "what the client got"
+            assert len(refusals) == 6, "each request that was refused says so"
 
     def test_by_default_the_request_goes_on_when_the_event_cannot_be_stored(self, tmp_path, monkeypatch):
         with self.site_of(f"sqlite:///{tmp_path}/clinic.db") as site:
@@ -168,6 +174,15 @@ class Behaviour:
 
     def test_a_handler_may_add_details(self, site):
         assert site.event("POST", "/details").details["ward"] == "7"
+
+    def test_what_is_told_of_a_request_while_another_actor_acts_in_it_is_told(self, site):
+        event = site.event("POST", "/acting")
+        assert (event.outcome, event.details["ward"]) == ("denied", "7")
+        assert (event.actor_id, event.actor_type) == (None, "anonymous"), "the actor was another for that block alone"
+
+    def test_an_exception_is_a_failure_whatever_was_said_before(self, site):
+        response, (event,) = site.ask("POST", "/contradiction")
+        assert (response.status_code, event.outcome, event.details["status"]) == (500, "failure", 500)
 
     # -- action and resource
 
@@ -291,6 +306,25 @@ class Behaviour:
     def test_the_query_string_goes_through_the_redactor(self, site):
         event = site.event("POST", "/patients?ward=7&token=hunter2")
         assert event.details["query"].startswith("ward=7&token=")
+        assert "hunter2" not in repr(event)
+
+    def test_a_secret_in_the_path_is_recorded_nowhere(self, site):
+        event = site.event("POST", "/reset/hunter2")
+        assert event.action == "POST /reset/{token}"
+        assert (event.resource_type, event.resource_id) == ("reset", "[redacted]")
+        assert event.details["path"] == "/reset/[redacted]"
+        assert "hunter2" not in repr(event)
+
+    def test_a_secret_in_a_path_without_a_route_is_recorded_nowhere(self, site):
+        jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.SflKxwRJSMeKKF2QT4fwpM"
+        for secret in (jwt, "Zk3-v0_qT8sW2xYb5RfL1mNcHd7", "9b2e4f1c7a6d8e3b5c0f2a1d4e6b8c7f"):
+            event = site.event("POST", f"/no/such/{secret}/path")
+            assert event.details["path"] == "/no/such/[redacted]/path"
+            assert secret not in repr(event)
+
+    def test_a_secret_in_a_path_with_a_slash_too_many_is_recorded_nowhere(self, site):
+        event = site.event("POST", "/reset/hunter2/")
+        assert event.details["path"] == "/reset/[redacted]/"
         assert "hunter2" not in repr(event)
 
     def test_neither_headers_nor_bodies_nor_cookies_are_recorded(self, site):
@@ -456,5 +490,5 @@ class Behaviour:
         def fail(*_: object) -> None:
             raise OSError("the disk is full")
 
-        monkeypatch.setattr(trail._writer, "_deliver", refuse)
+        monkeypatch.setattr(trail.sealer, "deliver", refuse)
         monkeypatch.setattr(SpillFile, "append", fail)

@@ -60,9 +60,14 @@ settle.sync_capable = settle.async_capable = True
 
 
 def make_app(trail, probe, *, asgi=False):
+    return make_plain_app(trail, probe, f"{__name__}.audit", asgi=asgi)
+
+
+def make_plain_app(trail, probe, *middleware, asgi=False):
+    """The same, audited only if a middleware says so."""
     made.trail, made.urls = trail, ModuleType("clinic_urls")
     made.urls.urlpatterns = make_urls(trail, probe, asgi=asgi)
-    middleware = [f"{__name__}.audit", f"{__name__}.settle"]
+    middleware = [*middleware, f"{__name__}.settle"]
     with override_settings(MIDDLEWARE=middleware, LOGGING_CONFIG=None):
         return ASGIHandler() if asgi else WSGIHandler()
 
@@ -135,6 +140,19 @@ def make_urls(trail, probe, *, asgi):  # noqa: C901 - one function for each rout
         set_outcome("denied")
         return JsonResponse({})
 
+    def contradiction(request):
+        set_outcome("success")
+        raise ValueError(SECRET)
+
+    async def acontradiction(request):
+        contradiction(request)
+
+    def acting(request):
+        with trail.actor("importer", type="service"):
+            set_outcome("denied")
+            add_details(ward="7")
+        return JsonResponse({})
+
     def details(request):
         probe.calls["/details"] += 1
         add_details(ward="7")
@@ -177,6 +195,9 @@ def make_urls(trail, probe, *, asgi):  # noqa: C901 - one function for each rout
         path("login", login),
         path("late", late),
         path("outcome", outcome),
+        path("contradiction", acontradiction if asgi else contradiction),
+        path("acting", acting),
+        path("reset/<token>", lambda request, token: JsonResponse({})),
         path("details", details),
         path("own-id", own_id),
         path("unread", unread),

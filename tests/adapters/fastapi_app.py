@@ -130,6 +130,22 @@ def make_app(trail: AuditTrail, probe: Probe) -> FastAPI:  # noqa: C901 - a func
         set_outcome("denied")
         return {}
 
+    @app.post("/contradiction")
+    async def contradiction():
+        set_outcome("success")
+        raise ValueError(SECRET)
+
+    @app.post("/acting")
+    async def acting():
+        with trail.actor("importer", type="service"):
+            set_outcome("denied")
+            add_details(ward="7")
+        return {}
+
+    @app.post("/reset/{token}")
+    async def reset(token: str):
+        return {}
+
     @app.post("/details")
     async def details():
         probe.calls["/details"] += 1

@@ -124,6 +124,22 @@ def make_app(trail: AuditTrail, probe: Probe) -> Flask:  # noqa: C901 - a functi
         set_outcome("denied")
         return {}
 
+    @app.post("/contradiction")
+    def contradiction():
+        set_outcome("success")
+        raise ValueError(SECRET)
+
+    @app.post("/acting")
+    def acting():
+        with trail.actor("importer", type="service"):
+            set_outcome("denied")
+            add_details(ward="7")
+        return {}
+
+    @app.post("/reset/<token>")
+    def reset(token):
+        return {}
+
     @app.post("/details")
     def details():
         probe.calls["/details"] += 1

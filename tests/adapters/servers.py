@@ -20,6 +20,10 @@ A class answers ``make_app(trail, probe)`` with the application that every frame
     POST   /login                             set_actor("dr-grey"), from a synchronous dependency where there are such
     POST   /late                              the framework's own way to say who it is, as late as it can be: "dr-late"
     POST   /outcome                           200 after set_outcome("denied")
+    POST   /contradiction                     set_outcome("success"), and then ValueError(SECRET), which nobody handles
+    POST   /acting                            200 after set_outcome("denied") and add_details(ward="7"), both inside of
+                                              trail.actor("importer", type="service")
+    POST   /reset/{token}                     200
     POST   /details                           200 after add_details(ward="7")
     POST   /own-id                            a response header X-Request-ID: from-the-application
     POST   /unread                            200, without having looked at the body

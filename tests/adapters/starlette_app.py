@@ -94,6 +94,16 @@ def make_app(trail: AuditTrail, probe: Probe) -> Starlette:  # noqa: C901 - a fu
         set_actor("dr-grey")
         return Response()
 
+    def contradiction(request):
+        set_outcome("success")
+        raise ValueError(SECRET)
+
+    def acting(request):
+        with trail.actor("importer", type="service"):
+            set_outcome("denied")
+            add_details(ward="7")
+        return Response()
+
     def outcome(request):
         probe.calls["/outcome"] += 1
         set_outcome("denied")
@@ -145,6 +155,9 @@ def make_app(trail: AuditTrail, probe: Probe) -> Starlette:  # noqa: C901 - a fu
         Route("/login", login, methods=["POST"]),
         Route("/late", ok("/late"), methods=["POST"]),
         Route("/outcome", outcome, methods=["POST"]),
+        Route("/contradiction", contradiction, methods=["POST"]),
+        Route("/acting", acting, methods=["POST"]),
+        Route("/reset/{token}", ok("/reset/{token}"), methods=["POST"]),
         Route("/details", details, methods=["POST"]),
         Route("/own-id", own_id, methods=["POST"]),
         Route("/unread", ok("/unread"), methods=["POST"]),

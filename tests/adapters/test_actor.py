@@ -8,8 +8,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 
 from audit_core import AuditTrail
-from audit_core.context import Actor
-from audit_core.requests import RequestAudit, actor_of
+from audit_core.actors import actor_of
+from audit_core.context import Actor, Told, add_details, current, set_outcome
+from audit_core.requests import RequestAudit
 
 
 class Base(DeclarativeBase):
@@ -96,3 +97,14 @@ def test_what_goes_wrong_in_an_applications_user_does_not_break_its_request():
         with audit:
             recorded = audit.respond(200).result()
     assert (recorded.actor_id, recorded.actor_type) == (None, "anonymous")
+
+
+def test_what_is_told_outside_of_a_request_stays_in_its_block():
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        with trail.actor("importer", type="service"):
+            add_details(ward="7")
+            set_outcome("denied")
+            with trail.actor("other"):
+                assert current().told == Told("denied", {"ward": "7"})
+        with trail.actor("importer", type="service"):
+            assert current().told == Told()

@@ -1,13 +1,16 @@
 import asyncio
+import threading
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Response, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Response, WebSocket, WebSocketDisconnect
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import TestClient
 
 from audit_core import AuditPolicy, AuditTrail
 from audit_core.context import current
-from audit_fastapi import AuditMiddleware, audited, set_actor
+from audit_fastapi import AuditMiddleware, add_details, audited, set_actor
 from tests.adapters.behaviour import Behaviour
 from tests.adapters.fastapi_app import make_app
 from tests.adapters.processes import running, sealed_and_stopped
@@ -101,6 +104,169 @@ def test_a_root_path_is_in_the_recorded_path_and_not_in_the_template(trail):
     ] * 2
 
 
+def test_a_middleware_that_is_added_twice_records_a_request_once(trail):
+    app = routed_app(trail)
+    app.add_middleware(AuditMiddleware, trail=trail)
+    with httpx_client(AuditMiddleware(app, trail)) as client:
+        response = client.post("/api/deep/9")
+        assert client.post("/api/deep/9").status_code == 200, "the next request is another one"
+    first, _ = events(trail)
+    assert (first.action, first.resource_id) == ("POST /api/deep/{deep_id}", "9")
+    assert response.headers.get_list("x-request-id") == [first.request_id]
+
+
+def test_an_application_that_is_mounted_in_another_records_a_request_once_for_each_trail(trail):
+    with AuditTrail("memory:", lifecycle=False) as own_trail:
+        outer, both, own = FastAPI(), routed_app(trail), routed_app(own_trail)
+        outer.mount("/both", both)
+        outer.mount("/own", own)
+        outer.add_middleware(AuditMiddleware, trail=trail)
+        with httpx_client(outer) as client:
+            client.post("/both/api/deep/9")
+            client.post("/own/api/deep/9")
+        assert [event.action for event in events(trail)] == [
+            "POST /both/api/deep/{deep_id}",
+            "POST /own/api/deep/{deep_id}",
+        ]
+        assert [(e.action, e.details["path"]) for e in events(own_trail)] == [
+            ("POST /api/deep/{deep_id}", "/own/api/deep/9")
+        ]
+
+
+def test_a_secret_in_the_path_of_a_mount_is_recorded_nowhere(trail):
+    outer, inner = FastAPI(), routed_app(trail)
+    outer.mount("/by/{token}", inner)
+    with httpx_client(outer) as client:
+        client.post("/by/hunter2/api/deep/9")
+    (event,) = events(trail)
+    assert (event.action, event.details["path"]) == ("POST /api/deep/{deep_id}", "/by/[redacted]/api/deep/9")
+
+
+def test_a_websocket_that_is_refused_because_it_cannot_be_recorded_says_so(tmp_path, monkeypatch):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False, on_failure="block") as trail:
+        app = FastAPI()
+        app.add_middleware(AuditMiddleware, trail=trail)
+
+        @app.websocket("/rooms/{room_id}")
+        async def room(websocket: WebSocket, room_id: str):
+            await websocket.accept()
+
+        with TestClient(app) as client:
+            with monkeypatch.context() as broken:
+                Behaviour.break_storage(broken, trail)
+                with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/rooms/7"):
+                    pass
+            assert refused.value.code == 1013
+            trail.record("room.cleaned")
+            opened, closed = [event for event in events(trail) if event.action.startswith("websocket.")]
+    assert (opened.details["status"], closed.outcome, closed.details["code"]) == (101, "failure", 1013)
+    assert "refused" in closed.details["reason"]
+
+
+class Base(BaseHTTPMiddleware):
+    """Starlette's own way to write a middleware, which runs what is inside of it in a task of its own."""
+
+    async def dispatch(self, request, call_next):
+        response = await call_next(request)
+        response.headers["X-Base"] = "1"
+        return response
+
+
+@pytest.mark.parametrize("place", ["inside", "outside", "both"])
+def test_starlettes_base_middleware_takes_nothing_away(trail, place):
+    app, ran = FastAPI(), []
+    if place != "outside":
+        app.add_middleware(Base)
+    app.add_middleware(AuditMiddleware, trail=trail)
+    if place != "inside":
+        app.add_middleware(Base)
+
+    @app.post("/boom")
+    def boom():
+        set_actor("dr-grey")
+        raise ValueError("hunter2")
+
+    def dependency():
+        set_actor("dr-grey")
+
+    @app.post("/patients/{patient_id}", dependencies=[Depends(dependency)])
+    async def patient(patient_id: int, tasks: BackgroundTasks):
+        add_details(ward="7")
+        tasks.add_task(lambda: ran.append(current().request_id))
+        return {}
+
+    @app.post("/bad-background")
+    async def bad_background(tasks: BackgroundTasks):
+        def fail():
+            raise RuntimeError("hunter2")
+
+        tasks.add_task(fail)
+
+    with httpx_client(app) as client:
+        assert client.post("/boom").status_code == 500
+        response = client.post("/patients/7")
+        client.post("/bad-background")
+    boomed, answered, *rest = events(trail)
+    assert (boomed.actor_id, boomed.outcome, boomed.details["exception"]) == ("dr-grey", "failure", "ValueError")
+    assert (answered.actor_id, answered.resource_id, answered.details["ward"]) == ("dr-grey", "7", "7")
+    assert response.headers["x-base"] == "1"
+    assert ran == [answered.request_id] == response.headers.get_list("x-request-id")
+    assert [event.action for event in rest] == ["POST /bad-background", "response.broken"]
+    assert rest[1].details["reason"] == "RuntimeError after the response"
+
+
+class BasedServer(FastAPIServer):
+    name = "fastapi-based"
+
+    def make_app(self, trail, probe):
+        app = make_app(trail, probe)
+        app.add_middleware(Base)  # outside of ours
+        app.user_middleware.append(Middleware(Base))  # inside of it
+        return app
+
+
+class Based(Behaviour):
+    server = BasedServer()
+
+
+def test_within_starlettes_base_middleware_a_stream_that_does_not_end_leaves_a_second_event():
+    with Based.site_of("memory:") as site:
+        Based().test_a_client_that_disconnects_leaves_a_second_event_that_says_so(site)
+        response = site.client.post("/broken-stream")
+        _, broken = Based.of_request(site, response, 2)
+    assert response.content == b"first", "which that middleware ends as if it were complete"
+    assert (broken.action, broken.details["reason"]) == ("response.broken", "RuntimeError after the response")
+
+
+@pytest.mark.parametrize(
+    ("path", "action", "resource"),
+    [
+        ("/", "POST /", (None, None)),
+        ("//", "POST (unrouted)", (None, None)),
+        ("/s/7", "POST /s/{s_id}", ("s", "7")),
+        ("/größen/7", "POST /größen/{n}", ("größen", "7")),
+        ("/x/7/8", "POST /x/{a}/{b_id}", ("b", "8")),
+        ("/mounted/anything/else", "POST /mounted/{path}", ("mounted", None)),
+    ],
+)
+def test_the_names_of_unusual_paths(trail, path, action, resource):
+    async def handler():
+        return {}
+
+    async def answer(scope, receive, send):
+        await Response()(scope, receive, send)
+
+    app = FastAPI()
+    for template in ("/", "/s/{s_id}", "/größen/{n}", "/x/{a}/{b_id}"):
+        app.add_api_route(template, handler, methods=["POST"])
+    app.mount("/mounted", answer)
+    app.add_middleware(AuditMiddleware, trail=trail)
+    with httpx_client(app) as client:
+        client.post(f"http://testserver{path}")
+    (event,) = events(trail)
+    assert (event.action, event.resource_type, event.resource_id) == (action, *resource)
+
+
 def test_around_the_whole_application_an_exception_is_still_one_event():
     """And then even the framework's own error page carries the request id."""
     app = FastAPI()
@@ -145,6 +311,39 @@ def test_a_request_that_is_cancelled_leaves_its_event_and_opens_the_gate(tmp_pat
         trail.flush()
         (event,) = events(trail)
         assert (event.outcome, event.details["exception"]) == ("failure", "CancelledError")
+
+
+def test_a_commit_of_ours_holds_up_a_request_but_not_the_event_loop(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
+        writing, done, in_time = threading.Event(), threading.Event(), []
+
+        def write():
+            with trail._gate.alone():
+                writing.set()
+                in_time.append(done.wait(5))
+
+        async def answer(scope, receive, send):
+            await Response()(scope, receive, send)
+
+        async def send(message):
+            pass
+
+        async def ask():
+            task = asyncio.create_task(AuditMiddleware(answer, trail)(http_scope(), None, send))
+            await asyncio.sleep(0.05)
+            assert not task.done()
+            done.set()
+            await task
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert writing.wait(5)
+        asyncio.run(ask())
+        thread.join()
+        assert in_time == [True]
+        assert trail._gate._open == 0
+        trail.flush()
+        assert len(events(trail)) == 1
 
 
 def test_a_client_that_goes_away_while_the_event_is_written_takes_nothing_along(tmp_path):

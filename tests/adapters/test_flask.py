@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from flask import Flask, g, session, stream_with_context
+from flask import Flask, g, redirect, session, stream_with_context
 from flask.views import MethodView
 from werkzeug.local import LocalProxy
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -84,6 +84,32 @@ def test_several_applications_share_a_process(app, trail):
     assert there.details["exception"] == "ZeroDivisionError"
 
 
+def test_an_application_that_is_mounted_in_another_records_a_request_once_for_each_trail(trail):
+    with AuditTrail("memory:", lifecycle=False) as own_trail:
+        outer = Flask("outer")
+        inner = {"/both": Flask("both"), "/own": Flask("own")}
+        for app in inner.values():
+            app.add_url_rule("/<int:item_id>", "item", lambda item_id: "", methods=["POST"])
+        Audit(inner["/both"], trail)
+        Audit(inner["/own"], own_trail)
+        outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, inner)
+        Audit(outer, trail)
+        client = Client(outer)
+        client.post("/both/7")
+        response = client.post("/own/7")
+        assert [event.details["path"] for event in events(trail)] == ["/both/7", "/own/7"]
+        (own,) = events(own_trail)
+    assert (own.action, own.details["path"]) == ("POST /{item_id}", "/own/7")
+    assert response.headers.getlist("x-request-id") == [own.request_id]
+
+
+def test_a_redirect_that_a_client_follows_is_another_request(app, trail):
+    app.add_url_rule("/from", "from", lambda: redirect("/to", 307), methods=["POST"])
+    app.add_url_rule("/to", "to", lambda: "", methods=["POST"])
+    app.test_client().post("/from", follow_redirects=True)
+    assert [event.action for event in events(trail)] == ["POST /from", "POST /to"]
+
+
 @pytest.mark.parametrize("propagate", [True, False])
 def test_an_exception_is_one_event_whether_flask_answers_it_or_passes_it_on(app, trail, propagate):
     app.config["PROPAGATE_EXCEPTIONS"] = propagate
@@ -103,6 +129,14 @@ def test_an_exception_is_one_event_whether_flask_answers_it_or_passes_it_on(app,
     assert (event.action, event.outcome, event.details["status"]) == ("POST /boom/{boom_id}", "failure", 500)
     assert (event.details["exception"], event.actor_id, event.actor_type) == ("ValueError", "7", "admin")
     assert "hunter2" not in repr(event)
+
+
+def test_an_exception_is_a_failure_whatever_the_error_page_answers(app, trail):
+    app.register_error_handler(500, lambda error: ("sorry", 200))
+    app.add_url_rule("/boom", "boom", lambda: int("x"), methods=["POST"])
+    assert app.test_client().post("/boom").status_code == 200
+    (event,) = events(trail)
+    assert (event.outcome, event.details["status"], event.details["exception"]) == ("failure", 200, "ValueError")
 
 
 def test_an_exception_that_the_application_handles_is_none(app, trail):

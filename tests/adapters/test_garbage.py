@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import io
 
 from audit_core import AuditTrail
+from tests.adapters.servers import Probe
 
 
 def collected_after(requests):
@@ -39,6 +41,36 @@ def test_a_starlette_request_leaves_no_cycle_of_ours():
     with AuditTrail("memory:") as trail:
         app = AuditMiddleware(answer, trail=trail)
         assert collected_after(lambda count: asyncio.run(call(app, count, "GET"))) < 100
+
+
+def test_a_django_request_leaves_no_cycle_of_ours():
+    from tests.adapters.django_app import make_app, make_plain_app
+
+    def call(app, count):
+        for _ in range(count):
+            environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/health", "wsgi.input": io.BytesIO()}
+            app(environ, lambda status, headers: None).close()
+
+    async def acall(app, count):
+        for _ in range(count):
+            told = [{"type": "http.request", "body": b""}]
+
+            async def receive(told=told):
+                return told.pop() if told else await asyncio.sleep(60)
+
+            async def send(message):
+                pass
+
+            await app({"type": "http", "method": "GET", "path": "/health", "headers": []}, receive, send)
+
+    with AuditTrail("memory:") as trail:
+        for asgi, requests in ((False, call), (True, lambda app, count: asyncio.run(acall(app, count)))):
+            counts = []
+            for make in (make_plain_app, make_app):
+                app = make(trail, Probe(), asgi=asgi)
+                counts.append(collected_after(lambda count, app=app, requests=requests: requests(app, count)))
+            without_us, with_us = counts
+            assert with_us < without_us + 100
 
 
 def test_a_flask_request_leaves_no_cycle_of_ours():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from audit_core.canonical import encode_record
@@ -56,13 +59,24 @@ def put_back(store: object, loot: Loot) -> None:
         store.events = [tuple(row) for row in loot.rows]
         store.heads = list(loot.heads)
         return
-    with store.database.transaction(5) as connection:
-        triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for (trigger,) in triggers:
-            connection.execute(f"DROP TRIGGER {trigger}")
-        connection.execute("DROP INDEX audit_events_event_id")
+    with store.database.transaction(5) as connection, without_guards(connection):
         connection.execute("DELETE FROM audit_events")
         connection.execute("DELETE FROM audit_checkpoints")
         marks = ", ".join("?" * len(STORED_COLUMNS))
         connection.executemany(f"INSERT INTO audit_events ({', '.join(STORED_COLUMNS)}) VALUES ({marks})", loot.rows)
         connection.executemany("INSERT INTO audit_checkpoints VALUES (?, ?, ?, ?, ?, ?)", loot.heads)
+
+
+@contextmanager
+def without_guards(connection: sqlite3.Connection) -> Iterator[None]:
+    """Takes away what refuses his changes, and puts it back where it still can be."""
+    query = "SELECT type, name, sql FROM sqlite_master WHERE type = 'trigger' OR name = 'audit_events_event_id'"
+    guards = connection.execute(query).fetchall()
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    for type_, name, _ in guards:
+        connection.execute(f'DROP {type_} "{name}"')
+    yield
+    connection.execute("PRAGMA ignore_check_constraints = OFF")
+    for _, _, sql in guards:
+        with suppress(sqlite3.OperationalError, sqlite3.IntegrityError):  # an event is there twice, or no table
+            connection.execute(sql)

@@ -15,6 +15,7 @@ from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain, make_event, seal
 from tests.attacks.attacker import AT, put_back, steal
+from tests.reports.trails import tamper
 
 LOG = "example.com/test"
 KEY = VerifierKey(LOG, LocalSigner(b"k" * 32).public_key)
@@ -59,6 +60,11 @@ def chain(request, tmp_path):
 
 def kinds(verification):
     return {(finding.kind, finding.sequence) for finding in verification.findings}
+
+
+def changed(loot, place, **columns):
+    loot.edit(place, **columns)
+    return loot
 
 
 def attack(chain, change):
@@ -310,13 +316,29 @@ def test_the_same_event_twice_is_found(chain):
     assert ("duplicate", PRISTINE) in kinds(attack(chain, repeat))
 
 
+EARLIER = "2020-01-01T00:00:00.000000Z"
+
+
 def test_a_clock_turned_back_between_checkpoints_is_a_warning_and_no_failure(chain):
     def turn_back(loot):
-        loot.heads[2] = loot.heads[2]._replace(sealed_at="2020-01-01T00:00:00.000000Z")
+        loot.edit(8, timestamp=EARLIER)
+        loot.relink(LOG)
+        loot.resign(LOG, LocalSigner(b"k" * 32))
+        loot.heads[2] = loot.heads[2]._replace(sealed_at=EARLIER)
 
     found = attack(chain, turn_back)
     assert found.result is Result.UNANCHORED
     assert [finding.kind for finding in found.warnings] == ["clock"]
+
+
+def test_a_time_that_nobody_signed_warns_of_nothing(chain):
+    found = attack(chain, lambda loot: loot.heads.__setitem__(1, loot.heads[1]._replace(sealed_at=EARLIER)))
+    assert (found.findings, found.warnings) == ((), ())
+
+
+def test_an_event_that_is_sealed_late_warns_of_nothing(chain):
+    seal(chain, [make_event(-1)])
+    assert chain.verify(KEY).warnings == ()
 
 
 def test_a_wrong_key_never_passes(chain):
@@ -336,10 +358,24 @@ def test_a_key_of_another_origin_never_passes(chain):
     assert ("origin", 0) in kinds(found)
 
 
-def test_a_known_checkpoint_that_the_key_did_not_sign_is_refused(chain):
+def test_a_known_checkpoint_of_another_key_is_a_finding(chain):
     note = chain.checkpoint_note()
-    with pytest.raises(IntegrityError):
-        chain.verify(VerifierKey(LOG, THIEF.public_key), [note])
+    found = chain.verify(VerifierKey(LOG, THIEF.public_key), [note])
+    assert ("known", PRISTINE) in kinds(found)
+
+
+def test_a_known_checkpoint_that_was_changed_is_refused(chain):
+    with pytest.raises(IntegrityError, match="does not verify"):
+        chain.verify(KEY, [chain.checkpoint_note().replace("\n13\n", "\n12\n")])
+
+
+def test_a_known_checkpoint_of_another_trail_is_refused_only_if_nothing_else_is_wrong(chain):
+    other = AuditChain(MemoryStore(), lambda: LocalSigner(b"k" * 32), "example.com/other")
+    seal(other, [make_event()])
+    with pytest.raises(IntegrityError, match=r"example\.com/other"):
+        chain.verify(KEY, [other.checkpoint_note()])
+    put_back(chain.store, changed(steal(chain.store), 5, actor_id="43"))
+    assert kinds(chain.verify(KEY, [other.checkpoint_note()])) == {("edited", 5)}
 
 
 def test_every_finding_is_reported_and_not_only_the_first(chain):
@@ -416,46 +452,10 @@ class TestSqliteFile:
         connection.close()
 
     def test_text_that_is_not_utf8_is_a_finding_and_no_crash(self, path):
-        connection = sqlite3.connect(path)
-        connection.execute("DROP TRIGGER audit_events_no_update")
-        connection.execute("UPDATE audit_events SET actor_id = CAST(x'ff80' AS TEXT) WHERE sequence = 5")
-        connection.commit()
-        connection.close()
+        tamper(path, "UPDATE audit_events SET actor_id = CAST(x'ff80' AS TEXT) WHERE sequence = 5")
         chain = make_chain(SqliteStore(SqliteDatabase(path)))
         assert kinds(chain.verify(KEY)) == {("edited", 5)}
         chain.store.close()
-
-    @pytest.mark.parametrize("value", [None, 5, 1.5, b"\x00", "", "[]", "{", '{"a":1.5}', "x" * 100_000])
-    @pytest.mark.parametrize("column", ["details", "event_hash", "previous_hash", "timestamp"])
-    def test_nonsense_in_a_column_is_a_finding_and_no_crash(self, tmp_path, column, value):
-        chain = build(MemoryStore())
-        loot = steal(chain.store)
-        loot.edit(5, **{column: value})
-        put_back(chain.store, loot)
-        found = chain.verify(KEY)
-        assert ("edited", 5) in kinds(found)
-
-    def test_nonsense_in_the_first_record_is_a_finding_and_no_crash(self, tmp_path):
-        for details in ("{", "[]", "null", '{"origin":1,"key":2}', "{}"):
-            chain = build(MemoryStore())
-            loot = steal(chain.store)
-            loot.edit(0, details=details)
-            put_back(chain.store, loot)
-            assert chain.verify(KEY).result is Result.FAILED
-            assert chain.verify().result is Result.FAILED
-
-    @pytest.mark.parametrize("field", ["tree_size", "first_sequence", "root", "signature", "frontier", "sealed_at"])
-    @pytest.mark.parametrize("value", [None, -1, 2**62, "x", b"\xff", ""])
-    def test_nonsense_in_a_checkpoint_is_a_finding_and_no_crash(self, field, value):
-        chain = build(MemoryStore())
-        loot = steal(chain.store)
-        if field == "tree_size" and not isinstance(value, int):
-            pytest.skip("an INTEGER PRIMARY KEY holds integers only")
-        loot.heads[1] = loot.heads[1]._replace(**{field: value})
-        put_back(chain.store, loot)
-        found = chain.verify(KEY)
-        harmless = field == "frontier" and value is None
-        assert (found.result is Result.UNANCHORED) == (harmless or field == "sealed_at")
 
 
 def test_an_event_below_the_first_sequence_is_found(chain):

@@ -18,7 +18,7 @@ class Recorded:
 
     def __call__(self, action=None):
         events = get_trail().events(action=action, newest_first=False)
-        return [event for event in events if event.event_id not in self._before]
+        return [e for e in events if e.event_id not in self._before and e.action != "log.created"]
 
     def changes(self):
         """Of each change its action, resource and changed fields, without the automatic time stamp."""

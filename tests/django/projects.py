@@ -24,8 +24,8 @@ class Project:
     def manage(self, *arguments, check=True, text=None, **environment):
         return self._run([sys.executable, "-m", "django", *arguments], check, text, environment)
 
-    def script(self, code, *, check=True, **environment):
-        return self._run([sys.executable, "-c", PRELUDE + code], check, None, environment)
+    def script(self, code, *, check=True, prelude=PRELUDE, **environment):
+        return self._run([sys.executable, "-c", prelude + code], check, None, environment)
 
     def start(self, *command, **options):
         return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.environment, text=True, **options)

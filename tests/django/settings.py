@@ -1,9 +1,14 @@
 """A small project with two databases in files, so that transactions are real."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
-_folder = os.environ.setdefault("AUDIT_TEST_FOLDER", tempfile.mkdtemp(prefix="audit-django-"))
+if "AUDIT_TEST_FOLDER" not in os.environ:
+    os.environ["AUDIT_TEST_FOLDER"] = tempfile.mkdtemp(prefix="audit-django-")
+    atexit.register(shutil.rmtree, os.environ["AUDIT_TEST_FOLDER"], ignore_errors=True)
+_folder = os.environ["AUDIT_TEST_FOLDER"]
 
 
 def _database(name):

@@ -294,6 +294,15 @@ def test_a_change_in_another_database_lies_in_its_own_outbox_and_is_sealed(recor
     assert all(event.sealed for event in recorded())
 
 
+def test_a_resource_has_one_name_everywhere_and_another_database_is_a_detail(recorded):
+    Room.objects.create(number="7")
+    Room.objects.using("other").create(number="7")
+    here, there = recorded("create")
+    assert (here.resource_type, here.resource_id) == (there.resource_type, there.resource_id) == ("room", "7")
+    assert "database" not in here.details
+    assert there.details["database"] == "other"
+
+
 def test_the_actor_of_a_block_and_the_system_outside_of_it(recorded):
     with get_trail().actor("nightly-import", type="service"):
         Room.objects.create(number="1")

@@ -1,6 +1,7 @@
 """The project around it: migrations, checks, commands, servers, test runners, and a process that dies."""
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -10,7 +11,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tests.django.projects import Project
+from tests.django.projects import ROOT, Project
 
 
 @pytest.fixture
@@ -98,6 +99,10 @@ def test_check_says_what_is_not_covered_and_other_commands_do_not(project):
         ("settings.MIDDLEWARE = settings.MIDDLEWARE[::-1]", "audit.W002"),
         ("settings.AUDIT = {'REDS': ['patient']}", "settings.AUDIT knows no REDS"),
         ("settings.AUDIT = {'READS': 'patient'}", "audit.E001"),
+        ("settings.AUDIT = {'EXCLUDE': 'clinic.Draft'}", "audit.E001"),
+        ("settings.AUDIT = {'TRUSTED_PROXIES': '10.0.0.0/8'}", "audit.E001"),
+        ("settings.AUDIT = {'EXCLUDE': ['clinic.Draft', 'clinic.Draftt']}", "audit.E003"),
+        ("settings.AUDIT = {'EXCLUDE': ['clinc']}", "names 'clinc', which is no installed app and no model"),
         ("settings.AUDIT = {'URL': 'mysql://'}", "audit.E001"),
         ("settings.DATABASES['other']['ENGINE'] = 'django.db.backends.dummy'", "only SQLite can"),
     ],
@@ -112,6 +117,31 @@ except Exception as error: print(error)
 """
     result = project.script(code, check=False)
     assert message in result.stdout + result.stderr
+
+
+def test_a_middleware_line_without_the_app_is_refused_with_the_cure(project):
+    code = """
+from django.conf import settings
+settings.INSTALLED_APPS.remove("audit_django")
+from django.core.wsgi import get_wsgi_application
+get_wsgi_application()
+"""
+    refused = project.script(code, check=False, prelude="")
+    assert refused.returncode == 1
+    assert "ImproperlyConfigured: AuditMiddleware is in MIDDLEWARE" in refused.stderr
+    assert 'INSTALLED_APPS += ["audit_django"]' in refused.stderr
+
+
+def test_check_has_nothing_to_say_of_the_line_of_the_documentation(tmp_path):
+    project = Project(tmp_path, DJANGO_SETTINGS_MODULE="clinic.settings")
+    project.environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
+    project.manage("startproject", "clinic", str(tmp_path), DJANGO_SETTINGS_MODULE="")
+    page = (ROOT / "README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(INSTALLED_APPS \+=.*?)```", page, re.DOTALL)
+    with (tmp_path / "clinic" / "settings.py").open("a") as settings:
+        settings.write(snippet)
+    shown = project.manage("check", "--fail-level", "WARNING")
+    assert "audit.I001" in shown.stdout + shown.stderr
 
 
 def test_check_finds_that_the_trail_was_dropped(migrated):
@@ -169,6 +199,22 @@ def test_manage_audit_passes_on_to_the_command_line_with_the_projects_trail(migr
         connection.execute("DROP TRIGGER audit_events_no_update")
         connection.execute("UPDATE audit_events SET resource_id = '8' WHERE resource_id = '7'")
     assert migrated.manage("audit", "verify", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("command", ["verify", "status", "seal"])
+@pytest.mark.parametrize("name", ["default.sqlite3", "trail.db"])
+def test_a_command_that_reads_makes_no_database_and_says_how_to(project, command, name):
+    pytest.importorskip("typer")
+    (project.folder / "own.py").write_text(
+        f"from tests.django.settings import *\nAUDIT = {{'URL': 'sqlite:///{project.folder}/{name}'}}\n"
+    )
+    path = f"{project.folder}{os.pathsep}{project.environment['PYTHONPATH']}"
+    shown = project.manage("audit", command, check=False, DJANGO_SETTINGS_MODULE="own", PYTHONPATH=path)
+    assert (shown.returncode, shown.stdout, len(shown.stderr.splitlines())) == (2, "", 1)
+    assert "manage.py migrate" in shown.stderr
+    assert not (project.folder / name).exists()
+    made = project.manage("audit", "init", DJANGO_SETTINGS_MODULE="own", PYTHONPATH=path)
+    assert "origin" in made.stdout
 
 
 def free_port():

@@ -169,6 +169,40 @@ def test_an_admin_action_has_its_actor(recorded, client):
     assert deleted.resource_id == str(patient.pk)
 
 
+@pytest.mark.parametrize(
+    ("path", "resource"),
+    [
+        ("/admin/clinic/patient/", ("patient", None)),
+        ("/admin/clinic/patient/add/", ("patient", None)),
+        ("/admin/clinic/room/7_2Fb/change/", ("room", "7/b")),
+        ("/admin/clinic/room/7/delete/", ("room", "7")),
+        ("/admin/auth/user/1/password/", ("user", "1")),
+    ],
+)
+def test_the_admins_requests_name_the_resource_that_its_changes_name(recorded, client, path, resource):
+    client.force_login(User.objects.create_superuser("root", password="engine"))
+    client.post(path)
+    event = request_events(recorded)[-1]
+    assert (event.resource_type, event.resource_id) == resource
+
+
+def test_a_middleware_line_that_stands_twice_records_a_request_once(recorded, settings):
+    settings.MIDDLEWARE = [settings.MIDDLEWARE[0], *settings.MIDDLEWARE]
+    response = Client().post("/patients/?name=Grace")
+    asyncio.run(AsyncClient().post("/indifferent/"))
+    assert [event.action for event in recorded()] == ["create", "POST /patients/", "POST /indifferent/"]
+    assert response["X-Request-ID"] == recorded()[1].request_id
+
+
+def test_a_secret_in_the_path_is_recorded_nowhere(recorded, client):
+    client.post("/password/hunter2/")
+    client.post("/old/sessions/hunter2/")
+    first, second = request_events(recorded)
+    assert (first.details["path"], first.resource_id) == ("/password/[redacted]/", "[redacted]")
+    assert (second.details["path"], second.resource_id) == ("/old/sessions/[redacted]/", "[redacted]")
+    assert "hunter2" not in repr(recorded())
+
+
 def test_no_actor_is_left_over_after_a_request(recorded, client, ada):
     client.force_login(ada)
     client.post("/whoami/")

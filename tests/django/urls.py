@@ -20,6 +20,8 @@ urlpatterns = [
     path("file/", views.file),
     path("charts/<int:pk>/", views.Chart.as_view()),
     path("statistics/", views.Statistics.as_view()),
+    path("password/<token>/", views.by_secret),
+    path("old/", include([re_path(r"^sessions/(?P<session_id>\w+)/$", views.by_secret)])),
     path("old/", include([re_path(r"^visits/(?P<visit_id>[0-9]+)/$", views.indifferent)])),
     re_path(r"^unnamed/([0-9]+)/$", views.indifferent),
 ]

@@ -146,7 +146,7 @@ class TestTheFrontier:
     def test_one_by_one_is_the_frontier_of_all_at_once(self) -> None:
         slow = Frontier()
         for size, leaf in enumerate(LEAVES, start=1):
-            slow.append(leaf)
+            slow.extend([leaf])
             fast = Frontier()
             fast.extend(LEAVES[:size])
             assert slow == fast
@@ -202,14 +202,14 @@ class TestTheFrontier:
         frontier = Frontier()
         frontier.extend(LEAVES[:7])
         copy = frontier.copy()
-        copy.append(LEAVES[7])
+        copy.extend([LEAVES[7]])
         assert (frontier.size, frontier.root()) == (7, root_of(0, 7))
         assert copy != frontier
 
     def test_of_the_same_size_over_other_leaves_is_not_equal(self) -> None:
         one, other = Frontier(), Frontier()
-        one.append(LEAVES[0])
-        other.append(LEAVES[1])
+        one.extend([LEAVES[0]])
+        other.extend([LEAVES[1]])
         assert one != other
 
     @pytest.mark.parametrize("wrong", [b"", LEAVES[0][:-1], LEAVES[0] + b"\x00", LEAVES[0].hex().encode()])

@@ -1,5 +1,4 @@
 import sqlite3
-from types import SimpleNamespace
 
 from audit_core.outbox.memory import MemoryOutbox
 from audit_core.outbox.sqlite import SqliteOutbox
@@ -14,10 +13,12 @@ class TestSqliteOutbox(TransactionalOutboxContract):
     def connect(self, outbox):
         return sqlite3.connect(outbox.database.path)
 
+    def test_another_database_is_not_its_own(self, outbox, tmp_path):
+        other = sqlite3.connect(tmp_path / "other.db")
+        assert not outbox.owns(other)
+        other.close()
+
 
 class TestMemoryOutbox(OutboxContract):
     def make_outbox(self, path):
         return MemoryOutbox()
-
-    def connect(self, outbox):
-        return SimpleNamespace(commit=lambda: None, close=lambda: None)

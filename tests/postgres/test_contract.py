@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from audit_core.testing import StoreContract, TransactionalOutboxContract
+from audit_core.testing import TransactionalOutboxContract, TransactionalStoreContract
 from audit_core.urls import open_url
 from tests.postgres.server import VERSIONS, new_database
 
@@ -13,7 +13,7 @@ def version(request):
     return request.param
 
 
-class TestPostgresStore(StoreContract):
+class TestPostgresStore(TransactionalStoreContract):
     @pytest.fixture(autouse=True)
     def _version(self, version):
         self.version = version

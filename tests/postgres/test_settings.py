@@ -22,6 +22,7 @@ HOSTILE = {
     "enable_indexscan": "off",
     "statement_timeout": "1ms",
     "row_security": "off",
+    "quote_all_identifiers": "on",
 }
 
 

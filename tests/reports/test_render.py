@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tracemalloc
 
 import pytest
@@ -92,6 +93,23 @@ def test_a_cell_that_a_spreadsheet_would_take_for_a_formula_gets_an_apostrophe(b
 def test_other_cells_stay_as_they_are():
     for value in ("amina", "a=b", "2026-01-31", "patient:42", "", None, 7):
         assert spreadsheet_cell(value) == value
+
+
+@pytest.mark.parametrize("text", [";=1", "x;=1", "x; =1", 'x;"=1"', "x|@SUM(1)", "a;-b;+c", "x;'=1", "x;＝1"])
+def test_a_cell_that_another_country_splits_holds_no_formula_either(text):
+    for separator in ";|":
+        for part in spreadsheet_cell(text).split(separator):
+            assert not part.strip().strip('"').strip().startswith(tuple("=+-@＝"))
+
+
+def test_details_that_another_country_splits_hold_no_formula_and_mean_the_same(trail, reporter):
+    details = {"note": 'x;=1|"=2', "n": [1, -5], "plain": "a; b", "quoted": ';"=HYPERLINK(1)"'}
+    seal(trail, [about("42", 1, details=details)])
+    stream = io.StringIO()
+    write_csv(reporter.access_report("patient", "42"), stream)
+    line = stream.getvalue().splitlines()[1]
+    assert not re.search(r"""[;|][\s"'\\]*[=+@-]""", line)
+    assert json.loads(next(csv.DictReader(io.StringIO(stream.getvalue())))["details"]) == details
 
 
 def test_a_formula_in_the_trail_is_none_in_the_csv(trail, reporter):

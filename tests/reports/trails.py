@@ -13,6 +13,7 @@ from pathlib import Path
 from audit_core import AuditEvent, AuditTrail
 from audit_core.identity import new_event_id
 from audit_core.keys import LocalSigner
+from tests.attacks.attacker import without_guards
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 OURS, THEIRS = LocalSigner(b"o" * 32), LocalSigner(b"t" * 32)
@@ -43,9 +44,7 @@ def seal(trail: AuditTrail, events: Iterable[AuditEvent]) -> list[AuditEvent]:
 
 def tamper(path: Path, *statements: str) -> None:
     """As somebody does who owns the file."""
-    with closing(sqlite3.connect(path)) as attacker, attacker:
-        for (name,) in attacker.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            attacker.execute(f'DROP TRIGGER "{name}"')
+    with closing(sqlite3.connect(path)) as attacker, attacker, without_guards(attacker):
         for statement in statements:
             attacker.execute(statement)
 

@@ -1,10 +1,10 @@
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
-from audit_core.testing import StoreContract
+from audit_core.testing import StoreContract, TransactionalStoreContract
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(TransactionalStoreContract):
     def make_store(self, path):
         return SqliteStore(SqliteDatabase(path / "trail.db"))
 

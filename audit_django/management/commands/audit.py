@@ -9,13 +9,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit_django.trail import get_trail
+from audit_core import AuditTrail
+from audit_django.trail import get_trail, layout, make_trail
 
 
 class Command(BaseCommand):
     """Passes everything on, ``--help`` too."""
 
-    help = "Look after the audit trail: init, status, verify, prove, report, seal."
+    help = "Look after the audit trail: init, status, seal, verify, checkpoint, prove, check-proof, report, keygen."
     requires_system_checks = []
 
     def run_from_argv(self, argv: list[str]) -> None:
@@ -41,4 +42,10 @@ def _run(arguments: Sequence[str]) -> int:
         from audit_core.cli import main
     except ImportError as error:
         raise CommandError(f'The command line is an extra: pip install "audit-core[cli]" ({error}).') from error
-    return main(list(arguments), trail=get_trail())
+    return main(list(arguments), trail=_trail())
+
+
+def _trail() -> AuditTrail:
+    """The project's. One that is not there yet is only made by ``init``, and not by looking."""
+    trail = make_trail(layout())
+    return get_trail() if trail.store.is_created() else trail

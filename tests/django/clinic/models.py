@@ -63,4 +63,4 @@ class Draft(models.Model):
     text = models.TextField()
 
 
-admin.site.register(Patient)
+admin.site.register([Patient, Room])

@@ -64,6 +64,10 @@ def indifferent(request):
     return HttpResponse()
 
 
+def by_secret(request, **_):
+    return HttpResponse()
+
+
 def boom(request):
     Patient.objects.create(name="before the bang")
     raise ValueError("hunter2")

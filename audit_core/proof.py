@@ -1,0 +1,75 @@
+"""That one event is in the chain, shown to somebody without the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from audit_core.canonical import decode, encode_record
+from audit_core.errors import IntegrityError
+from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
+from audit_core.integrity.link import leaf_hash
+from audit_core.integrity.merkle import Frontier, check_inclusion, node_hash, plan_inclusion, subtree_root
+from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.verify import parse_head
+from audit_core.stores import AuditStore
+from audit_core.verification import created_details
+
+FRONTIER_EVERY = 256  # events; also the most leaves that a proof or a restart reads below a kept frontier
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That one event is in the tree of one signed checkpoint (RFC 9162 2.1.3)."""
+
+    record: str
+    index: int
+    hashes: tuple[bytes, ...]
+    checkpoint: str  # C2SP signed note
+
+    def check(self, key: VerifierKey) -> Checkpoint:
+        """Needs nothing but the verifier key. Raises IntegrityError if the proof does not hold."""
+        head = open_checkpoint(self.checkpoint, key)
+        check_inclusion(leaf_hash(self.record.encode()), self.index, head.size, self.hashes, head.root)
+        if decode(self.record).get("sequence") != self.index:
+            raise IntegrityError(f"The record is not the one of sequence {self.index}.")
+        return head
+
+
+def prove(store: AuditStore, event: str | int) -> Proof:
+    """See ``AuditChain.prove``."""
+    row = store.row(event) if isinstance(event, int) else store.find(event)
+    head = store.head()
+    if row is None or head is None:
+        name = f"at sequence {event}" if isinstance(event, int) else event
+        raise LookupError(
+            f"There is no sealed event {name}: it may still wait to be sealed. `audit report` shows sequences, and "
+            "with --format csv event ids."
+        )
+    origin = str(created_details(store).get("origin"))
+    if head.tree_size > store.extent().events:  # else the leaves of a forged one would be looked for, for years
+        raise IntegrityError(
+            f"The checkpoint of {head.tree_size} events is of more than there are: run `audit verify`."
+        )
+    try:
+        record = encode_record(row[:-1], origin).decode()
+        index = int(decode(record)["sequence"])
+        hashes = tuple(_subtree(store, *span) for span in plan_inclusion(index, head.tree_size))
+        signed = parse_head(head, origin)
+        check_inclusion(leaf_hash(record.encode()), index, signed.size, hashes, signed.root)
+        return Proof(record, index, hashes, signed.note(head.signature))
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(f"What is stored of event {event} cannot be proved: run `audit verify`.") from error
+
+
+def _subtree(store: AuditStore, start: int, stop: int) -> bytes:
+    """The hash of leaves ``start`` to before ``stop``, from kept frontiers as far as there are any."""
+    size = stop - start
+    if size <= FRONTIER_EVERY:
+        return subtree_root([bytes.fromhex(h) for h in store.leaf_hashes(start, stop)])
+    half = 1 << ((size - 1).bit_length() - 1)
+    if size == half * 2 and start % (2 * size) == 0:
+        kept = store.kept_frontier(start + 2 * size - 1)
+        if kept is not None and kept.tree_size >= stop:
+            tree = Frontier.from_bytes(kept.tree_size, kept.frontier or b"")
+            return tree.hashes[start.bit_count()]
+    return node_hash(_subtree(store, start, start + half), _subtree(store, start + half, stop))

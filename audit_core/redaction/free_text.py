@@ -1,0 +1,130 @@
+"""What free text may contain, found without a name or after one, in time proportional to its length."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from audit_core.redaction.rules import REDACTED, Rules
+
+_PEM = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?"
+    r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    re.DOTALL,
+)
+_CREDENTIALS = re.compile(r"(?<![^\W\d_])(Bearer|Basic)([ \t]{1,8})([\w.~+/=-]{8,})", re.IGNORECASE)
+_JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,3}")
+_USERINFO = re.compile(r"(://[^\s/?#:@\"'<>]*:)[^\s/?#\"'<>]*@")
+_SSN = re.compile(r"(?<![0-9-])[0-9]{3}-[0-9]{2}-[0-9]{4}(?![0-9-])")
+# Cards do not begin with 0, nor with 1 as milliseconds since 1970 do. Grouped as on a card a number is found
+# among others too (hence the lookahead: they overlap), grouped in another way only where it stands alone.
+_GROUPED_CARDS = re.compile(
+    r"(?<![0-9])(?=([2-9]"
+    r"(?:[0-9]{12,18}|[0-9]{3}(?:[ -][0-9]{4}){3}|[0-9]{3}[ -][0-9]{6}[ -][0-9]{4,5})"
+    r")(?![0-9]))"
+)
+_OTHER_CARDS = re.compile(r"(?<![0-9])(?<![0-9][ -])(?=([2-9](?:[ -]?[0-9]){12,18})(?![ -]?[0-9]))")
+_DOUBLED: Final = str.maketrans("0123456789", "0246813579")
+
+# A name (with the two words before it), a separator, and, looked for after sensitive names only, the value.
+# Possessive (++) and starting only where a run starts: no text makes them read a character many times.
+_NAME = re.compile(r"(?<![\w.-])([\w.-]++(?: [\w.-]++){0,2})[\\\"'\])]{0,4}[ \t]{0,8}(?:=>|[:=]{1,2}|%3[dD])[ \t]{0,8}")
+_QUOTED = re.compile(r"""(\\*["'])(.*?)(?:(?<!\\)\1|\Z)""", re.DOTALL)
+_WHOLE_LINE_NAME = re.compile(r"(?:cookies?|authorization)$", re.IGNORECASE)
+_WHOLE_LINE = re.compile(r"[^\r\n]*+")
+_BRACKET = re.compile(r"""["](?:[^"\\]++|\\.)*+["]?|['](?:[^'\\]++|\\.)*+[']?|([\[{(])|([\]})])""", re.DOTALL)
+_BARE = re.compile(
+    r"(?:(?:bearer|basic|digest|token|negotiate)[ \t]{1,8})?"
+    r"(?:[^\s;&\"'<>,)\]}]++|[,)\]}](?![\s,;)\]}\"']|\Z|[\w.-]{1,40}=))*+",
+    re.IGNORECASE,
+)
+
+
+def redact_text(text: str, rules: Rules) -> str:
+    """Everything that looks like a secret."""
+    text = _redact_cards(_GROUPED_CARDS, _SSN.sub(REDACTED, redact_credentials(text, rules)))
+    return _redact_cards(_OTHER_CARDS, text)
+
+
+def redact_credentials(text: str, rules: Rules) -> str:
+    """The same without numbers of cards and social security, which in a path may be those of a resource."""
+    text = _redact_assignments(_PEM.sub(REDACTED, text), rules)
+    text = _CREDENTIALS.sub(_redact_credential, text)
+    return _USERINFO.sub(rf"\1{REDACTED}@", _JWT.sub(REDACTED, text))
+
+
+def _redact_assignments(text: str, rules: Rules) -> str:
+    out: list[str] = []
+    done = position = 0
+    while match := _NAME.search(text, position):
+        position = match.end()
+        if treatment := rules.of_spoken(match[1]):
+            start, position = _secret_span(text, position, match[1])
+            if start < position:
+                out += text[done:start], rules.apply_to_text(treatment, text[start:position])
+                done = position
+    return "".join((*out, text[done:]))
+
+
+def _secret_span(text: str, start: int, name: str) -> tuple[int, int]:
+    """Where the value that begins here lies: in its quotes or brackets, or up to where a value must end."""
+    if quoted := _QUOTED.match(text, start):
+        return quoted.span(2)
+    if _WHOLE_LINE_NAME.search(name):
+        return _span(_WHOLE_LINE, text, start)
+    if text.startswith(("[", "{", "("), start):
+        end = _closing_bracket(text, start)
+        return start, end if text.startswith((",", ")", "]", "}"), end) else _span(_BARE, text, end)[1]
+    return _span(_BARE, text, start)
+
+
+def _span(pattern: re.Pattern[str], text: str, start: int) -> tuple[int, int]:
+    match = pattern.match(text, start)
+    return match.span() if match else (start, start)
+
+
+def _closing_bracket(text: str, start: int) -> int:
+    """Where the bracket that opens at ``start`` is closed again; the end of the text if it is not."""
+    level = 0
+    for match in _BRACKET.finditer(text, start):
+        level += bool(match[1]) - bool(match[2])
+        if level == 0:
+            return match.end()
+    return len(text)
+
+
+def _redact_credential(match: re.Match[str]) -> str:
+    scheme, space, credential = match.groups()
+    secret = _is_basic(credential) if scheme.lower() == "basic" else _is_random(credential)
+    return f"{scheme}{space}{REDACTED}" if secret else match[0]
+
+
+def _is_basic(credential: str) -> bool:
+    """``user:password`` in base64, and not the next word of a sentence."""
+    try:
+        return b":" in base64.b64decode(credential + "==")
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _is_random(credential: str) -> bool:
+    return len(credential) >= 20 or not credential.rstrip(".").isalpha()
+
+
+def _redact_cards(cards: re.Pattern[str], text: str) -> str:
+    out: list[str] = []
+    done = 0
+    for found in cards.finditer(text):
+        start, end = found.span(1)
+        if end > done and _passes_luhn(found[1]):
+            out += text[done:start], REDACTED if start >= done else ""
+            done = end
+    return "".join((*out, text[done:]))
+
+
+def _passes_luhn(number: str) -> bool:
+    digits = number.replace(" ", "").replace("-", "")[::-1]
+    total = sum(digits[::2].encode()) + sum(digits[1::2].translate(_DOUBLED).encode())
+    return (total - len(digits) * ord("0")) % 10 == 0

@@ -1,0 +1,95 @@
+"""Redactor: what an application holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from audit_core.canonical import Json
+from audit_core.redaction.free_text import redact_text
+from audit_core.redaction.rules import Rule, Rules
+from audit_core.redaction.urls import redact_parameters, redact_path, redact_query, redact_unrouted
+
+
+class Redactor:
+    """Takes secrets out by their names, and out of free text.
+
+    ``names`` are sensitive like the built-in ones. ``rules`` maps a field (``ssn``), or a field of one
+    resource type (``patient.ssn``, which goes first), to
+
+    * ``replace``: the value becomes ``[redacted]``;
+    * ``mask``: the last four characters stay, if there are at least twelve: ``••••1234``;
+    * ``hash``: ``hmac-sha256:`` and the HMAC of its canonical bytes under ``hash_key``;
+    * ``keep``: it stays, though its name is sensitive.
+
+    Case and separators of names do not matter. A whole value is redacted, also where it is an object or an
+    array; None stays None; what is redacted already stays as it is.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, Rule] | None = None,
+        hash_key: bytes | None = None,
+        names: Iterable[str] = (),
+    ) -> None:
+        self._rules = Rules(rules or {}, hash_key, names)
+
+    def details(self, details: dict[str, Json], resource_type: str | None = None) -> dict[str, Json]:
+        """Redact clean details at any depth, into a new structure.
+
+        Under ``changes``, the old and the new value of a sensitive field are redacted each on its own: it
+        stays visible that the field changed, and whether it was or became None.
+        """
+        return {name: self._member(name, value, resource_type) for name, value in details.items()}
+
+    def query(self, text: str) -> str:
+        """Redact a query string; order, separators and all that is not secret stay as they are.
+
+        A value is looked through as free text, and as a URL or query string of its own, encoded or not. After ``;``,
+        ``?`` or ``#`` what has no name belongs to the value before it.
+        """
+        return redact_query(text, self._rules)
+
+    def path(self, path: str, root: str = "") -> str:
+        """Redact the path of a request without a route: as free text, and what looks like a long random token."""
+        return redact_unrouted(root + path, self._rules)
+
+    def routed_path(self, path: str, template: str, parameters: Mapping[str, Any], root: str = "") -> str:
+        """Redact a path below ``root``: the values of the template's sensitive parameters, and what is a credential."""
+        return redact_path(root, path, template, parameters, self._rules)
+
+    def parameters(self, parameters: Mapping[str, Any], resource_type: str | None = None) -> dict[str, Any]:
+        """Redact a route's parameters, before they name a resource."""
+        return redact_parameters(parameters, resource_type, self._rules)
+
+    def text(self, text: str) -> str:
+        """Redact free text, such as an exception's, in time proportional to its length.
+
+        Values after a sensitive name (``name=``, ``name:``, ``"name":``), private keys, Bearer and Basic
+        credentials, JWTs, passwords in URLs, card numbers and US social security numbers.
+        """
+        return redact_text(text, self._rules)
+
+    def keyed_hash(self, value: Json) -> str:
+        """``hmac-sha256:<hex>``, for what must stay comparable but unreadable: session ids, say."""
+        return self._rules.keyed_hash(value)
+
+    def _value(self, value: Json, scope: str | None) -> Json:
+        if isinstance(value, dict):
+            return {name: self._member(name, item, scope) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._value(item, scope) for item in value]
+        return value
+
+    def _member(self, name: str, value: Json, scope: str | None) -> Json:
+        if treatment := self._rules.of(name, scope):
+            return self._value(self._rules.apply(treatment, value), scope)
+        if name == "changes" and isinstance(value, dict):
+            return {field: self._change(field, change, scope) for field, change in value.items()}
+        return self._value(value, scope)
+
+    def _change(self, field: str, change: Json, scope: str | None) -> Json:
+        treatment = self._rules.of(field, scope)
+        if treatment and isinstance(change, dict) and change.keys() <= {"old", "new"}:
+            return {side: self._value(self._rules.apply(treatment, value), scope) for side, value in change.items()}
+        return self._member(field, change, scope)

@@ -1,0 +1,121 @@
+"""Which names say that their values are secret.
+
+A name is sensitive when a run of its words is (``userPassword``, ``X-API-Key``, ``card number``, ``csrftoken``),
+unless another word says that only something *about* the secret follows: a description, in the last word
+(``token_type``, ``secret_name``), or a measure, in the first or the last one (``has_password``, ``max_tokens``,
+``password_changed_at``). A measure is innocent as long as it is one: a number, a time, yes or no. In doubt a name is
+sensitive.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Final, Literal, TypeAlias
+
+Sensitivity: TypeAlias = Literal["secret", "measure"]
+Place: TypeAlias = Literal["query", "path"]
+
+_KEYS = (
+    "access account activation api app application auth client crypto deploy deployment encryption hmac licence "
+    "license master private rsa secret server session shared signing ssh subscription vault webhook"
+).split()
+_CODES = "auth backup mfa onetime otp recovery security sms twofactor verification fa".split()
+_PASSES = "admin auth db email ftp login mail mysql redis root smtp user".split()
+
+PHRASES: Final = frozenset(
+    [f"{word}key{plural}" for word in _KEYS for plural in ("", "s")]
+    + [f"{word}code{plural}" for word in _CODES for plural in ("", "s")]
+    + [f"{word}pass" for word in _PASSES]
+    + "password passwords passwd pwd passphrase passphrases passcode passcodes passkey passkeys".split()
+    + "secret secrets token tokens credential credentials authorization cookie cookies".split()
+    + "jwt bearer csrf xsrf otp totp pin cvv cvc csc sessid sessionid connectsid basicauth authheader".split()
+    + "cardnumber cardno ccnumber ccnum creditcard creditcards debitcard debitcards pan pans".split()
+    + "ssn ssns socialsecurity socialinsurance sinnumber iban ibans accountnumber accountnumbers".split()
+    + "accountno acctnumber bankaccount routingnumber connectionstring connstring connstr dsn".split()
+    + "databaseurl dburl brokerurl seedphrase recoveryphrase mnemonic securityanswer amzcredential".split()
+    + "amzsignature googsignature codeverifier clientassertion samlresponse magiclink".split()
+)
+# Too short, or too common, to look for among other words.
+_WHOLE_NAMES: Final = frozenset(
+    "pass pw sig auth xauth httpauth proxyauth userauth sid aiohttpsession usersession symfony".split()
+)
+# In a query these are OAuth's code, a signed URL's signature and so on; elsewhere a country's, or a doctor's.
+IN_QUERIES: Final = frozenset("code signature assertion session".split())
+_ASKING: Final = frozenset("has is can allow allows require requires required num max min total count".split())
+_MEASURING: Final = frozenset(
+    "accepted age allowed at attempts budget changed count counts created date disabled enabled expiration expire "
+    "expired expires expiry failures history httponly in issued length lifetime limit max min on rate remaining "
+    "required rotated second secure size time ttl until updated usage used valid".split()
+)
+_DESCRIBING: Final = frozenset(
+    "alg algorithm backend consent domain endpoint field format issuer kind less name path policies policy provider "
+    "samesite scope scopes state status strength type types validators version".split()
+)
+_IDENTIFYING: Final = frozenset(("id", "pk", "uuid"))
+_LONGEST_RUN: Final = 4
+
+_CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(r"[^\W\d_]+")
+_WORD_OR_NUMBER = re.compile(r"[^\W_]+")
+_GLUED = re.compile(
+    "(?:password|passwd|passphrase|passcode|sessionid|sessid|apikey|privatekey|secretkey|accesskey|creditcard"
+    r"|cardnumber|accountnumber|connectionstring)(?:s\b)?|(?:tokens?|secrets?|cookies?|credentials?|pwd)\b"
+)
+_MEASURE = re.compile(
+    r"(?:true|false|yes|no|on|off|none|null|never|unlimited"
+    r"|[-+]?P?[0-9][0-9:.,TZWDHMS+\-/ ]{0,40}(?:%|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes)?)?",
+    re.IGNORECASE,
+)
+
+
+def is_sensitive(name: str) -> bool:
+    """Whether a value of this name is secret, whatever it is; see the module's docstring for the rule."""
+    return sensitivity(name, PHRASES) == "secret"
+
+
+def sensitivity(name: str, phrases: frozenset[str], place: Place | None = None) -> Sensitivity | None:
+    """What the name says of its value; None where it says nothing.
+
+    A parameter of a path names a resource: ``token_id`` one of the tokens, and a ``session_id`` is still secret.
+    """
+    words = words_of(name)
+    if place == "path" and len(words) > 1 and words[-1] in _IDENTIFYING:
+        return "secret" if any("".join(words[start:]) in phrases for start in range(len(words))) else None
+    if "".join(words) not in _WHOLE_NAMES and not any(run in phrases for run in _runs(words)):
+        return None
+    if len(words) > 1 and words[-1] in _DESCRIBING:
+        return None
+    return "measure" if len(words) > 1 and (words[0] in _ASKING or words[-1] in _MEASURING) else "secret"
+
+
+def is_measure(text: str) -> bool:
+    """Whether a text is a number, a time, or yes or no."""
+    return _MEASURE.fullmatch(text) is not None
+
+
+def flat(name: str) -> str:
+    """``homePhone2``, ``home_phone_2`` and ``HOME-PHONE-2`` are one name."""
+    return "".join(_WORD_OR_NUMBER.findall(unicodedata.normalize("NFKC", name).casefold()))
+
+
+def spoken(name: str) -> Iterable[str]:
+    """``the api key`` may mean ``apikey``, or all three words."""
+    letters = ["".join(_WORD.findall(word.casefold())) for word in name.split(" ")]
+    return ("".join(letters[-count:]) for count in range(2, len(letters) + 1))
+
+
+def words_of(name: str) -> list[str]:
+    """Split over separators, digits, camelCase, and inside a glued word around what is unmistakable there."""
+    split = _CAMEL.sub(" ", unicodedata.normalize("NFKC", name)).casefold()
+    words = _WORD.findall(split)
+    return _WORD.findall(_GLUED.sub(r" \g<0> ", " ".join(words)))
+
+
+def _runs(words: list[str]) -> Iterable[str]:
+    for start in range(len(words)):
+        run = ""
+        for word in words[start : start + _LONGEST_RUN]:
+            run += word
+            yield run

@@ -1,0 +1,134 @@
+"""Secrets in the parts of a URL: its path, and its query string."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+from urllib.parse import quote, unquote_plus
+
+from audit_core.redaction.free_text import redact_credentials, redact_text
+from audit_core.redaction.rules import REDACTED, Rules, Treatment
+from audit_core.redaction.sensitive_names import words_of
+
+_SEPARATOR = re.compile("([&;?#])")
+_HARMLESS = re.compile(r"[\w.~-]{0,10}")  # shorter than anything that free text is searched for
+_PARAMETER = re.compile(r"\{(\w+)\}")
+_LONG = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}")
+_LEADING = frozenset("activate confirm invitation invite magic recover reset unsubscribe verify".split())
+_LONGEST_WORD = 64
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+# --- Query strings
+
+
+def redact_query(text: str, rules: Rules, depth: int = 2) -> str:
+    """A query string; values are looked through as text, and as query strings or URLs of their own."""
+    parts = _SEPARATOR.split(text)
+    treatment: Treatment | None = None
+    for place in range(0, len(parts), 2):
+        name, equals, value = parts[place].partition("=")
+        if equals:
+            treatment = rules.of(unquote_plus(name), place="query")
+            value = _treated(treatment, value, rules) if treatment else _looked_through(value, rules, depth)
+            parts[place] = f"{name}={value}"
+        elif treatment in {None, "measure"} or parts[place - 1] == "&":
+            treatment = None
+            parts[place] = _looked_through(name, rules, depth)
+        elif name:
+            parts[place] = REDACTED
+    return "".join(parts)
+
+
+def _treated(treatment: Treatment, value: str, rules: Rules) -> str:
+    plain = unquote_plus(value)
+    treated = rules.apply_to_text(treatment, plain)
+    return value if treated == plain else treated
+
+
+def _looked_through(value: str, rules: Rules, depth: int) -> str:
+    """The value without its secrets, encoded again if it was."""
+    if _HARMLESS.fullmatch(value):
+        return value
+    plain = unquote_plus(value)
+    if plain == value:
+        return redact_text(value, rules)
+    redacted = redact_text(redact_query(plain, rules, depth - 1) if depth else plain, rules)
+    return value if redacted == plain else quote(redacted, safe="", errors="replace")
+
+
+# --- Paths
+
+
+def redact_unrouted(path: str, rules: Rules) -> str:
+    """A path of which nothing is known, and which may be a route's with a slash too many or too few.
+
+    Without what follows ``/reset-password/`` or ``/token/`` either, and what only a machine can have made.
+    """
+    segments = redact_text(path, rules).split("/")
+    leading = next((place for place, segment in enumerate(segments) if _leads_to_secret(segment, rules)), len(segments))
+    segments[leading + 1 :] = [REDACTED if segment else "" for segment in segments[leading + 1 :]]
+    return _LONG.sub(lambda match: REDACTED if _looks_random(match[0]) else match[0], "/".join(segments))
+
+
+def redact_path(root: str, path: str, template: str, parameters: Mapping[str, Any], rules: Rules) -> str:
+    """A path below its root without the values of the route's sensitive parameters."""
+    names = _PARAMETER.findall(template)
+    if match := _pattern(template).fullmatch(path):
+        path = redact_credentials(_without_secrets(template, match.groups(), rules), rules)
+    elif any(rules.of(name, place="path") for name in names):
+        path = template  # the values cannot be told apart
+    else:  # a parameter that takes several segments: a file, or an application of its own that is mounted there
+        path = redact_unrouted(path, rules)
+    secrets = {str(value) for name, value in parameters.items() if rules.of(name, place="path") == "replace"}
+    whole = f"{root}{path}"
+    if secrets:  # the root may have parameters too
+        whole = "/".join(REDACTED if segment in secrets else segment for segment in whole.split("/"))
+    return whole
+
+
+@lru_cache(maxsize=4096)
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile("([^/]+)".join(map(re.escape, _PARAMETER.split(template)[::2])))
+
+
+def redact_parameters(parameters: Mapping[str, Any], scope: str | None, rules: Rules) -> dict[str, Any]:
+    """A route's parameters as they name a resource."""
+    return {name: _parameter(name, value, scope, rules) for name, value in parameters.items()}
+
+
+def _parameter(name: str, value: Any, scope: str | None, rules: Rules) -> Any:
+    if treatment := rules.of(name, scope, "path"):
+        return rules.apply_to_text(treatment, str(value))
+    return redact_credentials(value, rules) if isinstance(value, str) else value
+
+
+def _without_secrets(template: str, values: Sequence[str], rules: Rules) -> str:
+    literals = _PARAMETER.split(template)
+    out = literals[0]
+    for name, value, literal in zip(literals[1::2], values, literals[2::2], strict=True):
+        treatment = rules.of(name, place="path")
+        out += (rules.apply_to_text(treatment, value) if treatment else value) + literal
+    return out
+
+
+def _leads_to_secret(segment: str, rules: Rules) -> bool:
+    is_word = len(segment) < _LONGEST_WORD
+    return is_word and (rules.of(segment) is not None or not _LEADING.isdisjoint(words_of(segment)))
+
+
+def _looks_random(text: str) -> bool:
+    """Nobody's words: thirty-two letters and digits in turns, twenty where the letters are of both cases."""
+    kinds = [kind for kind in map(_kind, text) if kind]
+    turns = sum(one != other for one, other in pairwise(kinds))
+    enough = 20 if len(set(kinds)) == 3 else 32
+    return len(text) >= enough and turns * 5 >= len(text) and not _UUID.fullmatch(text)
+
+
+def _kind(character: str) -> str | None:
+    if character.isdigit():
+        return "digit"
+    return ("lower" if character.islower() else "upper") if character.isalpha() else None

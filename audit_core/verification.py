@@ -1,0 +1,221 @@
+"""Verify what a store holds, with whatever the caller knows that the trail itself could not have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, starmap
+from typing import Any, NamedTuple
+
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
+from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
+from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note, split_signature
+from audit_core.integrity.verify import ChainVerifier, Finding, Result, parse_head
+from audit_core.rows import Row, from_row
+from audit_core.stores import AuditStore, StoredCheckpoint
+
+FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
+LOWEST = -(2**63)  # where an attacker may have put what no chain has
+PROGRESS_EVERY = 5_000  # events
+
+Progress = Callable[[int, int], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What ``AuditChain.verify`` found. ``size`` events, of which ``anchored`` are vouched for from outside."""
+
+    result: Result
+    findings: tuple[Finding, ...]
+    origin: str
+    size: int
+    anchored: int = 0
+    pinned: bool = False  # whether the key came from outside the trail
+    warnings: tuple[Finding, ...] = ()
+
+
+class _Trust(NamedTuple):
+    """What the chain is checked against, and why that may be the caller's mistake.
+
+    The doubt counts only if nothing else is wrong: whoever tampers with the first record makes every key and every
+    checkpoint look like the wrong one.
+    """
+
+    key: VerifierKey
+    pinned: bool
+    known: list[Checkpoint]
+    strange: list[Finding]
+    doubt: AuditError | None
+
+
+def verify_store(
+    store: AuditStore, key: VerifierKey | None, notes: Sequence[str], own: Signer | None, progress: Progress
+) -> Verification:
+    """See ``AuditChain.verify``."""
+    schema = iter(store.check_schema())
+    damage = list(islice(schema, FINDINGS_AT_MOST))
+    try:
+        extent, created = store.extent(), created_details(store)
+    except ConfigurationError:
+        if not damage or (not notes and any(finding.kind == "empty" for finding in damage)):
+            raise
+        return Verification(Result.FAILED, tuple(damage), "", 0)
+    trust = _find_trust(store, created, key, own, notes)
+    if isinstance(trust, Finding):
+        return Verification(Result.FAILED, (*damage, trust), "", extent.events)
+    walk = _readable(
+        chain(
+            _check_created(created, trust.key),
+            ChainVerifier(trust.key, trust.known).walk(
+                _reporting(store.rows(LOWEST, extent.events), extent.events, progress),
+                _checkpoints_until(store, extent.signed),
+            ),
+            starmap(_duplicate, store.duplicate_ids()),
+        ),
+        damaged=bool(damage),
+    )
+    found = _summarise(chain(damage, schema, trust.strange, walk), trust, extent.events)
+    if trust.doubt is not None and found.result is not Result.FAILED:
+        raise trust.doubt
+    return found
+
+
+def created_details(store: AuditStore, connection: Any = None) -> dict[str, Any]:
+    """What the first record says; empty where it cannot be read."""
+    row = store.row(0, connection)
+    try:
+        return from_row(row).details if row else {}
+    except IntegrityError:
+        return {}
+
+
+def signed_by(head: StoredCheckpoint | None, key: VerifierKey) -> bool:
+    """Whether a stored checkpoint is one, and signed with ``key``."""
+    try:
+        return head is not None and parse_head(head, key.name).is_signed_by(key, head.signature)
+    except IntegrityError:
+        return False
+
+
+def _find_trust(
+    store: AuditStore, created: Mapping[str, Any], key: VerifierKey | None, own: Signer | None, notes: Sequence[str]
+) -> _Trust | Finding:
+    """The key: the caller's, else this process's, else the one that the trail names; and the checkpoints it signed."""
+    named = _parse_key(created.get("key"))
+    own_key = None if key or own is None else _own_key(store.head(), created, named, own)
+    chosen = key or own_key or named
+    if chosen is None:
+        if not created:
+            return Finding("empty", None, "a log.created event", "none that can be read")
+        return Finding("key", 0, "a verifier key in log.created", str(created.get("key")))
+    stranger = own if chosen not in {key, own_key} else None
+    known, strange, doubt = _sort_notes(notes, chosen, stranger)
+    if stranger is not None:
+        doubt = ConfigurationError(
+            f"The trail is not signed with this process's key, but names {chosen}: if that is the right one, give it "
+            "as the key to verify with."
+        )
+    return _Trust(chosen, key is not None or own_key is not None, known, strange, doubt)
+
+
+def _sort_notes(
+    notes: Sequence[str], key: VerifierKey, stranger: Signer | None
+) -> tuple[list[Checkpoint], list[Finding], AuditError | None]:
+    """Those that the key signed, a finding for each that another key signed, and a doubt of another trail's.
+
+    What ``stranger`` signed, whose key the trail does not have, was of the trail that it was before.
+    """
+    known, strange = [], []
+    doubt: AuditError | None = None
+    for note in notes:
+        kept = Checkpoint.parse(parse_note(note)[0])
+        if kept.origin == key.name and not _is_of_another_key(note, key):
+            known.append(open_checkpoint(note, key))
+        elif kept.origin == key.name or (stranger is not None and _is_signed(note, kept.origin, stranger)):
+            expected = "a trail signed by the key of the checkpoint"
+            strange.append(Finding("known", kept.size, expected, f"one signed by {key}"))
+        else:
+            doubt = IntegrityError(f"The checkpoint is of the trail {kept.origin}, and this one is {key.name}.")
+    return known, strange, doubt
+
+
+def _is_signed(note: str, origin: str, signer: Signer) -> bool:
+    try:
+        open_checkpoint(note, VerifierKey(origin, signer.public_key))
+    except IntegrityError:
+        return False
+    return True
+
+
+def _own_key(
+    head: StoredCheckpoint | None, created: Mapping[str, Any], named: VerifierKey | None, own: Signer
+) -> VerifierKey | None:
+    """The verifier key of this process, if the trail is signed with it or says so."""
+    if named is not None and named.public_key == own.public_key:
+        return named
+    origin = created.get("origin")
+    if not isinstance(origin, str) or not key_name_is_valid(origin):
+        return None
+    candidate = VerifierKey(origin, own.public_key)
+    return candidate if signed_by(head, candidate) else None
+
+
+def _parse_key(text: object) -> VerifierKey | None:
+    try:
+        return VerifierKey.parse(str(text))
+    except IntegrityError:
+        return None
+
+
+def _is_of_another_key(note: str, key: VerifierKey) -> bool:
+    """Whether it was signed for the same chain, but never with this key: then the trail was signed anew since."""
+    hashes = [split_signature(signature)[0] for name, signature in parse_note(note)[1] if name == key.name]
+    return bool(hashes) and key.key_hash not in hashes
+
+
+def _check_created(created: Mapping[str, Any], key: VerifierKey) -> Iterator[Finding]:
+    if created.get("origin") != key.name:
+        yield Finding("origin", 0, key.name, str(created.get("origin")))
+    if created.get("key") != str(key):
+        yield Finding("key", 0, str(key), str(created.get("key")))
+
+
+def _readable(findings: Iterator[Finding], *, damaged: bool) -> Iterator[Finding]:
+    """Up to where a column is missing: what is wrong with the schema says so already."""
+    try:
+        yield from findings
+    except ConfigurationError:
+        if not damaged:
+            raise
+
+
+def _checkpoints_until(store: AuditStore, last: int) -> Iterator[StoredCheckpoint]:
+    for checkpoint in store.checkpoints(LOWEST):
+        if checkpoint.tree_size > last:
+            return
+        yield checkpoint
+
+
+def _duplicate(event_id: object, sequence: object) -> Finding:
+    place = sequence if isinstance(sequence, int) else None
+    return Finding("duplicate", place, "every event once", f"{event_id} again")
+
+
+def _summarise(findings: Iterator[Finding], trust: _Trust, size: int) -> Verification:
+    found = list(islice(findings, FINDINGS_AT_MOST))
+    if more := sum(1 for _ in findings):
+        found.append(Finding("more", None, "no further findings", f"{more} more"))
+    failures = tuple(finding for finding in found if not finding.warning)
+    warnings = tuple(finding for finding in found if finding.warning)
+    anchored = max((checkpoint.size for checkpoint in trust.known), default=0)
+    result = Result.FAILED if failures else Result.OK if anchored else Result.UNANCHORED
+    return Verification(result, failures, trust.key.name, size, anchored, trust.pinned, warnings)
+
+
+def _reporting(rows: Iterable[Row], total: int, progress: Progress) -> Iterator[Row]:
+    for count, row in enumerate(rows, 1):
+        if progress and count % PROGRESS_EVERY == 0:
+            progress(count, total)
+        yield row
+    if progress:
+        progress(total, total)

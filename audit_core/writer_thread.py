@@ -1,0 +1,202 @@
+"""The writer's thread: makes events durable, and moves what waits to where it belongs when the moment is right."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from audit_core.backlog import Backlog
+from audit_core.errors import AuditError, StoreUnavailableError
+from audit_core.event import AuditEvent
+from audit_core.follower import Follower
+from audit_core.forking import lock_across_forks
+from audit_core.inbox import Flush, Inbox, Poke, Submitted
+from audit_core.outbox.gate import Gate
+from audit_core.sealer import Sealer
+
+BATCH = 200  # events in one commit: requests that begin meanwhile wait for it, some milliseconds
+BREATH_SECONDS = 0.005  # between two commits, for the requests that wait
+TICK_SECONDS = 0.05  # how often to look whether what waits can be moved
+QUIET_SECONDS = 0.5  # how long a flush looks for a quiet moment before it writes all the same
+ADOPT_SECONDS = 1.0  # how often a busy process looks for what others have left
+LONGEST_PAUSE_SECONDS = 5.0  # between tries, while the outbox refuses
+logger = logging.getLogger("audit_core")
+
+_Control: TypeAlias = Flush | Poke | None
+
+# Neither SQLite nor the spill file must be in the middle of something when the process forks.
+_at_work = lock_across_forks()
+
+
+class WriterThread(threading.Thread):
+    """Does what stands in its inbox until that is closed, and leaves nothing in it."""
+
+    def __init__(
+        self,
+        sealer: Sealer | Follower,
+        backlog: Backlog,
+        *,
+        gate: Gate | None,
+        block: bool,
+    ) -> None:
+        super().__init__(name="audit-writer", daemon=True)
+        self._sealer, self._gate, self._block = sealer, gate, block
+        self.inbox, self.backlog = Inbox(), backlog
+        self._to_seal = True  # an earlier process may have left something
+        self._adopted = -ADOPT_SECONDS
+        self._retry_at = self._end_by = 0.0
+        self._pause = TICK_SECONDS
+        self._hopeless = False  # whether the last try failed for a reason that time does not mend
+
+    def end(self, timeout: float) -> None:
+        """Take nothing more, seal what waits, and end; waits at most ``timeout`` seconds for that."""
+        self._end_by = time.monotonic() + timeout
+        self.inbox.close()
+        self.join(timeout)
+
+    def run(self) -> None:
+        """Until the inbox is closed and empty."""
+        moved = False
+        while not self.inbox.over:
+            batch, control = self.inbox.take(BATCH, self._patience(moved=moved))
+            moved = False
+            try:
+                if time.monotonic() - self._adopted > ADOPT_SECONDS:
+                    self._adopt()
+                moved = self._do(batch, control)
+            except Exception:  # nobody else would write, and callers wait
+                logger.exception("The audit writer goes on after an error that should not be.")
+                self._release(batch, control)
+        try:
+            self._drain(self._end_by, ending=True)
+        except Exception:
+            logger.exception("The audit writer ends with an error; what waits is left to the next one.")
+        with _at_work:
+            self.backlog.abandon()
+
+    @property
+    def _owes(self) -> bool:
+        return bool(self.backlog) or self._to_seal
+
+    def _patience(self, *, moved: bool) -> float | None:
+        """How long to wait for events before looking at what waits; None while nothing does."""
+        if not self._owes:
+            return None
+        return BREATH_SECONDS if moved else TICK_SECONDS
+
+    def _do(self, batch: list[Submitted], control: _Control) -> bool:
+        """Whether something was moved, so that more may be."""
+        if batch:
+            self._answer(batch, self._make_durable([submitted.event for submitted in batch]))
+        if isinstance(control, Flush):
+            self._finish(control)
+            return False
+        if isinstance(control, Poke):
+            self._to_seal = True
+        return self._owes and time.monotonic() >= self._retry_at and self._move(force=self.backlog.overdue)
+
+    def _release(self, batch: list[Submitted], control: _Control) -> None:
+        """Nobody waits for what did not come to its end; the events are kept."""
+        if unfinished := [submitted for submitted in batch if not submitted.waiter.done()]:
+            self.backlog.hold([submitted.event for submitted in unfinished])
+            self._answer(unfinished, OSError("see the log"))
+        if isinstance(control, Flush) and not control.waiter.done():
+            control.waiter.set_exception(StoreUnavailableError("The audit trail could not be sealed: see the log."))
+
+    def _answer(self, batch: list[Submitted], error: OSError | None) -> None:
+        for submitted in batch:
+            if not submitted.waiter.set_running_or_notify_cancel():
+                continue
+            if error is not None and self._block:
+                submitted.waiter.set_exception(StoreUnavailableError(f"The audit event is not durable: {error}"))
+            else:
+                submitted.waiter.set_result(submitted.event)
+
+    def _make_durable(self, events: list[AuditEvent]) -> OSError | None:
+        """In the outbox, else in the spill file; why not, if in neither."""
+        with _at_work:
+            if not self.backlog:
+                with self._moment() as now:
+                    if now and self._try(lambda: self._sealer.deliver(events)):
+                        return None
+            return self.backlog.add(events)
+
+    def _adopt(self) -> None:
+        """Take over what processes that have ended left."""
+        self._adopted = time.monotonic()
+        with _at_work:
+            self.backlog.adopt()
+
+    def _move(self, *, force: bool, ending: bool = False) -> bool:
+        """Move one batch of what waits to where it belongs, if this is the moment; whether that was done."""
+        with _at_work:
+            self.backlog.settle()
+            with self._moment(force=force, ending=ending) as now:
+                if not now:
+                    return False
+                if not (batch := self.backlog.oldest(BATCH)):
+                    return self._try(self._seal_others)
+                if not self._try(lambda: self._sealer.deliver(batch)):
+                    return False
+            self.backlog.remove(batch)
+            return True
+
+    def _seal_others(self) -> None:
+        self._to_seal = self._to_seal and self._sealer.seal_some(BATCH)
+
+    @contextmanager
+    def _moment(self, *, force: bool = False, ending: bool = False) -> Iterator[bool]:
+        """Whether we may write now: where there is a gate, only while it is free, unless it must be."""
+        if self._gate is None:
+            yield True
+            return
+        with self._gate.alone(ending=ending) as free:
+            yield free or force
+
+    def _try(self, write: Callable[[], object]) -> bool:
+        """Whether it was written. The thread must live: nobody else would write."""
+        try:
+            write()
+        except StoreUnavailableError as error:
+            logger.info("The audit trail cannot be written just now: %s", error)
+        except AuditError as error:
+            self._hopeless = True
+            logger.info("Somebody has to act before the audit trail can be written: %s", error)
+        except Exception:
+            logger.exception("The audit trail cannot be written.")
+        else:
+            self._pause, self._hopeless = TICK_SECONDS, False
+            return True
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(LONGEST_PAUSE_SECONDS, 2 * self._pause)
+        return False
+
+    def _finish(self, flush: Flush) -> None:
+        if self._drain(flush.deadline):
+            flush.waiter.set_result(None)
+        else:
+            flush.waiter.set_exception(
+                StoreUnavailableError("Not everything could be sealed in time; it is durable, and is sealed later.")
+            )
+
+    def _drain(self, deadline: float, *, ending: bool = False) -> bool:
+        """Move everything that waits; whether that was done in time.
+
+        A process that ends forces nothing on the others: what it leaves is durable, and they adopt it.
+        """
+        self._adopt()
+        self._to_seal = True
+        quiet_until = time.monotonic() + QUIET_SECONDS
+        while self._owes:
+            late = time.monotonic() > quiet_until
+            moved = self._move(force=late and not ending, ending=ending)
+            if not moved and (self._hopeless or (late and ending)):
+                return False
+            if time.monotonic() > deadline:
+                return not self._owes
+            time.sleep(BREATH_SECONDS if moved else TICK_SECONDS)
+        return True

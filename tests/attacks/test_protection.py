@@ -1,0 +1,257 @@
+"""Every row of the table in docs/protection.md: what it says is found is found, and what it says is not is not."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from audit_core.chain import AuditChain
+from audit_core.draft import event_of, parse_draft
+from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.verify import Result
+from audit_core.keys import LocalSigner
+from audit_core.outbox.memory import MemoryOutbox
+from audit_core.rows import to_json
+from audit_core.sealer import Sealer
+from audit_core.sqlite import SqliteDatabase
+from audit_core.stores.memory import MemoryStore
+from audit_core.stores.sqlite import SqliteStore
+from audit_core.testing import ORIGIN, make_chain, make_event, seal
+from tests.attacks.attacker import AT, put_back, steal
+
+PAGE = (Path(__file__).parents[2] / "docs" / "protection.md").read_text()
+OURS, THIEFS = LocalSigner(b"k" * 32), LocalSigner(b"t" * 32)
+KEY, THIEFS_KEY = (VerifierKey(ORIGIN, signer.public_key) for signer in (OURS, THIEFS))
+
+
+def page_rows():
+    table = PAGE.split("| attack |")[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+
+
+@dataclass
+class Scene:
+    """A chain of 13 events under checkpoints of 4, 8, 9 and 13, and the note that an auditor keeps of it."""
+
+    chain: AuditChain
+    kept: str
+
+    def change(self, change):
+        loot = steal(self.chain.store)
+        change(loot)
+        put_back(self.chain.store, loot)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def scene(request, tmp_path):
+    store = MemoryStore() if request.param == "memory" else SqliteStore(SqliteDatabase(tmp_path / "trail.db"))
+    store.create()
+    chain = make_chain(store)
+    for batch in (3, 4, 1, 4):
+        seal(chain, [make_event(n, actor_id="42", resource_type="patient", resource_id="1") for n in range(batch)])
+    yield Scene(chain, chain.checkpoint_note())
+    store.close()
+
+
+# --- The attacks. Each is made by whoever can write every table; some of them hold the signing key as well.
+
+ATTACKS = {}
+
+
+def attack(row):
+    def remember(function):
+        ATTACKS.setdefault(row, []).append(function)
+        return function
+
+    return remember
+
+
+@attack("edit any field of a sealed event, hashes left alone")
+def edit(scene):
+    scene.change(lambda loot: loot.edit(5, actor_id="43"))
+
+
+@attack("delete, insert or reorder in the middle")
+def delete(scene):
+    scene.change(lambda loot: loot.rows.pop(5))
+
+
+@attack("delete, insert or reorder in the middle")
+def insert(scene):
+    def change(loot):
+        loot.rows.insert(6, list(loot.rows[5]))
+        loot.edit(6, event_id=make_event().event_id)
+        for sequence, row in enumerate(loot.rows):
+            row[AT["sequence"]] = sequence
+
+    scene.change(change)
+
+
+@attack("delete, insert or reorder in the middle")
+def reorder(scene):
+    def change(loot):
+        loot.rows[5], loot.rows[6] = loot.rows[6], loot.rows[5]
+        loot.edit(5, sequence=5)
+        loot.edit(6, sequence=6)
+
+    scene.change(change)
+
+
+@attack("move an event in from another chain")
+def move_in(scene):
+    other = AuditChain(MemoryStore(), lambda: OURS, "example.com/other")
+    seal(other, [make_event(n) for n in range(8)])
+    foreign = list(other.store.row(5))
+    scene.change(lambda loot: loot.rows.__setitem__(5, foreign))
+
+
+@attack("cut off the end, and the checkpoints that covered it")
+def cut_off(scene):
+    scene.change(lambda loot: (loot.rows.__delitem__(slice(9, None)), loot.heads.pop()))
+
+
+@attack("rewrite everything with new hashes, as a database superuser")
+def rewrite(scene):
+    def change(loot):
+        loot.edit(0, details=loot.rows[0][AT["details"]].replace(str(KEY), str(THIEFS_KEY)))
+        loot.edit(5, actor_id="43")
+        loot.relink(ORIGIN)
+        loot.resign(ORIGIN, THIEFS)
+
+    scene.change(change)
+
+
+@attack("put an old backup back")
+def put_backup_back(scene):
+    backup = steal(scene.chain.store)
+    seal(scene.chain, [make_event(99)])
+    scene.kept = scene.chain.checkpoint_note()
+    put_back(scene.chain.store, backup)
+
+
+@attack("two histories, both signed")
+def fork(scene):
+    backup = steal(scene.chain.store)
+    seal(scene.chain, [make_event(1, actor_id="told to the auditor")])
+    scene.kept = scene.chain.checkpoint_note()
+    put_back(scene.chain.store, backup)
+    seal(make_chain(scene.chain.store), [make_event(1, actor_id="told to the court")])
+
+
+@attack("delete the newest checkpoint, or replace any")
+def delete_checkpoint(scene):
+    scene.change(lambda loot: loot.heads.pop())
+
+
+@attack("delete the newest checkpoint, or replace any")
+def replace_checkpoint(scene):
+    def change(loot):
+        loot.heads[1] = loot.heads[1]._replace(root=loot.heads[0].root, signature=loot.heads[0].signature)
+
+    scene.change(change)
+
+
+@attack("thin out older checkpoints, and say that a later one covers their events")
+def thin_out(scene):
+    def change(loot):
+        loot.heads[:] = [loot.heads[-1]._replace(first_sequence=0)]
+
+    scene.change(change)
+
+
+@attack("change the schema: drop triggers, add others, damage an index")
+def change_schema(scene):
+    if isinstance(scene.chain.store, MemoryStore):
+        pytest.skip("a list has no schema")
+    with scene.chain.store.database.transaction(5) as connection:
+        connection.execute("DROP TRIGGER audit_events_no_delete")
+        connection.execute("DROP INDEX audit_events_actor")
+        connection.execute("CREATE TRIGGER silence BEFORE INSERT ON audit_events BEGIN SELECT RAISE(IGNORE); END")
+
+
+@attack("empty everything")
+def empty(scene):
+    scene.change(lambda loot: (loot.rows.clear(), loot.heads.clear()))
+
+
+@attack("turn the clock back between two batches")
+def turn_clock_back(scene):
+    seal(scene.chain, [make_event(-86_400)])
+    head = scene.chain.store.head()
+    scene.change(lambda loot: loot.heads.__setitem__(-1, head._replace(sealed_at="2020-01-01T00:00:00.000000Z")))
+
+
+@attack("change the time at which a checkpoint says it was sealed")
+def change_sealing_time(scene):
+    def change(loot):
+        loot.heads[1] = loot.heads[1]._replace(sealed_at="2020-01-01T00:00:00.000000Z")
+
+    scene.change(change)
+
+
+@attack("steal the signing key and rewrite everything")
+def rewrite_with_the_key(scene):
+    def change(loot):
+        loot.edit(5, actor_id="43")
+        loot.relink(ORIGIN)
+        loot.resign(ORIGIN, OURS)
+
+    scene.change(change)
+
+
+@attack("the same event twice")
+def repeat(scene):
+    def change(loot):
+        loot.rows.append(list(loot.rows[5]))
+        loot.relink(ORIGIN)
+        loot.heads[-1] = loot.heads[-1]._replace(tree_size=len(loot.rows))
+        loot.resign(ORIGIN, OURS)
+
+    scene.change(change)
+
+
+@attack("change an event before it is sealed")
+def change_what_waits(scene):
+    outbox = MemoryOutbox()
+    outbox.put([make_event(actor_id="42")], None)
+    ((id_, text),) = outbox._events.items()
+    outbox._events[id_] = to_json(replace(event_of(parse_draft(text)), actor_id="43"))
+    Sealer(scene.chain, [outbox]).seal()
+    assert scene.chain.store.row(13)[AT["actor_id"]] == "43"
+
+
+@attack("an application that records what did not happen")
+def lie(scene):
+    seal(scene.chain, [make_event(action="invoice.approve", actor_id="nobody")])
+
+
+# --- What the page says of them
+
+
+def test_every_row_of_the_page_has_its_attack_and_every_attack_its_row():
+    assert [row[0] for row in page_rows()] == list(ATTACKS)
+
+
+CASES = [
+    pytest.param(attack, means, cell, id=f"{attack.__name__}-{means}")
+    for row, *cells in page_rows()
+    for attack in ATTACKS.get(row, [])
+    for means, cell in zip(("chain", "signed", "kept"), cells, strict=True)
+    if cell != "-"
+]
+
+
+@pytest.mark.parametrize(("attack", "means", "cell"), CASES)
+def test_what_the_page_says_of_an_attack_is_so(scene, attack, means, cell):
+    attack(scene)
+    key = None if means == "chain" else KEY
+    found = scene.chain.verify(key, [scene.kept] if means == "kept" else [])
+    expected = re.match("Y|N|a warning", cell)[0]
+    assert (found.result is Result.FAILED) == (expected == "Y"), found
+    assert bool(found.warnings) == (expected == "a warning"), found
+
+
+def test_an_untouched_trail_is_never_accused(scene):
+    assert scene.chain.verify(KEY).result is Result.UNANCHORED
+    assert scene.chain.verify(KEY, [scene.kept]).result is Result.OK

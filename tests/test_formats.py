@@ -1,0 +1,197 @@
+"""docs/formats.md is enough: a verifier that was written from it alone, and each of its tables against the code."""
+
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zlib
+from datetime import UTC, date, datetime, time, timedelta  # noqa: F401 - for the page's values
+from decimal import Decimal  # noqa: F401
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID  # noqa: F401
+
+import pytest
+
+from audit_core import AuditTrail
+from audit_core.canonical import FORMAT_VERSION, MAX_RECORD_BYTES, NULLABLE, RECORD_COLUMNS, encode, encode_record
+from audit_core.clean import MAX_NODES, TOO_DEEP, TOO_MANY, clean
+from audit_core.integrity.merkle import Frontier
+from audit_core.normalise import DETAILS_BUDGET, FIELD_LIMITS, clean_text, fit
+from audit_core.outbox.spill import SpillFile
+from audit_core.rows import to_json
+from audit_core.sqlite import SqliteDatabase
+from audit_core.stores.sqlite import SqliteStore
+from audit_core.testing import ORIGIN, make_chain, make_event, seal
+from audit_core.testing.making import EDGES
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "formats.md").read_text()
+VERIFIER = DOCS / "verify_without_us.py"
+ANOTHER = "(SELECT max(signature) FROM audit_checkpoints c WHERE c.tree_size <> audit_checkpoints.tree_size)"
+
+
+def table(heading):
+    """The cells of the table under a heading, without its head."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split(" |")] for row in rows[2:]]
+
+
+def verify(path, key):
+    return subprocess.run(
+        [sys.executable, "-I", VERIFIER, path, key], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A trail of every edge of the format, over several batches; its path and verifier key."""
+    path = tmp_path_factory.mktemp("formats") / "trail.db"
+    store = SqliteStore(SqliteDatabase(path))
+    store.create()
+    chain = make_chain(store)
+    seal(chain, sorted(EDGES.values(), key=lambda event: event is not EDGES["the longest record"]))
+    for batch in (1, 300, 7):
+        seal(chain, [make_event(n, resource_type="patient", resource_id=str(n)) for n in range(batch)])
+    key = str(chain.key)
+    store.close()
+    return path, key
+
+
+@pytest.fixture
+def copy(original, tmp_path):
+    path, key = original
+    (tmp_path / "copy.db").write_bytes(path.read_bytes())
+    return tmp_path / "copy.db", key
+
+
+def tamper(path, statement):
+    connection = sqlite3.connect(path)
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute("DROP INDEX audit_events_event_id")
+    assert connection.execute(statement).rowcount > 0
+    connection.commit()
+    connection.close()
+
+
+class TestAVerifierThatIsNotOurs:
+    def test_it_has_nothing_of_ours(self):
+        imported = re.findall(r"^(?:import|from) (\w+)", VERIFIER.read_text(), re.MULTILINE)
+        assert set(imported) <= {*sys.stdlib_module_names, "cryptography"}
+
+    def test_it_finds_that_an_honest_trail_fits(self, original):
+        done = verify(*original)
+        assert (done.returncode, done.stdout) == (0, f"{1 + len(EDGES) + 308} events fit.\n"), done.stderr
+
+    def test_it_finds_that_a_day_of_an_application_fits(self, tmp_path):
+        with AuditTrail(f"sqlite:///{tmp_path}/trail.db") as trail:
+            for number in range(20):
+                trail.record("invoice.approve", resource=("invoice", number), details={"total": 9.5})
+        done = verify(tmp_path / "trail.db", str(trail.chain.key))
+        trail.close()
+        assert done.returncode == 0, done.stderr
+
+    @pytest.mark.parametrize(
+        ("statement", "word"),
+        [
+            ("UPDATE audit_events SET actor_id = 'eve' WHERE sequence = 30", "event 30 was changed"),
+            ("UPDATE audit_events SET user_agent = '' WHERE sequence = 30", "event 30 was changed"),
+            ("UPDATE audit_events SET details = '{ }' WHERE sequence = 30", "not canonical"),
+            ("UPDATE audit_events SET actor_id = x'65' WHERE sequence = 30", "bytes"),
+            ("UPDATE audit_events SET previous_hash = event_hash WHERE sequence = 30", "does not follow"),
+            ("DELETE FROM audit_events WHERE sequence = 30", "event 30 is missing"),
+            ("DELETE FROM audit_events WHERE sequence > 325", "is missing"),
+            ("DELETE FROM audit_checkpoints WHERE tree_size = 20", "no checkpoint from 19 on"),
+            ("DELETE FROM audit_checkpoints WHERE tree_size > 300", "no checkpoint covers"),
+            ("UPDATE audit_checkpoints SET root = 'AAAA' || substr(root, 5) WHERE tree_size = 20", "root"),
+            ("UPDATE audit_checkpoints SET frontier = x'00' WHERE frontier IS NOT NULL", "frontier"),
+            ("UPDATE audit_checkpoints SET signature = " + ANOTHER, "signature does not verify"),
+            ("DELETE FROM audit_checkpoints", "nothing"),
+        ],
+    )
+    def test_it_finds_what_was_tampered_with(self, copy, statement, word):
+        tamper(copy[0], statement)
+        done = verify(*copy)
+        assert done.returncode == 1
+        assert word in done.stderr
+
+    def test_it_takes_no_other_key(self, original):
+        path, key = original
+        other = make_chain(SqliteStore(SqliteDatabase(path))).key
+        assert str(other) == key
+        stranger = "example.com/test+" + key.split("+")[1] + "+AQ" + "A" * 42
+        assert verify(path, stranger).returncode == 1
+
+
+class TestThePage:
+    def test_it_has_every_member_of_the_record_with_type_null_and_limit(self):
+        rows = table("Record")
+        names = [row[0].strip("`") for row in rows]
+        assert names == sorted([*RECORD_COLUMNS, "log", "v"])
+        assert {name for name, row in zip(names, rows, strict=True) if row[2] == "yes"} == set(NULLABLE)
+        assert {row[0].strip("`"): int(row[3].replace(",", "")) for row in rows if row[3]} == FIELD_LIMITS
+        assert {row[0].strip("`") for row in rows if row[1] == "integer"} == {"sequence", "v"}
+        assert FORMAT_VERSION == 1
+        assert f"{MAX_RECORD_BYTES:,} bytes" in PAGE
+
+    @pytest.mark.parametrize(("value", "written"), [row[:2] for row in table("Values")])
+    def test_each_value_is_written_as_it_says(self, value, written):
+        cleaned = clean(eval(value.strip("`")))  # noqa: S307 - the page is our own
+        assert encode(cleaned) == encode(json.loads(written.strip("`")))
+
+    @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum on this machine")
+    def test_the_hash_of_a_record_in_a_file_is_what_its_command_prints(self, original, tmp_path):
+        store = SqliteStore(SqliteDatabase(original[0]))
+        row = store.row(5)
+        (tmp_path / "record.json").write_bytes(encode_record(row[:-1], ORIGIN))
+        store.close()
+        (command,) = re.findall(r"^\$ (.*sha256sum)$", PAGE, re.MULTILINE)
+        printed = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert printed.stdout.split()[0] == row[-1]
+
+    def test_what_is_too_deep_or_too_much_is_marked_as_it_says(self):
+        assert f'"{TOO_DEEP}"' in PAGE
+        assert f'"{TOO_MANY}"' in PAGE
+        assert clean(list(range(MAX_NODES + 9)))[-1] == TOO_MANY
+        assert f"{MAX_NODES:,}th value" in PAGE
+
+    def test_a_long_text_is_cut_as_it_says(self):
+        text = "é" * 600
+        marker = f"…[cut: 1200 bytes, sha256:{sha256(text.encode()).hexdigest()}]"
+        assert clean_text(text) == "é" * (512 - len(marker)) + marker
+
+    def test_long_details_are_cut_as_it_says(self):
+        assert f"{DETAILS_BUDGET:,} bytes" in PAGE
+        text = "x" * 40_000
+        marker = f"…[cut: 40000 bytes, sha256:{sha256(text.encode()).hexdigest()}]"
+        assert fit({"a": text, "b": "y" * 1024}, DETAILS_BUDGET) == {"a": "x" * 256 + marker, "b": "y" * 1024}
+        many = {f"k{n}": "x" * 100 for n in range(400)}
+        cut = fit(many, DETAILS_BUDGET)["cut"]
+        assert (cut["bytes"], cut["sha256"]) == (len(encode(many)), sha256(encode(many)).hexdigest())
+        assert cut["keys"] == list(many)[: len(cut["keys"])]
+
+    def test_it_has_every_column_of_the_checkpoints(self, original):
+        with sqlite3.connect(original[0]) as connection:
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(audit_checkpoints)")]
+        connection.close()
+        assert [row[0].strip("`") for row in table("Checkpoint")] == columns
+
+    def test_the_frontier_has_a_hash_for_each_bit_the_largest_first(self):
+        leaves = [bytes([n]) * 32 for n in range(5)]
+        tree = Frontier()
+        tree.extend(leaves)
+        left, right = (sha256(b"\1" + leaves[n] + leaves[n + 1]).digest() for n in (0, 2))
+        assert tree.to_bytes() == sha256(b"\1" + left + right).digest() + leaves[4]
+
+    def test_what_waits_is_the_record_without_its_place(self, tmp_path):
+        event = make_event(actor_id="42")
+        assert set(json.loads(to_json(event))) == {*RECORD_COLUMNS} - {"previous_hash", "sequence"}
+        spill = SpillFile(tmp_path)
+        spill.append([event])
+        (file,) = tmp_path.glob("*.spill")
+        assert file.read_text() == f"{zlib.crc32(to_json(event).encode()):08x} {to_json(event)}\n"
+        spill.keep_only([])

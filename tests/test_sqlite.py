@@ -1,0 +1,146 @@
+"""Our own connections to a SQLite file, and what we do on those of the application."""
+
+import sqlite3
+import threading
+
+import pytest
+
+from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.sqlite import SqliteDatabase
+from audit_core.trail import AuditTrail
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "clinic.db"
+
+
+def actions(path):
+    with AuditTrail(f"sqlite:///{path}", lifecycle=False, create=False) as trail:
+        assert trail.verify().findings == ()
+        return [event.action for event in trail.events(newest_first=False)]
+
+
+class TestAFileThatWasReplaced:
+    def test_nothing_is_acknowledged_into_a_file_that_lies_at_its_path_no_more(self, path, tmp_path, caplog):
+        AuditTrail(f"sqlite:///{tmp_path / 'new.db'}", lifecycle=False).close()
+        with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+            trail.record("into.old")
+            trail.flush()
+            path.rename(tmp_path / "old.db")
+            (tmp_path / "new.db").rename(path)
+            trail.record("into.new")
+            trail.flush()
+            assert [event.action for event in trail.events() if event.action != "log.created"] == ["into.new"]
+        assert "opened anew" in caplog.text
+        assert "into.new" in actions(path)
+        assert "into.new" not in actions(tmp_path / "old.db")
+
+    @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+    def test_what_is_written_while_it_is_replaced_is_written_again(self, path, tmp_path, monkeypatch, mode):
+        AuditTrail(f"sqlite:///{tmp_path / 'new.db'}", lifecycle=False).close()
+        with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+            connection = sqlite3.connect(path)
+            connection.execute(f"PRAGMA journal_mode = {mode}")
+            connection.close()
+            trail.record("into.old")
+            trail.flush()
+            real, replaced = trail.chain.append, []
+
+            def replace_meanwhile(*args):
+                if not replaced:
+                    replaced.append(True)
+                    for file in path.parent.glob("clinic.db*[!t]"):  # its journals with it, but not the folder
+                        file.rename(tmp_path / file.name.replace("clinic", "old"))
+                    (tmp_path / "new.db").rename(path)
+                return real(*args)
+
+            monkeypatch.setattr(trail.chain, "append", replace_meanwhile)
+            trail.record("a.b")
+            trail.flush()
+        assert actions(path).count("a.b") == 1
+
+    def test_what_is_recorded_while_there_is_no_file_waits_until_it_is_back(self, path, tmp_path):
+        with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+            trail.record("a.b")
+            trail.flush()
+            path.rename(tmp_path / "away.db")
+            trail.record("a.c")
+            with pytest.raises(StoreUnavailableError):
+                trail.flush(0.3)
+            (tmp_path / "away.db").rename(path)
+            trail.flush()
+        assert actions(path).count("a.c") == 1
+
+    def test_a_reader_sees_the_new_file_too(self, path, tmp_path):
+        for name in (path, tmp_path / "new.db"):
+            connection = sqlite3.connect(name)
+            connection.execute(f"CREATE TABLE {name.stem} (x)")
+            connection.close()
+        database = SqliteDatabase(path)
+        assert database.has_table("clinic")
+        (tmp_path / "new.db").rename(path)
+        assert not database.has_table("clinic")
+        assert database.has_table("new")
+        path.unlink()
+        assert not database.has_table("new")
+        with pytest.raises(ConfigurationError, match="There is no file"), database.transaction():
+            pass
+        database.close()
+
+
+def test_a_connection_is_not_closed_while_another_thread_uses_it(path):
+    sqlite3.connect(path).close()
+    database, inside, closed = SqliteDatabase(path), threading.Event(), threading.Event()
+
+    def close():
+        inside.wait(5)
+        database.close()
+        closed.set()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    with database.transaction() as connection:
+        inside.set()
+        assert not closed.wait(0.2)
+        connection.execute("CREATE TABLE kept (x)")
+    thread.join(5)
+    assert closed.is_set()
+    assert database.has_table("kept")
+    database.close()
+
+
+@pytest.mark.parametrize("text_factory", [bytes, lambda data: data.decode().upper()])
+def test_a_connection_with_a_text_factory_of_its_own_carries_events_and_keeps_it(path, text_factory):
+    with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.text_factory = text_factory
+        trail.opened()
+        trail.record("a.b")
+        connection.execute("BEGIN IMMEDIATE")
+        trail.carry([trail.event("a.c")], connection, "app")
+        connection.execute("COMMIT")
+        assert connection.text_factory is text_factory
+        connection.close()
+        trail.closed()
+        trail.flush()
+        assert [event.sealed for event in trail.events(action="a.c")] == [True]
+        assert [event.sealed for event in trail.events(action="a.b")] == [True]
+        assert trail.verify().findings == ()
+
+
+class Stubborn:
+    def __init__(self, error):
+        self.error = error
+
+    def __str__(self):
+        raise self.error
+
+
+def test_a_value_that_wants_the_process_to_end_does_not_end_it(path):
+    with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+        event = trail.record("a.b", details={"value": Stubborn(SystemExit(1)), Stubborn(SystemExit()): 1, "other": 2})
+        assert event.details["value"].startswith("<")
+        assert event.details["other"] == 2
+        with pytest.raises(KeyboardInterrupt):
+            trail.record("a.b", details={"value": Stubborn(KeyboardInterrupt())})
