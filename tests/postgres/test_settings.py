@@ -20,7 +20,7 @@ HOSTILE = {
     "standard_conforming_strings": "off",
     "extra_float_digits": "-15",
     "enable_indexscan": "off",
-    "statement_timeout": "1ms",
+    "statement_timeout": "1s",
     "row_security": "off",
     "quote_all_identifiers": "on",
 }
