@@ -194,4 +194,4 @@ class TestThePage:
         spill.append([event])
         (file,) = tmp_path.glob("*.spill")
         assert file.read_text() == f"{zlib.crc32(to_json(event).encode()):08x} {to_json(event)}\n"
-        spill.keep_only([])
+        spill.remove({event.event_id})

@@ -45,7 +45,7 @@ class TestAFileThatWasReplaced:
             connection.close()
             trail.record("into.old")
             trail.flush()
-            real, replaced = trail.chain.append, []
+            real, replaced = trail.chain.append_drafts, []
 
             def replace_meanwhile(*args):
                 if not replaced:
@@ -55,7 +55,7 @@ class TestAFileThatWasReplaced:
                     (tmp_path / "new.db").rename(path)
                 return real(*args)
 
-            monkeypatch.setattr(trail.chain, "append", replace_meanwhile)
+            monkeypatch.setattr(trail.chain, "append_drafts", replace_meanwhile)
             trail.record("a.b")
             trail.flush()
         assert actions(path).count("a.b") == 1

@@ -9,8 +9,8 @@ from inspect import ismodule
 import pytest
 
 import audit_core
-from audit_core import writer as writer_module
 from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.inbox import Inbox
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner, generate_key, load_signer
@@ -140,7 +140,7 @@ class TestRecording:
         again.close()
 
     def test_a_full_queue_makes_callers_wait_and_loses_nothing(self, path, monkeypatch):
-        monkeypatch.setattr(writer_module, "QUEUE", 3)
+        monkeypatch.setattr(Inbox.__init__, "__defaults__", (3,))
         with AuditTrail(f"sqlite:///{path}", durable=False) as trail:
             trail.flush()
             may_write, real = threading.Event(), trail.chain.append_drafts

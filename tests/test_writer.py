@@ -115,8 +115,8 @@ class TestStopping:
         trail = AuditTrail(f"sqlite:///{path}", durable=False)
         trail.record("a.b")
         trail.flush()
-        slow = trail.chain.append
-        monkeypatch.setattr(trail.chain, "append", lambda *args: time.sleep(0.2) or slow(*args))
+        slow = trail.chain.append_drafts
+        monkeypatch.setattr(trail.chain, "append_drafts", lambda *args: time.sleep(0.2) or slow(*args))
         futures = [trail.submit("a.b") for _ in range(1_200)]  # more than one batch, behind a slow one
         trail.close()
         assert all(future.done() for future in futures)
@@ -446,9 +446,9 @@ class TestManyThatWait:
         trail.outboxes[0].put([make_event(n % 60, action="a.b") for n in range(1_200)], connection)
         connection.commit()
         connection.close()
-        sizes, real = [], trail.chain.append
+        sizes, real = [], trail.chain.append_drafts
         monkeypatch.setattr(
-            trail.chain, "append", lambda events, *rest: sizes.append(len(events)) or real(events, *rest)
+            trail.chain, "append_drafts", lambda events, *rest: sizes.append(len(events)) or real(events, *rest)
         )
         trail.flush()
         assert sum(sizes) >= 1_200
@@ -458,7 +458,7 @@ class TestManyThatWait:
 
 def test_an_unexpected_error_does_not_end_the_thread(trail, monkeypatch):
     trail.record("a.b")
-    real = trail.chain.append
+    real = trail.chain.append_drafts
     calls = []
 
     def fail_once(events, connection):
@@ -467,7 +467,7 @@ def test_an_unexpected_error_does_not_end_the_thread(trail, monkeypatch):
             raise RuntimeError("a bug")
         return real(events, connection)
 
-    monkeypatch.setattr(trail.chain, "append", fail_once)
+    monkeypatch.setattr(trail.chain, "append_drafts", fail_once)
     trail.record("a.b")
     trail.record("a.b")
     trail.flush()
