@@ -22,6 +22,8 @@ from audit_core.rows import Row, from_row
 from audit_core.stores import AuditStore, StoredCheckpoint
 from audit_core.verification import Verification, created_details, signed_by, verify_store
 
+LEAVES_AT_ONCE = 10_000
+
 
 class _Edge(NamedTuple):
     """Where the next event goes. Immutable: a transaction that rolls back leaves nothing to undo."""
@@ -40,6 +42,7 @@ class AuditChain:
         self._wanted_origin = origin
         self._origin = ""  # of the chain that _edge is the end of
         self._edge: _Edge | None = None
+        self._confirmed: _Edge | None = None  # the last one that this process knows to be committed
 
     @property
     def origin(self) -> str | None:
@@ -92,6 +95,10 @@ class AuditChain:
         self._edge = _Edge(checkpoint, tree, previous)
         return checkpoint
 
+    def confirm(self) -> None:
+        """What was appended last is committed, in a transaction of our own: from now on the chain extends it."""
+        self._confirmed = self._edge
+
     def verify(
         self,
         key: VerifierKey | None = None,
@@ -138,6 +145,7 @@ class AuditChain:
         head = self.store.head(connection)
         if self._edge is not None and self._edge.checkpoint == head:
             return self._edge
+        self._check_length(head)
         if head is None:
             self._origin = self._wanted_origin or f"audit-core/{secrets.token_hex(8)}"
             return _Edge(None, Frontier(), GENESIS_HASH)
@@ -155,6 +163,16 @@ class AuditChain:
                 "made with; until then its events wait in the outbox."
             )
         return self._read_edge(head, connection)
+
+    def _check_length(self, head: StoredCheckpoint | None) -> None:
+        """A promoted replica may lack the last events, and a backup does: that must be seen, and not covered."""
+        there = head.tree_size if head else 0
+        if self._confirmed is not None and there < self._confirmed.tree.size:
+            raise IntegrityError(
+                f"The trail holds {there} events, and this process has sealed {self._confirmed.tree.size}: a replica "
+                "or a backup that lacks the last of them has taken its place. Nothing is sealed on top of it until "
+                "somebody has looked and restarted this process; events wait in the outbox."
+            )
 
     def _sound_created(self, connection: Any) -> dict[str, Any]:
         """What the first record says. Raises IntegrityError when it is not the one that was sealed."""
@@ -183,11 +201,19 @@ class AuditChain:
         )
 
     def _rebuild_edge(self, head: StoredCheckpoint, connection: Any) -> _Edge:
-        kept = self.store.kept_frontier(head.tree_size, connection)
-        tree = Frontier.from_bytes(kept.tree_size, kept.frontier or b"") if kept else Frontier()
-        hashes = self.store.leaf_hashes(min(tree.size, head.tree_size - 1), head.tree_size, connection)
-        tree.extend(bytes.fromhex(h) for h in hashes[len(hashes) - (head.tree_size - tree.size) :])
-        return _Edge(head, tree, hashes[-1])
+        """From what this process has sealed itself, if it has, so that the chain is seen to extend that."""
+        if self._confirmed is not None:
+            tree = self._confirmed.tree.copy()
+        else:
+            kept = self.store.kept_frontier(head.tree_size, connection)
+            tree = Frontier.from_bytes(kept.tree_size, kept.frontier or b"") if kept else Frontier()
+        while tree.size < head.tree_size:
+            stop = min(tree.size + LEAVES_AT_ONCE, head.tree_size)
+            hashes = self.store.leaf_hashes(tree.size, stop, connection)
+            if len(hashes) != stop - tree.size:
+                raise IntegrityError("events are missing")
+            tree.extend(map(bytes.fromhex, hashes))
+        return _Edge(head, tree, self.store.leaf_hashes(head.tree_size - 1, head.tree_size, connection)[0])
 
     def _sign(self, tree: Frontier, first: int) -> StoredCheckpoint:
         checkpoint = Checkpoint(self._origin, tree.size, tree.root())

@@ -75,7 +75,8 @@ class Follower:
             self._hurried = True
             self._woken.set()
             if not self._turn.wait_for(lambda: self._done >= wanted or self.is_elsewhere, timeout):
-                raise StoreUnavailableError("Not everything could be sealed in time; it is durable and waits.")
+                why = f" ({self.trouble})" if self.trouble else ""
+                raise StoreUnavailableError(f"Not everything could be sealed in time; it is durable and waits{why}.")
 
     def close(self, timeout: float) -> None:
         """End the thread; what is not sealed waits for the next one who seals."""
@@ -89,6 +90,7 @@ class Follower:
         self._woken = threading.Event()
         self._begun = self._done = 0  # passes over the outbox
         self._hurried = self._stopped = False
+        self.trouble: str | None = None
         self._thread = threading.Thread(target=self._run, name="audit-sealer", daemon=True)
 
     def _run(self) -> None:
@@ -112,11 +114,16 @@ class Follower:
         except BusyError:
             return True
         except AuditError as error:
-            logger.info("Nothing can be sealed just now: %s", error)
+            if str(error) != self.trouble:
+                logger.warning("Nothing is sealed until this is mended: %s", error)
+            self.trouble = str(error)
             return False
         except Exception:  # nobody else in this process would seal
             logger.exception("The audit sealer goes on after an error that should not be.")
             return False
+        if self.trouble:
+            logger.warning("Events are sealed again.")
+        self.trouble = None
         with self._turn:
             self._done = this
             self._turn.notify_all()

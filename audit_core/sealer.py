@@ -33,6 +33,7 @@ class Sealer:
         self.outboxes = outboxes
         self.trouble: str | None = None  # why nothing is sealed just now
         self._next_try = 0.0
+        self._appended = False  # in the transaction that is open
 
     def seal(self) -> None:
         """Seal all that is committed. Raises what ``AuditChain.append`` raises, and StoreUnavailableError."""
@@ -74,7 +75,7 @@ class Sealer:
     def _move_own(self, limit: int) -> int:
         if not self.outboxes[0].take(1):  # an idle look writes nothing
             return 0
-        with self.chain.store.transaction() as connection:
+        with self._own_transaction() as connection:
             return self._move(connection, limit)
 
     def _move(self, connection: Any, limit: int, also: Sequence[AuditEvent] = ()) -> int:
@@ -86,7 +87,7 @@ class Sealer:
     def _move_foreign(self, outbox: Outbox, limit: int) -> int:
         if not (waiting := outbox.take(limit)):
             return 0
-        with self.chain.store.transaction() as connection:
+        with self._own_transaction() as connection:
             self._append([read_draft(w.event) for w in waiting], connection)
         # A crash here leaves the batch in both places; the next try skips what is known and removes it.
         outbox.remove([w.id for w in waiting])
@@ -95,6 +96,7 @@ class Sealer:
     def _append(self, drafts: Sequence[Draft], connection: Any) -> None:
         if new := self._new(drafts, connection):
             self.chain.append_drafts(new, connection)
+            self._appended = True
 
     def _new(self, drafts: Sequence[Draft], connection: Any) -> list[Draft]:
         """Each event once, without those that an interrupted try has sealed already."""
@@ -103,6 +105,14 @@ class Sealer:
             once.setdefault(draft[EVENT_ID], draft)
         known = self.chain.store.known(once, connection) if once else set()
         return [draft for event_id, draft in once.items() if event_id not in known]
+
+    @contextmanager
+    def _own_transaction(self) -> Iterator[Any]:
+        self._appended = False
+        with self.chain.store.transaction() as connection:
+            yield connection
+        if self._appended and not self.chain.store.seals_in_transaction:  # where a replica may take a server's place
+            self.chain.confirm()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

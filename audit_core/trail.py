@@ -193,6 +193,11 @@ class AuditTrail:
         if self._follower:
             self._follower.flush(timeout)
 
+    def keep_sealing(self) -> None:
+        """Seal what other processes commit too, from now on, where not whoever writes an event seals it."""
+        if self._follower:
+            self._follower.start()
+
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
         if self._lifecycle and self._writer.running:

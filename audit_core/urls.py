@@ -15,10 +15,12 @@ from audit_core.outbox.gate import Gate
 from audit_core.outbox.memory import MemoryOutbox
 from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.redaction import Redactor
-from audit_core.sqlite import SqliteDatabase
+from audit_core.sqlite import SqliteDatabase, read_sql
 from audit_core.stores import AuditStore
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
+
+_POSTGRES = ("postgresql", "postgres")
 
 
 class Parts(NamedTuple):
@@ -40,12 +42,25 @@ def open_url(url: str) -> Parts:
         database = SqliteDatabase(path)
         directory = folder_of(database.path)
         return Parts(SqliteStore(database), SqliteOutbox(database), directory, Gate(directory))
-    if scheme in {"postgresql", "postgres"}:
+    if scheme in _POSTGRES:
         return _open_postgres(url)
     raise ConfigurationError(
         "The trail's URL is postgresql://host/database, sqlite:///path/to/file.db (four slashes for an absolute path), "
         f"or memory: for tests, not {Redactor().text(url)!r}."
     )
+
+
+def schema_sql(url: str, *, roles: bool = False) -> str:
+    """The SQL that makes a trail at ``url``, and with ``roles`` those who share it. Raises ConfigurationError."""
+    if url.partition(":")[0] not in _POSTGRES:
+        open_url(url)
+        return "\n".join(map(read_sql, ("sqlite.sql", "sqlite_outbox.sql")))
+    from audit_core.postgres import PostgresDatabase, script_for
+
+    schema = PostgresDatabase(url).schema
+    names = ["postgres.sql", "postgres_outbox.sql", *(["postgres_roles.sql"] if roles else [])]
+    scripts = [script_for(name, schema) for name in names]
+    return "\n".join(["BEGIN;", f"CREATE SCHEMA IF NOT EXISTS {schema};", *scripts, "COMMIT;"]) + "\n"
 
 
 def _open_postgres(url: str) -> Parts:

@@ -12,11 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from audit_core.canonical import parse_timestamp
-from audit_core.cli.place import AsJson, Url, open_trail
-from audit_core.cli.terminal import note, say, say_json
+from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
+from audit_core.cli.postgres import database_of, follow_postgres
+from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.cli.words import without_password
 from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
 from audit_core.trail import AuditTrail
+from audit_core.urls import schema_sql
 
 LOOK_SECONDS = 0.25  # how often --follow looks for what waits
 WRONG_KEY = (
@@ -36,12 +38,19 @@ def init(
     *,
     url: Url = None,
     origin: Annotated[str | None, typer.Option(help="The chain's name, e.g. example.com/clinic.")] = None,
+    roles: Annotated[bool, typer.Option("--roles", help="PostgreSQL: make the roles, and grant them theirs.")] = False,
+    only_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, and run nothing.")] = False,
 ) -> None:
     """Make the tables and the first record; may be repeated."""
+    if only_sql:
+        say_exactly(schema_sql(chosen_url(context, url), roles=roles))
+        return
     with open_trail(context, url, create=True, origin=origin) as trail:
         if not trail.store.is_writable():
             raise StoreUnavailableError("This user may not write to the trail: run `audit init` as one who may.")
         trail.store.create()  # what was dropped since
+        if roles:
+            database_of(trail).run("postgres_roles.sql")
         with trail.store.transaction(patient=True) as connection:
             if trail.store.head(connection) is None:
                 trail.chain.append([], connection)
@@ -83,9 +92,12 @@ def seal(
             note("Here whoever writes an event seals it: only what a process left behind has to be sealed.")
         with _until_told() as told:
             _seal(trail)
-            while follow and not told.wait(LOOK_SECONDS):
-                if next(trail.waiting(), None) is not None:
-                    _try_seal(trail)
+            if follow and trail.store.seals_in_transaction:
+                while not told.wait(LOOK_SECONDS):
+                    if next(trail.waiting(), None) is not None:
+                        _try_seal(trail)
+            elif follow:
+                follow_postgres(trail, told)
 
 
 def _try_seal(trail: AuditTrail) -> None:

@@ -58,6 +58,16 @@ def open_trail(
             yield trail
 
 
+def chosen_url(context: typer.Context, url: str | None) -> str:
+    """The trail's URL. Raises ConfigurationError where none is given."""
+    place: Place = context.obj
+    if chosen := url or place.url:
+        return chosen
+    raise ConfigurationError(
+        "Which trail? Give its URL with --url, or set AUDIT_URL: postgresql://host/database, or sqlite:///clinic.db."
+    )
+
+
 def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
     """A misspelt outbox would look as if nothing waited in it."""
     for url, outbox in zip(urls, trail.outboxes[1:], strict=True):

@@ -59,10 +59,6 @@ class PostgresStore:
     def create(self) -> None:
         self.database.create("postgres.sql", "audit_events")
 
-    def create_roles(self) -> None:
-        """Make the roles of application, sealer and auditor, to be granted to those that log in."""
-        self.database.run("postgres_roles.sql")
-
     def is_created(self) -> bool:
         return self.database.has_table("audit_events")
 

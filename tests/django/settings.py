@@ -17,7 +17,7 @@ def _database(name):
         "NAME": f"{_folder}/{name}.sqlite3",
         "TEST": {"NAME": f"{_folder}/test_{name}.sqlite3"} if "AUDIT_TEST_MEMORY" not in os.environ else {},
         "ATOMIC_REQUESTS": "AUDIT_TEST_ATOMIC" in os.environ,
-        "OPTIONS": {"init_command": os.environ.get("AUDIT_TEST_INIT", "")},
+        "OPTIONS": {"init_command": os.environ.get("AUDIT_TEST_INIT", ""), "timeout": 20},
     }
 
 

@@ -16,7 +16,7 @@ def url(state):
     with AuditTrail(url, lifecycle=False) as trail:
         trail.record("a.b")
         trail.flush()
-        trail.store.create_roles()
+        trail.store.database.run("postgres_roles.sql")
     return url
 
 

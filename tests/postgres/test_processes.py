@@ -24,7 +24,7 @@ UVICORN = ["-m", "uvicorn", "--port", "{port}", "--workers", "4", "--log-level",
 def url(state):
     url = new_database()
     with AuditTrail(url, lifecycle=False) as trail:
-        trail.store.create_roles()
+        trail.store.database.run("postgres_roles.sql")
     apps.make_tables(url)
     return url
 

@@ -29,7 +29,7 @@ def play(server, isolation, state):
         connection.execute(f"ALTER DATABASE {name} SET TimeZone = 'Asia/Tokyo'")
         connection.execute(f"ALTER DATABASE {name} SET DateStyle = 'German, DMY'")
     with AuditTrail(url) as trail:
-        trail.store.create_roles()
+        trail.store.database.run("postgres_roles.sql")
     held = psycopg.connect(url)
     held.execute("CREATE TABLE held ()")  # a transaction that stays open all the while
 

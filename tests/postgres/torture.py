@@ -64,7 +64,7 @@ SEALER = """
 import sys, time
 from audit_core import AuditTrail
 trail = AuditTrail(sys.argv[1], lifecycle=False, create=False)
-trail._follower.start()
+trail.keep_sealing()
 while True: time.sleep(60)
 """
 

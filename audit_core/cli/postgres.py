@@ -1,0 +1,88 @@
+"""``audit partitions`` and ``audit doctor``, and what ``audit seal --follow`` does on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Annotated
+
+import typer
+
+from audit_core.cli.place import Url, open_trail
+from audit_core.cli.terminal import note, say
+from audit_core.errors import AuditError, ConfigurationError
+from audit_core.postgres import PostgresDatabase
+from audit_core.postgres.doctor import Doctor
+from audit_core.postgres.partitions import MONTHS_AHEAD, Partitions
+from audit_core.trail import AuditTrail
+
+REPORT_SECONDS = 5.0  # how often a sealer says what it has done
+PARTITIONS_SECONDS = 3600.0  # how often it looks whether a month is missing
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (partitions, doctor):
+        app.command()(command)
+
+
+def database_of(trail: AuditTrail) -> PostgresDatabase:
+    """The database that the trail lies in. Raises ConfigurationError where it is another one."""
+    database = getattr(trail.store, "database", None)
+    if not isinstance(database, PostgresDatabase):
+        raise ConfigurationError("This is for a trail in PostgreSQL: give a URL like postgresql://host/database.")
+    return database
+
+
+def partitions(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    months_ahead: Annotated[int, typer.Option(min=0, max=120, help="How many months to make ahead.")] = MONTHS_AHEAD,
+    from_default: Annotated[
+        bool, typer.Option("--from-default", help="Give the months in the default partition one of their own.")
+    ] = False,
+) -> None:
+    """Make the months to come, and show what there is (PostgreSQL)."""
+    with open_trail(context, url) as trail:
+        months = Partitions(database_of(trail))
+        if from_default:
+            for month in months.move_from_default():
+                say(f"moved   audit_events_{month}")
+        for name in months.make(months_ahead):
+            say(f"made    {name}")
+        for partition in months.all():
+            say(f"{partition.name:<24}{partition.rows:>14,} events {partition.size / 1e6:>10,.1f} MB")
+        if left := months.months_in_default():
+            note(f"In the default partition: {', '.join(left)}; `--from-default` moves them.", "yellow")
+
+
+def doctor(context: typer.Context, *, url: Url = None) -> None:
+    """Try what each role can do and is refused, and look at triggers, grants and clocks (PostgreSQL)."""
+    with open_trail(context, url) as trail:
+        is_well = True
+        for check in Doctor(database_of(trail)).examine():
+            is_well = is_well and check.holds
+            mark, style = ("note", "yellow") if check.is_note else ("ok", "green") if check.holds else ("WRONG", "red")
+            say(f"{mark:<6}{check.text}.", style)
+    if not is_well:
+        raise typer.Exit(1)
+
+
+def follow_postgres(trail: AuditTrail, told: threading.Event) -> None:
+    """Seal until told to stop; say now and then how much, and make the months to come."""
+    size, looked = trail.store.extent().events, -PARTITIONS_SECONDS
+    trail.keep_sealing()
+    while not told.wait(REPORT_SECONDS):
+        try:
+            if time.monotonic() - looked > PARTITIONS_SECONDS:
+                looked = time.monotonic()
+                for name in Partitions(database_of(trail)).make():
+                    say(f"made {name}")
+            now = trail.store.extent().events
+        except AuditError as error:
+            note(str(error), "yellow")
+            continue
+        if now > size:
+            say(f"{now - size:,} sealed; the trail holds {now:,} events.")
+            size = now
