@@ -11,6 +11,7 @@ from audit_core.canonical import encode_record, format_timestamp
 from audit_core.draft import Draft, draft_of, event_of, place
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
+from audit_core.hashing import OpenStore
 from audit_core.identity import new_event_id
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import GENESIS_HASH, leaf_hash
@@ -106,6 +107,8 @@ class AuditChain:
         progress: Callable[[int, int], None] | None = None,
         *,
         own: Signer | None = None,
+        jobs: int = 1,
+        open_store: OpenStore | None = None,
     ) -> Verification:
         """Check everything; ``known`` are signed checkpoints (notes) that were kept outside the database.
 
@@ -113,8 +116,10 @@ class AuditChain:
         names. ``progress`` is called with how many events are checked, and of how many. Raises ConfigurationError
         when there is no trail, or a sound one that is not signed with ``own``; IntegrityError when a known checkpoint
         is none, or of another trail; StoreUnavailableError when the tables cannot be read.
+
+        ``jobs`` processes read and hash, each on a store that ``open_store`` (which can be pickled) gives it.
         """
-        return verify_store(self.store, key, list(known), own, progress)
+        return verify_store(self.store, key, list(known), own, progress, jobs=jobs, open_store=open_store)
 
     def prove(self, event: str | int) -> Proof:
         """The inclusion proof of one event, by its id or its sequence, in the newest checkpoint.

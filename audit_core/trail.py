@@ -33,7 +33,7 @@ from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
 from audit_core.sealer import Sealer
-from audit_core.urls import open_url
+from audit_core.urls import open_store, open_url
 from audit_core.verification import Verification
 from audit_core.writer import Writer
 
@@ -259,13 +259,17 @@ class AuditTrail:
         key: VerifierKey | None = None,
         known: Iterable[str] = (),
         progress: Callable[[int, int], None] | None = None,
+        *,
+        jobs: int = 1,
     ) -> Verification:
         """Check the whole chain; see ``AuditChain.verify``. That it was checked is itself an event.
 
         Without a ``key`` it is this process's own, if it has one, else the one that the trail names. Raises
         ConfigurationError when a sound trail is signed with another key than this process's: say then which is right.
         """
-        found = self.chain.verify(key, known, progress, own=self._signer or find_signer())
+        own = self._signer or find_signer()
+        again = partial(open_store, self.url) if self._directory else None  # memory is where it is
+        found = self.chain.verify(key, known, progress, own=own, jobs=jobs, open_store=again)
         self.note_reading("trail.verified", {"result": found.result, "size": found.size, "origin": found.origin})
         return found
 

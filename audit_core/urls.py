@@ -50,6 +50,11 @@ def open_url(url: str) -> Parts:
     )
 
 
+def open_store(url: str) -> AuditStore:
+    """The store alone, for a process that only reads it. Raises as ``open_url`` does."""
+    return open_url(url).store
+
+
 def schema_sql(url: str, *, roles: bool = False) -> str:
     """The SQL that makes a trail at ``url``, and with ``roles`` those who share it. Raises ConfigurationError."""
     if url.partition(":")[0] not in _POSTGRES:

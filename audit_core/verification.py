@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice, starmap
 from typing import Any, NamedTuple
 
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
+from audit_core.hashing import LOWEST, OpenStore, hash_chain
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note, split_signature
-from audit_core.integrity.verify import ChainVerifier, Finding, Result, parse_head
-from audit_core.rows import Row, from_row
+from audit_core.integrity.verify import ChainVerifier, Finding, Hashed, Result, parse_head
+from audit_core.rows import from_row
 from audit_core.stores import AuditStore, StoredCheckpoint
 
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
-LOWEST = -(2**63)  # where an attacker may have put what no chain has
 PROGRESS_EVERY = 5_000  # events
 
 Progress = Callable[[int, int], None] | None
@@ -49,11 +50,17 @@ class _Trust(NamedTuple):
 
 
 def verify_store(
-    store: AuditStore, key: VerifierKey | None, notes: Sequence[str], own: Signer | None, progress: Progress
+    store: AuditStore,
+    key: VerifierKey | None,
+    notes: Sequence[str],
+    own: Signer | None,
+    progress: Progress,
+    *,
+    jobs: int = 1,
+    open_store: OpenStore | None = None,
 ) -> Verification:
     """See ``AuditChain.verify``."""
-    schema = iter(store.check_schema())
-    damage = list(islice(schema, FINDINGS_AT_MOST))
+    damage = list(store.check_schema())
     try:
         extent, created = store.extent(), created_details(store)
     except ConfigurationError:
@@ -63,18 +70,14 @@ def verify_store(
     trust = _find_trust(store, created, key, own, notes)
     if isinstance(trust, Finding):
         return Verification(Result.FAILED, (*damage, trust), "", extent.events)
-    walk = _readable(
-        chain(
-            _check_created(created, trust.key),
-            ChainVerifier(trust.key, trust.known).walk(
-                _reporting(store.rows(LOWEST, extent.events), extent.events, progress),
-                _checkpoints_until(store, extent.signed),
-            ),
-            starmap(_duplicate, store.duplicate_ids()),
-        ),
-        damaged=bool(damage),
-    )
-    found = _summarise(chain(damage, schema, trust.strange, walk), trust, extent.events)
+    rows = hash_chain(store, extent.events, trust.key.name, jobs, open_store)
+    verifier = ChainVerifier(trust.key, trust.known)
+    walk = verifier.walk(_reporting(rows, extent.events, progress), _checkpoints_until(store, extent.signed))
+    with ThreadPoolExecutor(1, "audit-indexes") as beside:  # the database compares while we hash
+        indexes = beside.submit(lambda: list(islice(store.check_indexes(), FINDINGS_AT_MOST)))
+        parts = (_check_created(created, trust.key), walk, starmap(_duplicate, store.duplicate_ids()))
+        readable = _readable(chain(*parts, _later(indexes)), damaged=bool(damage))
+        found = _summarise(chain(damage, trust.strange, readable), trust, extent.events)
     if trust.doubt is not None and found.result is not Result.FAILED:
         raise trust.doubt
     return found
@@ -189,6 +192,10 @@ def _readable(findings: Iterator[Finding], *, damaged: bool) -> Iterator[Finding
             raise
 
 
+def _later(findings: Future[list[Finding]]) -> Iterator[Finding]:
+    yield from findings.result()
+
+
 def _checkpoints_until(store: AuditStore, last: int) -> Iterator[StoredCheckpoint]:
     for checkpoint in store.checkpoints(LOWEST):
         if checkpoint.tree_size > last:
@@ -212,7 +219,7 @@ def _summarise(findings: Iterator[Finding], trust: _Trust, size: int) -> Verific
     return Verification(result, failures, trust.key.name, size, anchored, trust.pinned, warnings)
 
 
-def _reporting(rows: Iterable[Row], total: int, progress: Progress) -> Iterator[Row]:
+def _reporting(rows: Iterable[Hashed], total: int, progress: Progress) -> Iterator[Hashed]:
     for count, row in enumerate(rows, 1):
         if progress and count % PROGRESS_EVERY == 0:
             progress(count, total)

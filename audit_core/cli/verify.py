@@ -41,6 +41,7 @@ def verify(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A signed checkpoint that was kept elsewhere; repeatable."),
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="How many processes read and hash.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Check the whole trail. Exit code 0 OK, 1 FAILED, 3 UNANCHORED, 2 could not be verified."""
@@ -48,7 +49,7 @@ def verify(
     known = [_read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url) as trail:
         with progress_bar("Verifying") as progress:
-            found = trail.verify(pinned, known, progress)
+            found = trail.verify(pinned, known, progress, jobs=jobs)
         if not trail.store.is_writable():
             note(NOT_RECORDED, "yellow")
         waiting = sum(1 for _ in trail.waiting())

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from audit_core.canonical import RECORD_COLUMNS, encode_record
 from audit_core.errors import IntegrityError
@@ -20,6 +20,9 @@ from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import VerifierKey
 
 CHUNK = 4_096
+Hashed: TypeAlias = tuple[Any, Any, Any, bytes, str, Any]
+"""A row's sequence, previous and own hash, the hash of its record or why it is none, and its time."""
+
 SHOWN = 500  # characters of a value that is none of ours
 _SEQUENCE = RECORD_COLUMNS.index("sequence")
 _PREVIOUS = RECORD_COLUMNS.index("previous_hash")
@@ -84,8 +87,8 @@ class ChainVerifier:
     _happened: str = ""  # the time of the last row walked
     _times: tuple[str, str] = ("", "")  # when the last checkpoint was sealed, and when its last event happened
 
-    def walk(self, rows: Iterable[Sequence[Any]], checkpoints: Iterable[StoredHead]) -> Iterator[Finding]:
-        """Yield every finding of the chain."""
+    def walk(self, rows: Iterable[Hashed], checkpoints: Iterable[StoredHead]) -> Iterator[Finding]:
+        """Yield every finding of the chain; ``rows`` are what ``hash_rows`` makes of them, in order."""
         reader = _RowReader(rows)
         yield from self._check_known(0)
         for checkpoint in checkpoints:
@@ -103,33 +106,28 @@ class ChainVerifier:
             if cut is not None and cut == self.size:
                 yield from self._check_known(cut)
 
-    def _check_rows(self, rows: list[Sequence[Any]]) -> Iterator[Finding]:
-        """The hot loop: rebuild each record, hash it, compare it with its own row and with the row before."""
-        log, previous, expected = self.key.name, self._previous, self.size
+    def _check_rows(self, rows: list[Hashed]) -> Iterator[Finding]:
+        """Compare each record's hash with its own row and with the row before."""
+        previous, expected = self._previous, self.size
         leaves: list[bytes] = []
-        for row in rows:
-            sequence, stored = row[_SEQUENCE], row[_WIDTH]
+        for sequence, link, stored, digest, why, _ in rows:
+            leaf = digest
             if type(sequence) is not int or sequence < expected:  # from a table made anew, or from below the first
                 place = sequence if type(sequence) is int else None
                 yield Finding("misplaced", place, f"a sequence of {expected} or more", str(sequence))
                 continue
-            try:
-                digest = sha256(b"\x00" + encode_record(row[:_WIDTH], log)).digest()
-            except _UNENCODABLE as error:
-                digest = b""
-                yield Finding("edited", sequence, as_text(stored), f"a row that is no record ({type(error).__name__})")
-            else:
-                if digest.hex() != stored:
-                    yield Finding("edited", sequence, as_text(stored), digest.hex())
-                    digest = b""
+            if digest.hex() != stored:
+                got = f"a row that is no record ({why})" if why else digest.hex()
+                yield Finding("edited", sequence, as_text(stored), got)
+                leaf = _hash_bytes(stored)
             if sequence != expected:
                 yield Finding("missing", expected, _range(expected, sequence), "nothing")
-                self._skip(leaves, expected, sequence, row[_PREVIOUS])
-            elif row[_PREVIOUS] != previous and previous is not None:
-                yield Finding("unlinked", sequence, as_text(previous), as_text(row[_PREVIOUS]))
-            leaves.append(digest or _hash_bytes(stored))
+                self._skip(leaves, expected, sequence, link)
+            elif link != previous and previous is not None:
+                yield Finding("unlinked", sequence, as_text(previous), as_text(link))
+            leaves.append(leaf)
             previous, expected = stored, sequence + 1
-        self._previous, self.size, self._happened = previous, expected, str(rows[-1][_TIMESTAMP])
+        self._previous, self.size, self._happened = previous, expected, str(rows[-1][-1])
         self._grow(leaves)
 
     def _skip(self, leaves: list[bytes], expected: int, sequence: int, previous: Any) -> None:
@@ -207,18 +205,29 @@ class ChainVerifier:
                 yield Finding("truncated", self.size, f"the {known.size} events of a known checkpoint", str(self.size))
 
 
+def hash_rows(rows: Iterable[Sequence[Any]], log: str) -> Iterator[Hashed]:
+    """The hot loop: rebuild each row's record, and hash it. A chain may be hashed in any number of parts."""
+    for row in rows:
+        digest, why = b"", ""
+        try:
+            digest = sha256(b"\x00" + encode_record(row[:_WIDTH], log)).digest()
+        except _UNENCODABLE as error:
+            why = type(error).__name__
+        yield row[_SEQUENCE], row[_PREVIOUS], row[_WIDTH], digest, why, row[_TIMESTAMP]
+
+
 class _RowReader:
     """Takes rows below a sequence, a chunk at a time, and leaves the first one that is not."""
 
-    def __init__(self, rows: Iterable[Sequence[Any]]) -> None:
+    def __init__(self, rows: Iterable[Hashed]) -> None:
         self._rows = iter(rows)
-        self._next: Sequence[Any] | None = next(self._rows, None)
+        self._next: Hashed | None = next(self._rows, None)
 
-    def take(self, stop: int | None) -> list[Sequence[Any]]:
-        chunk: list[Sequence[Any]] = []
+    def take(self, stop: int | None) -> list[Hashed]:
+        chunk: list[Hashed] = []
         row, rows = self._next, self._rows
         limit = float("inf") if stop is None else stop
-        while row is not None and row[_SEQUENCE] < limit and len(chunk) < CHUNK:
+        while row is not None and row[0] < limit and len(chunk) < CHUNK:
             chunk.append(row)
             row = next(rows, None)
         self._next = row

@@ -52,11 +52,14 @@ class AuditStore(Protocol):
         """Whether this user may write where the tables lie."""
 
     def check_schema(self) -> Iterator[Finding]:
-        """Yield what is not as ``create`` makes it, and the events that an index hides.
+        """Yield what is not as ``create`` makes it.
 
         One of the kind "empty" says that none of the tables is there. Raises ConfigurationError where there is no
         database.
         """
+
+    def check_indexes(self) -> Iterator[Finding]:
+        """Yield the events that an index hides. In a thread of its own, while the rows are hashed."""
 
     def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
         """A transaction of our own; one writer at a time. Raises StoreUnavailableError."""

@@ -42,6 +42,9 @@ class MemoryStore:
     def check_schema(self) -> Iterator[Finding]:
         return iter(())
 
+    def check_indexes(self) -> Iterator[Finding]:
+        return iter(())
+
     def transaction(self, *, patient: bool = False) -> AbstractContextManager[Any]:
         del patient
         return self.lock

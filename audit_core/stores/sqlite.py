@@ -73,6 +73,9 @@ class SqliteStore:
     def check_schema(self) -> Iterator[Finding]:
         with self.database.connection() as connection, translated_errors(self.database.path):
             yield from check_schema(connection)
+
+    def check_indexes(self) -> Iterator[Finding]:
+        with self.database.connection() as connection, translated_errors(self.database.path):
             if self.database.has_table("audit_events"):
                 yield from check_indexes(connection)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from audit_core.integrity.verify import Finding
 from audit_core.sqlite import read_sql
 
-PAGE = 2_000  # rows that one look compares with the indexes
+PAGE = 5_000  # rows that one look compares with the indexes, without a step of ours in between
 _OUTBOX = "audit_outbox"  # lies in the trail's database unless the application's data do not
 _TOKEN = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|$))|(?P<text>'(?:[^']|'')*')|(?P<name>"[^"]*"|`[^`]*`|\[[^]]*\])|\w+|\S""",
@@ -74,15 +74,19 @@ def check_indexes(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _compare(connection: sqlite3.Connection, indexes: list[str]) -> Iterator[Finding]:
-    entries = ", ".join(_has_entry(connection, name) for name in indexes)
-    query = f"SELECT t.sequence, {entries} FROM audit_events AS t NOT INDEXED WHERE t.sequence > ? ORDER BY 1 LIMIT ?"
+    entries = [_has_entry(connection, name) for name in indexes]
+    page_end = "SELECT max(sequence) FROM (SELECT sequence FROM audit_events WHERE sequence > ? ORDER BY 1 LIMIT ?)"
+    hidden = (
+        f"SELECT t.sequence, {', '.join(entries)} FROM audit_events AS t NOT INDEXED "
+        f"WHERE t.sequence > ? AND t.sequence <= ? AND NOT ({' AND '.join(entries)})"
+    )
     last = -(2**63)
-    while page := connection.execute(query, (last, PAGE)).fetchall():
-        for sequence, *are_there in page:
+    while (end := connection.execute(page_end, (last, PAGE)).fetchone()[0]) is not None:
+        for sequence, *are_there in connection.execute(hidden, (last, end)).fetchall():
             for name, is_there in zip(indexes, are_there, strict=True):
                 if not is_there:
                     yield Finding("schema", sequence, f"an entry of the event in index {name}", "none")
-        last = page[-1][0]
+        last = end
     # count(*) would count in whichever index is the smallest.
     counts = ", ".join(f"(SELECT count(sequence) FROM audit_events INDEXED BY {_quoted(name)})" for name in indexes)
     rows, *numbers = connection.execute(f"SELECT (SELECT count(*) FROM audit_events NOT INDEXED), {counts}").fetchone()

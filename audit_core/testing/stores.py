@@ -15,13 +15,13 @@ from audit_core.canonical import MAX_RECORD_BYTES, encode_record
 from audit_core.draft import MAX_DRAFT_BYTES, draft_of, place
 from audit_core.errors import ConflictError
 from audit_core.event import AuditEvent
+from audit_core.hashing import LOWEST
 from audit_core.integrity.verify import Result
 from audit_core.proof import FRONTIER_EVERY
 from audit_core.query import EventQuery, place_of
 from audit_core.rows import from_row
 from audit_core.stores import AuditStore
 from audit_core.testing.making import EDGES, NOON, ORIGIN, make_chain, make_event, seal
-from audit_core.verification import LOWEST
 
 
 def _sequences(rows: Any) -> list[int | None]:

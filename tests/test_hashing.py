@@ -1,0 +1,61 @@
+"""A chain that several processes hash is found to be what one process finds."""
+
+import sqlite3
+
+import pytest
+
+from audit_core import AuditTrail
+from audit_core import hashing as hashing_module
+from audit_core.testing import make_event, seal
+
+
+@pytest.fixture
+def trail(tmp_path, state):
+    with AuditTrail(f"sqlite:///{tmp_path}/trail.db", lifecycle=False) as trail:
+        for _ in range(5):
+            seal(trail.chain, [make_event(n) for n in range(10_000)])
+        yield trail
+
+
+def tamper(trail, *statements):
+    connection = sqlite3.connect(trail.store.database.path)
+    connection.executescript("DROP TRIGGER audit_events_no_update; DROP TRIGGER audit_events_no_delete")
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_events SET actor_id = 'eve' WHERE sequence = 20000",
+        "UPDATE audit_events SET actor_id = x'00' WHERE sequence = 19999",
+        "DELETE FROM audit_events WHERE sequence BETWEEN 19999 AND 20001",
+        "DELETE FROM audit_events WHERE sequence BETWEEN 15000 AND 45000",
+        "UPDATE audit_events SET previous_hash = event_hash WHERE sequence = 40000",
+        "UPDATE audit_events SET sequence = 9223372036854775806 WHERE sequence = 50000",
+        "DELETE FROM audit_events",
+    ],
+)
+def test_several_processes_find_what_one_finds(trail, statement):
+    tamper(trail, statement)
+    found = trail.chain.verify().findings
+    assert trail.verify(jobs=2).findings == found != ()
+
+
+def test_several_processes_find_nothing_in_an_honest_chain(trail, monkeypatch):
+    seen = []
+    found = trail.verify(jobs=3, progress=lambda done, total: seen.append((done, total)))
+    assert (found.findings, found.size) == ((), 50_001)
+    assert seen[-1] == (50_001, 50_001)
+    monkeypatch.setattr(hashing_module, "_hash_range", None)
+    with pytest.raises(TypeError):
+        trail.verify(jobs=2)  # it is other processes that hash
+
+
+def test_a_memory_trail_is_hashed_where_it_is():
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        trail.record("a.b")
+        trail.flush()
+        assert trail.verify(jobs=2).findings == ()
