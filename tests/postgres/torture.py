@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from audit_core import AuditTrail
-from tests.postgres.server import as_role
+from tests.postgres.server import as_role, new_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,3 +129,20 @@ def _by_sequence(trail):
 
     events = map(from_row, trail.store.rows())
     return [event for event in events if event.action == "work.done"]
+
+
+def play(server, isolation, state, seconds):
+    """A torture on a new database with hostile defaults; how many events were committed, and are sealed once each."""
+    url = new_database(url=server.url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+        connection.execute(f"ALTER DATABASE {name} SET TimeZone = 'Asia/Tokyo'")
+        connection.execute(f"ALTER DATABASE {name} SET DateStyle = 'German, DMY'")
+    with AuditTrail(url) as trail:
+        trail.store.database.run("postgres_roles.sql")
+    held = psycopg.connect(url)
+    held.execute("CREATE TABLE held ()")  # a transaction that stays open all the while
+    torture(url, state, seconds=seconds, fall=server.restart)
+    held.close()
+    return check(url)

@@ -1,0 +1,56 @@
+"""The long forms of the tests: `scripts/soak` runs them, and docs/soak.md has what they found.
+
+python -m tests.soak torture [--minutes 60]     on each version of PostgreSQL in turn, under each isolation level
+python -m tests.soak growth [--events 10000000]
+"""
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from tests.postgres import torture
+from tests.postgres.server import VERSIONS, Server
+
+ROUND_SECONDS = 120
+ISOLATION = ("read committed", "repeatable read", "serializable")
+
+
+def torture_for(minutes):
+    """Rounds of two minutes until the time is up; the server falls in the middle of each."""
+    ends = time.monotonic() + 60 * minutes
+    total = 0
+    for version, isolation in itertools.cycle(itertools.product(VERSIONS, ISOLATION)):
+        if time.monotonic() >= ends:
+            break
+        server = Server(version)
+        try:
+            seconds = min(ROUND_SECONDS, max(10, ends - time.monotonic()))
+            count = torture.play(server, isolation, Path(os.environ["AUDIT_STATE_DIR"]), seconds)
+        finally:
+            server.stop()
+        total += count
+        print(f"PostgreSQL {version}, {isolation}: {count:,} committed events, each sealed once, in order", flush=True)
+    print(f"{total:,} events in all")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["torture", "growth"])
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["AUDIT_STATE_DIR"] = state
+        if options.what == "torture":
+            torture_for(options.minutes)
+        else:
+            from benchmarks.postgres import growth
+
+            growth(options)
+
+
+if __name__ == "__main__":
+    main()
