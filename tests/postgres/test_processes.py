@@ -32,12 +32,11 @@ def url(state):
 @pytest.mark.parametrize(
     "command",
     [
-        [*GUNICORN, "tests.postgres.apps:flask_app()"],
         [*GUNICORN, "--preload", "tests.postgres.apps:flask_app()"],
         [*GUNICORN, "--threads", "4", "tests.postgres.apps:flask_app()"],
         [*UVICORN, "tests.postgres.apps:fastapi_app"],
     ],
-    ids=["gunicorn", "gunicorn preloading", "gunicorn with threads", "uvicorn"],
+    ids=["gunicorn preloading", "gunicorn with threads", "uvicorn"],
 )
 def test_four_workers_write_one_chain(url, command):
     with running(command, url) as address, ThreadPoolExecutor(8) as pool:
