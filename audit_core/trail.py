@@ -33,7 +33,7 @@ from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
 from audit_core.sealer import Sealer
-from audit_core.urls import open_store, open_url
+from audit_core.urls import open_store, open_url, without_password
 from audit_core.verification import Verification
 from audit_core.writer import Writer
 
@@ -160,8 +160,8 @@ class AuditTrail:
             owners = (outbox for outbox in self.outboxes if outbox.owns(connection))
             if (owner := next(owners, None)) is None:
                 raise ConfigurationError(
-                    f"This change is in a database that the audit trail {self.url} does not drain: name it with "
-                    "AuditTrail(url, outbox=[its URL])."
+                    f"This change is in a database that the trail {without_password(self.url)} does not drain: name "
+                    "it with AuditTrail(url, outbox=[its URL])."
                 )
             self._outbox_by_key[key] = owner
         return self._outbox_by_key[key]

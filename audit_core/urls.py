@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from audit_core.stores import AuditStore
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
 
+_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s/@]*@")
 _POSTGRES = ("postgresql", "postgres")
 
 
@@ -53,6 +55,11 @@ def open_url(url: str) -> Parts:
 def open_store(url: str) -> AuditStore:
     """The store alone, for a process that only reads it. Raises as ``open_url`` does."""
     return open_url(url).store
+
+
+def without_password(text: str) -> str:
+    """A URL, or a text with one in it, as it may be shown."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def schema_sql(url: str, *, roles: bool = False) -> str:

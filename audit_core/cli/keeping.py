@@ -15,10 +15,9 @@ from audit_core.canonical import parse_timestamp
 from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_postgres
 from audit_core.cli.terminal import note, say, say_exactly, say_json
-from audit_core.cli.words import without_password
 from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
 from audit_core.trail import AuditTrail
-from audit_core.urls import schema_sql
+from audit_core.urls import schema_sql, without_password
 
 LOOK_SECONDS = 0.25  # how often --follow looks for what waits
 WRONG_KEY = (

@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from audit_core.cli.terminal import logged_notes
-from audit_core.cli.words import without_password
 from audit_core.errors import ConfigurationError, Cures
 from audit_core.event import ActorType
 from audit_core.integrity.note import VerifierKey
 from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
+from audit_core.urls import without_password
 
 Url = Annotated[
     str | None,

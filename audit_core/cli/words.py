@@ -8,6 +8,7 @@ from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding, Result
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.trail import AuditTrail
+from audit_core.urls import without_password
 from audit_core.verification import Verification
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
@@ -38,7 +39,6 @@ _WORDS = {
 }
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
 _BEGINS_WITH_A_WORD = re.compile("[a-z]+ ")  # and not with the name of a file
-_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s/@]*@")
 
 
 def sentence(error: BaseException) -> str:
@@ -53,11 +53,6 @@ def sentence(error: BaseException) -> str:
     else:
         text = f"{type(error).__name__}: {error}"
     return without_password(text[:1].upper() + text[1:] if _BEGINS_WITH_A_WORD.match(text) else text)
-
-
-def without_password(text: str) -> str:
-    """A URL as it may be shown."""
-    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:

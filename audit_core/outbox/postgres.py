@@ -53,18 +53,12 @@ class PostgresOutbox:
     def owns(self, connection: Any) -> bool:
         cursor = connection.cursor()
         try:
-            cursor.execute(
-                "SELECT pg_postmaster_start_time()::text, current_database()::text, "
-                f"(to_regclass('{self._table}')::oid::bigint)::text"
-            )
+            cursor.execute("SELECT pg_postmaster_start_time()::text, current_database()::text")
             theirs = cursor.fetchone()
         finally:
             cursor.close()
-        ours = (
-            "SELECT pg_postmaster_start_time() = %s::timestamptz AND current_database() = %s "
-            "AND to_regclass(%s)::oid::bigint = %s::bigint"
-        )
-        return self.database.fetch(ours, (*theirs[:2], self._table, theirs[2]))[0][0] is True
+        ours = "SELECT pg_postmaster_start_time() = %s::timestamptz AND current_database() = %s"
+        return self.database.fetch(ours, tuple(theirs))[0][0] is True
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         place = "$1" if "asyncpg" in type(connection).__module__ else "%s"
