@@ -16,7 +16,7 @@ from audit_django.trail import get_trail, layout, make_trail
 class Command(BaseCommand):
     """Passes everything on, ``--help`` too."""
 
-    help = "Look after the audit trail: init, status, seal, verify, checkpoint, prove, check-proof, report, keygen."
+    help = "The trail: init, status, seal, verify, checkpoint, prove, check-proof, report, keygen, partitions, doctor."
     requires_system_checks = []
 
     def run_from_argv(self, argv: list[str]) -> None:
