@@ -32,6 +32,7 @@ import psycopg
 
 from audit_core.event import AuditEvent
 from audit_core.identity import new_event_id
+from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter
 from audit_core.rows import to_json
 from audit_core.trail import AuditTrail
@@ -58,7 +59,7 @@ def make_events(count: int, chance: random.Random, start: datetime) -> Iterator[
                 timestamp=start + timedelta(milliseconds=number),
                 action="update",
                 actor_id=f"user-{chance.randrange(500)}",
-                actor_type="user",
+                actor_type="user" if chance.random() < 0.999 else "admin",
                 outcome="success" if chance.random() < 0.99 else "denied",
                 resource_type="patient",
                 resource_id=str(chance.randrange(20_000)),
@@ -217,13 +218,13 @@ def _drop_indexes(trail: AuditTrail) -> None:
             connection.execute(f"DROP INDEX audit.audit_events_{name}")
 
 
-def _verify(trail: AuditTrail) -> None:
+def _verify(trail: AuditTrail, jobs: int = 1) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, cpu = time.perf_counter(), time.process_time()
-    found = trail.chain.verify()
+    found = trail.verify(jobs=jobs)
     spent, cpu = time.perf_counter() - began, time.process_time() - cpu
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"verify  {found.size / spent:>10,.0f} events/s, {cpu / found.size * 1e6:.1f} us CPU each: {found.result}")
+    print(f"verify  {found.size / spent:>10,.0f} events/s, {cpu / found.size * 1e6:.1f} us CPU each, {jobs} jobs")
     print(f"memory  {grown:.0f} MB more than before verifying")
 
 
@@ -260,7 +261,8 @@ def growth(options: argparse.Namespace) -> None:
             )
         with psycopg.connect(trail.url, autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE audit.audit_events")
-        _verify(trail)
+        for jobs in (1, 2):
+            _verify(trail, jobs)
         _sizes(trail)
         _reports(trail)
 
@@ -270,12 +272,26 @@ def _reports(trail: AuditTrail) -> None:
     start = datetime(2026, 11, 1, tzinfo=UTC)
     for name, make in (
         ("access", lambda: reporter.access_report("patient", "4711", start, start + timedelta(days=30))),
-        ("privileged", lambda: reporter.privileged_action_report(start, start + timedelta(days=30))),
-        ("failures, one day", lambda: reporter.failed_access_report(start, start + timedelta(hours=1))),
+        ("privileged", lambda: reporter.privileged_action_report(start, start + timedelta(minutes=30))),
+        ("failures", lambda: reporter.failed_access_report(start, start + timedelta(minutes=30))),
     ):
         began = time.perf_counter()
-        rows = sum(1 for _ in make().rows)
+        rows = sum(1 for _ in make())
         print(f"report  {name}: {rows:,} rows in {(time.perf_counter() - began) * 1000:.0f} ms")
+    hour = {"since": start, "until": start + timedelta(minutes=30), "newest_first": False}
+    for query in (
+        EventQuery(resource_type="patient", resource_id="4711", newest_first=False),
+        EventQuery(actor_types=("admin", "service", "system"), **hour),
+        EventQuery(outcome="denied", **hour),
+        EventQuery(actor="user-42"),
+    ):
+        _plan(trail, query)
+
+
+def _plan(trail: AuditTrail, query: EventQuery) -> None:
+    statement, values = trail.store._compile(query, None)  # type: ignore[attr-defined]  # noqa: SLF001 - its plan
+    plan = f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF) {statement}"
+    print("\n".join(row[0] for row in trail.store.database.fetch(plan, values)))  # type: ignore[attr-defined]
 
 
 # --- Lag, and transactions that stay open

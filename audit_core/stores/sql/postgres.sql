@@ -35,6 +35,10 @@ CREATE INDEX audit_events_actor ON audit.audit_events (actor_id, timestamp);
 CREATE INDEX audit_events_resource ON audit.audit_events (resource_type, left(resource_id, 128), timestamp);
 CREATE INDEX audit_events_action ON audit.audit_events (action, timestamp);
 CREATE INDEX audit_events_timestamp ON audit.audit_events (timestamp);
+-- The reports on failures and on privileged actions read few events out of many.
+CREATE INDEX audit_events_failures ON audit.audit_events (outcome, timestamp) WHERE outcome <> 'success';
+CREATE INDEX audit_events_privileged ON audit.audit_events (timestamp)
+WHERE actor_type IN ('admin', 'service', 'system');
 
 -- One signed tree head for every append. Two writers can never both append at the same place.
 CREATE TABLE audit.audit_checkpoints (
