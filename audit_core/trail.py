@@ -160,8 +160,8 @@ class AuditTrail:
             owners = (outbox for outbox in self.outboxes if outbox.owns(connection))
             if (owner := next(owners, None)) is None:
                 raise ConfigurationError(
-                    f"This change is in a database that the audit trail {self.url} does not drain: name it with "
-                    "AuditTrail(url, outbox=[its URL])."
+                    f"This change is in a database that the audit trail {Redactor().text(self.url)} does not drain: "
+                    "name it with AuditTrail(url, outbox=[its URL])."
                 )
             self._outbox_by_key[key] = owner
         return self._outbox_by_key[key]

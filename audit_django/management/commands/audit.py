@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit_core import AuditTrail
+from audit_core.errors import AuditError
 from audit_django.trail import get_trail, layout, make_trail
 
 
 class Command(BaseCommand):
     """Passes everything on, ``--help`` too."""
 
-    help = "Look after the audit trail: init, status, seal, verify, checkpoint, prove, check-proof, report, keygen."
+    help = (
+        "Look after the audit trail: init, status, seal, verify, checkpoint, prove, check-proof, report, keygen, "
+        "partitions, doctor."
+    )
     requires_system_checks = []
 
     def run_from_argv(self, argv: list[str]) -> None:
@@ -48,4 +53,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _trail() -> AuditTrail:
     """The project's. One that is not there yet is only made by ``init``, and not by looking."""
     trail = make_trail(layout())
-    return get_trail() if trail.store.is_created() else trail
+    with suppress(AuditError):  # the command meets it too, and tells of it
+        if trail.store.is_created():
+            return get_trail()
+    return trail
