@@ -159,7 +159,7 @@ def _generated(field: Field[Any, Any]) -> bool:
 
 
 def _held(instance: Model, model: type[Model], using: str, fields: _Fields) -> Values | None:
-    return read_row(model, using, fields, instance.pk) if _pk_is_set(instance) else None
+    return read_row(model, using, fields, instance.pk, lock=True) if _pk_is_set(instance) else None
 
 
 def _saved(

@@ -11,9 +11,7 @@ _server = conninfo_to_dict(os.environ.get("AUDIT_TEST_POSTGRES") or shared().url
 _prefix = os.environ.get("AUDIT_TEST_DATABASE", "clinic")
 _options = {
     "plain": {},
-    "pool": {"pool": True},
-    "server-side": {"server_side_binding": True},
-    "serializable": {"isolation_level": 4},
+    "pool": {"pool": True, "server_side_binding": True},
 }[os.environ.get("AUDIT_TEST_OPTIONS", "plain")]
 
 

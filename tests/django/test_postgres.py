@@ -1,7 +1,9 @@
 """The project on PostgreSQL: what it does there as on SQLite, and what only a server asks for."""
 
+import itertools
 import os
 import subprocess
+import time
 from contextlib import closing
 
 import psycopg
@@ -13,6 +15,7 @@ from tests.postgres.server import as_role, shared
 
 SETTINGS = "tests.django.postgres_settings"
 ALIASES = ("default", "other")
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -21,24 +24,60 @@ def server():
 
 
 @pytest.fixture
-def project(tmp_path, server, request):
-    prefix = f"clinic_{abs(hash(request.node.nodeid)):x}"[:24]
-    project = Project(tmp_path, DJANGO_SETTINGS_MODULE=SETTINGS, AUDIT_TEST_POSTGRES=server, AUDIT_TEST_DATABASE=prefix)
+def make_project(tmp_path, server, request):
+    """Makes a project with its two databases, empty or as copies of others."""
+    made = []
+
+    def make(prefix, templates=None):
+        with psycopg.connect(server, autocommit=True) as connection:
+            for alias in ALIASES:
+                template = f"{templates}_{alias}" if templates else "template1"
+                connection.execute(f"CREATE DATABASE {prefix}_{alias} TEMPLATE {template}")
+        made.append(prefix)
+        return project_on(server, prefix, tmp_path)
+
+    yield make
+    drop(server, made)
+
+
+def project_on(server, prefix, folder):
+    project = Project(folder, DJANGO_SETTINGS_MODULE=SETTINGS, AUDIT_TEST_POSTGRES=server, AUDIT_TEST_DATABASE=prefix)
     project.urls = {alias: server.replace("/postgres?", f"/{prefix}_{alias}?") for alias in ALIASES}
-    with psycopg.connect(server, autocommit=True) as connection:
-        for alias in ALIASES:
-            connection.execute(f"CREATE DATABASE {prefix}_{alias}")
     project.prefix = prefix
-    yield project
+    return project
+
+
+def drop(server, prefixes):
     with psycopg.connect(server, autocommit=True) as connection:
-        for alias in ALIASES:
-            connection.execute(f"DROP DATABASE {prefix}_{alias} WITH (FORCE)")
+        for prefix in prefixes:
+            for alias in ALIASES:
+                connection.execute(f"DROP DATABASE {prefix}_{alias} WITH (FORCE)")
+
+
+def new_prefix():
+    return f"clinic_{os.getpid()}_{next(_numbers)}"
 
 
 @pytest.fixture
-def migrated(project):
-    migrate(project)
-    return project
+def project(make_project):
+    return make_project(new_prefix())
+
+
+@pytest.fixture(scope="module")
+def template(server, tmp_path_factory):
+    """The prefix of two databases that are migrated."""
+    prefix = new_prefix()
+    with psycopg.connect(server, autocommit=True) as connection:
+        for alias in ALIASES:
+            connection.execute(f"CREATE DATABASE {prefix}_{alias}")
+    migrate(project_on(server, prefix, tmp_path_factory.mktemp("template")))
+    yield prefix
+    drop(server, [prefix])
+
+
+@pytest.fixture
+def migrated(make_project, template):
+    return make_project(new_prefix(), template)
 
 
 def migrate(project):
@@ -57,9 +96,16 @@ def tables(project, alias):
     return {name for (name,) in found if name in {"audit_outbox", "audit_events", "audit_checkpoints"}}
 
 
-@pytest.mark.parametrize("options", ["plain", "pool", "server-side"])
+NOT_OF_THE_DATABASE = "not (template or name_the_resource or secret or file or vary or proxy or expressions)"
+
+
+@pytest.mark.parametrize("options", ["plain", "pool"])
 def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
-    chosen = "" if options == "plain" else "savepoint or rollback or other_database or login or async or refuse"
+    chosen = (
+        NOT_OF_THE_DATABASE
+        if options == "plain"
+        else "savepoint or rollback or other_database or login or async or refuse"
+    )
     project.environment["AUDIT_TEST_OPTIONS"] = options
     result = project.start(
         "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/django/test_capture.py",
@@ -164,6 +210,22 @@ def test_a_command_says_in_one_sentence_that_there_is_no_trail_or_no_server(proj
     gone = f"host={project.folder} user=x dbname=postgres"
     shown = project.manage("audit", command, check=False, AUDIT_TEST_POSTGRES=gone)
     assert (shown.returncode, shown.stdout, len(shown.stderr.splitlines())) == (2, "", 1), shown.stderr
+
+
+def test_a_sealer_of_its_own_seals_and_ends_when_it_is_told(migrated):
+    sealer = migrated.start("-m", "django", "audit", "seal", "--follow", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        ask(migrated, "INSERT INTO audit.audit_outbox (event) VALUES ('by hand')")
+        deadline = time.monotonic() + 20
+        while ask(migrated, "SELECT 1 FROM audit.audit_outbox") and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        sealer.terminate()
+        _, errors = sealer.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert ask(migrated, "SELECT action FROM audit.audit_events ORDER BY sequence LIMIT 2") == [
+        ("log.created",), ("outbox.unreadable",),
+    ]  # fmt: skip
 
 
 # -- processes
@@ -299,18 +361,98 @@ def test_a_failed_transaction_is_told_as_django_tells_it(migrated):
     assert migrated.script(BROKEN).stdout == "django.db.utils InternalError\nDataError DivisionByZero\n"
 
 
+TOGETHER = """
+import threading, time
+from django.db import connection, transaction
+from audit_django import get_trail
+from tests.django.clinic.models import Room, Surgeon
+Room.objects.create(number="7", beds=1)
+surgeon = Surgeon.objects.create(name="first")
+written = threading.Event()
+
+def first():
+    with transaction.atomic():
+        Room(number="7", beds=2).save()
+        Surgeon(pk=surgeon.pk, name="second").save()
+        written.set()
+        time.sleep(0.3)
+    connection.close()
+
+thread = threading.Thread(target=first)
+thread.start()
+written.wait()
+Room(number="7", beds=3).save()
+Surgeon(pk=surgeon.pk, name="third").save()
+thread.join()
+for event in get_trail().events(action="update", newest_first=False):
+    change = event.details["changes"].get("beds") or event.details["changes"]["name"]
+    print(event.resource_type, change["old"], change["new"])
+"""
+
+
+def test_the_old_value_is_the_one_that_was_replaced_whoever_else_writes_the_row(migrated):
+    assert sorted(migrated.script(TOGETHER).stdout.splitlines()) == [
+        "room 1 2", "room 2 3", "surgeon first second", "surgeon second third",
+    ]  # fmt: skip
+
+
+SERIALIZABLE = """
+from audit_core.outbox.postgres import PostgresOutbox
+from audit_core.errors import StoreUnavailableError
+from django.db import OperationalError, transaction
+from tests.django.clinic.models import Room
+import psycopg
+
+def refuse(self, events, connection):
+    error = psycopg.errors.SerializationFailure("could not serialize access")
+    raise StoreUnavailableError("told") from error
+
+PostgresOutbox.put = refuse
+try:
+    Room.objects.create(number="7")
+except OperationalError as error:
+    print(error, type(error.__cause__).__name__, Room.objects.count())
+"""
+
+
+def test_a_transaction_that_the_server_takes_back_is_the_applications_to_try_again(migrated):
+    assert migrated.script(SERIALIZABLE).stdout == "could not serialize access SerializationFailure 0\n"
+
+
+REQUESTS = """
+from django.test import Client
+from tests.django.clinic.models import Patient
+Patient.objects.create(name="Ada")
+client = Client(raise_request_exception=False)
+print([client.post(path).status_code for path in ("/patients/?name=Eve", "/boom/", "/read-then-write/", "/rolled-back/")])
+print(Patient.objects.count())
+from audit_django import get_trail
+get_trail().flush()
+"""
+
+
+def test_with_atomic_requests_a_failed_view_leaves_its_request_and_no_change(migrated):
+    migrated.environment["AUDIT_TEST_ATOMIC"] = "1"
+    assert migrated.script(REQUESTS).stdout == "[201, 500, 200, 409]\n2\n"
+    actions = [action for action, _, sealed in (event for event in migrated.events() if len(event) == 3)]
+    assert sorted(action for action in actions if not action.startswith(("log.", "trail."))) == [
+        "create", "create", "update",
+    ]  # fmt: skip
+
+
 # -- the user's own tests
 
 
-@pytest.mark.parametrize("memory", [True, False])
-@pytest.mark.parametrize("options", [[], ["--parallel=2"], ["--keepdb"]])
+@pytest.mark.parametrize(
+    ("options", "memory"), [([], True), ([], False), (["--parallel=2"], False), (["--keepdb"], False)]
+)
 def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options):
     if memory:
         project.environment["AUDIT_TEST_MEMORY"] = "1"
     suite = tmp_path / "suite"
     suite.mkdir()
     (suite / "test_it.py").write_text(SUITE)
-    for _ in range(2):
+    for _ in range(2 if "--keepdb" in options else 1):
         result = project.manage("test", str(suite), *options)
         assert "OK" in result.stderr
         assert "audit_core" not in result.stderr
