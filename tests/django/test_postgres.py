@@ -424,7 +424,8 @@ from django.test import Client
 from tests.django.clinic.models import Patient
 Patient.objects.create(name="Ada")
 client = Client(raise_request_exception=False)
-print([client.post(path).status_code for path in ("/patients/?name=Eve", "/boom/", "/read-then-write/", "/rolled-back/")])
+paths = ("/patients/?name=Eve", "/boom/", "/read-then-write/", "/rolled-back/")
+print([client.post(path).status_code for path in paths])
 print(Patient.objects.count())
 from audit_django import get_trail
 get_trail().flush()
