@@ -26,8 +26,10 @@ from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.orm.changes import Change, created, deleted, updated
 from audit_core.policy import resource_name
+from audit_django.databases import OUTBOX, POSTGRESQL
+from audit_django.postgres import as_django_tells, existing_tables
 from audit_django.rows import Values, concrete_fields, key_of, read_query, read_row, read_rows
-from audit_django.trail import audited_aliases, get_trail, is_sqlite, setting
+from audit_django.trail import audited_aliases, get_trail, setting
 
 # What Django keeps for itself: none of it is an application's data.
 NOT_AUDITED = frozenset(("admin.logentry", "auth.permission", "contenttypes.contenttype", "sessions.session"))
@@ -157,7 +159,7 @@ def _generated(field: Field[Any, Any]) -> bool:
 
 
 def _held(instance: Model, model: type[Model], using: str, fields: _Fields) -> Values | None:
-    return read_row(model, using, fields, instance.pk) if _pk_is_set(instance) else None
+    return read_row(model, using, fields, instance.pk, lock=True) if _pk_is_set(instance) else None
 
 
 def _saved(
@@ -268,13 +270,11 @@ def _begin(using: str) -> AuditTrail:
     """
     connection = connections[using]
     trail = get_trail()
-    raw = _raw(connection)
-    outbox = trail.outbox_of(raw, using)
     try:
         with connection.wrap_database_errors:  # past Django's cursor: what counts queries counts the application's
-            outbox.reserve(raw)
-    except OperationalError as error:
-        if "no such table" not in str(error):
+            trail.outbox_of(_raw(connection), using).reserve(_raw(connection))
+    except (OperationalError, ConfigurationError) as error:
+        if not _misses_outbox(connection, error):
             raise
         raise ConfigurationError(
             f"The database {using!r} has no audit outbox: run `manage.py migrate --database={using}`, or leave it out "
@@ -283,18 +283,21 @@ def _begin(using: str) -> AuditTrail:
     return trail
 
 
+def _misses_outbox(connection: BaseDatabaseWrapper, error: Exception) -> bool:
+    if connection.vendor == POSTGRESQL:
+        return isinstance(error, ConfigurationError) and OUTBOX not in existing_tables(connection)
+    return "no such table" in str(error)
+
+
 def _carry(trail: AuditTrail, using: str, changes: list[Change]) -> None:
     """A resource has one name everywhere; that its row lies in another database than the default one is a detail."""
     where = {} if using == DEFAULT_DB_ALIAS else {"database": using}
     events = [trail.event(one.action, resource=one.resource, details={**one.details, **where}) for one in changes]
     if events:
-        trail.carry(events, _raw(connections[using]), using)
+        with as_django_tells(connections[using]):
+            trail.carry(events, _raw(connections[using]), using)
 
 
 def _raw(connection: BaseDatabaseWrapper) -> Any:
-    if not is_sqlite(connection.alias):
-        raise ConfigurationError(
-            f"Changes in the database {connection.alias!r} cannot be audited yet: it is not SQLite."
-        )
     connection.ensure_connection()
     return connection.connection

@@ -14,8 +14,10 @@ from django.db import connections
 
 from audit_core.errors import AuditError
 from audit_django.capture import audits
+from audit_django.databases import OUTBOX, POSTGRESQL
+from audit_django.postgres import existing_tables
 from audit_django.schema import LABEL
-from audit_django.trail import audited_aliases, layout, make_trail, setting, under_test
+from audit_django.trail import audited_aliases, layout, make_trail, setting, tables_in, under_test
 
 MIDDLEWARE = "audit_django.AuditMiddleware"
 MIDDLEWARE_NAMES = {MIDDLEWARE, "audit_django.middleware.AuditMiddleware"}
@@ -116,21 +118,30 @@ def _tables(alias: str) -> Iterator[CheckMessage]:
     connection = connections[alias]
     with connection.cursor() as cursor:
         there = set(connection.introspection.table_names(cursor))
-        wanted = {"audit_outbox", "audit_events", "audit_checkpoints"} if alias == layout().home else {"audit_outbox"}
         if "django_migrations" not in there:
             return
         cursor.execute("SELECT 1 FROM django_migrations WHERE app = %s", [LABEL])
-        if cursor.fetchone() and (missing := ", ".join(sorted(wanted - there))):
-            yield Error(
-                f"The database {alias!r} has lost {missing}: its changes fail, and its trail is gone.",
-                hint="Find out who dropped it and restore it; `manage.py audit init` makes it anew, and empty.",
-                id="audit.E002",
-            )
+        if not cursor.fetchone():
+            return
+    allowed = existing_tables(connection) if connection.vendor == POSTGRESQL else dict.fromkeys(there, True)
+    if missing := ", ".join(sorted(set(tables_in(alias)) - set(allowed))):
+        yield Error(
+            f"The database {alias!r} has lost {missing}: its changes fail, and its trail is gone.",
+            hint="Find out who dropped it and restore it; `manage.py audit init` makes it anew, and empty.",
+            id="audit.E002",
+        )
+    elif not allowed[OUTBOX]:
+        yield Error(
+            f"The role that connects to the database {alias!r} may not add to its audit outbox: its changes fail.",
+            hint="Grant it what `manage.py audit init --roles` grants: GRANT audit_application TO that role.",
+            id="audit.E004",
+        )
 
 
 def _key() -> Iterator[CheckMessage]:
     trail = make_trail(layout())
-    if trail.store.is_created() and not trail.status()["key_is_ours"]:
+    # Whoever may not seal needs no key.
+    if trail.store.is_created() and trail.store.may_append() and not trail.status()["key_is_ours"]:
         yield checks.Warning(
             "This process's signing key is not the trail's: its events are kept, and not sealed.",
             hint="Set AUDIT_KEY to the key that the trail was made with.",

@@ -7,8 +7,9 @@ from contextlib import closing
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, Model, QuerySet
+from django.db.models import Field, Manager, Model, QuerySet
 
 Key = tuple[Any, ...]
 Values = dict[str, Any]
@@ -25,18 +26,24 @@ def key_of(pk: Any) -> Key:
     return tuple(pk) if isinstance(pk, tuple | list) else (pk,)
 
 
-def read_row(model: type[Model], using: str, fields: Sequence[Field[Any, Any]], pk: Any) -> Values | None:
-    """One row; None where there is none."""
-    return next((values for _, values in read_rows(model, using, fields, [pk])), None)
+def read_row(
+    model: type[Model], using: str, fields: Sequence[Field[Any, Any]], pk: Any, *, lock: bool = False
+) -> Values | None:
+    """One row; None where there is none. With ``lock`` nobody else changes it from now on, as after our own UPDATE."""
+    return next((values for _, values in read_rows(model, using, fields, [pk], lock=lock)), None)
 
 
 def read_rows(
-    model: type[Model], using: str, fields: Sequence[Field[Any, Any]], pks: Sequence[Any]
+    model: type[Model], using: str, fields: Sequence[Field[Any, Any]], pks: Sequence[Any], *, lock: bool = False
 ) -> Iterator[tuple[Key, Values]]:
     """The rows with these primary keys."""
     for start in range(0, len(pks), PAGE):
         some = pks[start : start + PAGE]
-        rows = model._base_manager.using(using)  # noqa: SLF001 - as Model.save does: other managers may hide rows
+        manager = model._base_manager  # noqa: SLF001 - as Model.save does: other managers may hide rows
+        rows = manager.using(using)
+        # Of a manager of its own we cannot know that its rows can be locked.
+        if lock and type(manager) is Manager and connections[using].features.has_select_for_no_key_update:
+            rows = rows.select_for_update(no_key=True)
         yield from read_query(rows.filter(pk=some[0]) if len(some) == 1 else rows.filter(pk__in=some), fields)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 
-from audit_core.errors import ConfigurationError
 from audit_core.sqlite import read_sql
-from audit_django.trail import audited_aliases, is_sqlite, layout
+from audit_django.databases import EVENTS, database_of, is_sqlite
+from audit_django.postgres import existing_tables, require_permission, wait_for_others
+from audit_django.trail import audited_aliases, layout, schema_in, tables_in
 
 LABEL = "audit_django"
 
@@ -35,8 +37,8 @@ class CreateTables(Operation):
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
-        """Make what is missing, in the migration's transaction."""
-        for statement in statements(schema_editor.connection.alias):
+        """Make what is missing, in the migration's transaction; shown as SQL, make all."""
+        for statement in statements(schema_editor.connection, shown=schema_editor.collect_sql):
             schema_editor.execute(statement, params=None)
 
     def database_backwards(
@@ -49,16 +51,42 @@ class CreateTables(Operation):
         return "Make the audit trail's tables"
 
 
-def statements(alias: str) -> Iterator[str]:
-    """The SQL of one database. Raises ConfigurationError for an engine that has none yet."""
-    home = layout().home
+def statements(connection: BaseDatabaseWrapper, *, shown: bool = False) -> Iterator[str]:
+    """The SQL of one database. Raises ConfigurationError for an engine that has none.
+
+    On PostgreSQL without what is there already, unless it is only to be ``shown``. Raises CommandError without the
+    permission to make it: that is what a command tells in one sentence.
+    """
+    alias, home = connection.alias, layout().home
     if alias not in audited_aliases() and alias != home:
         return
-    if not is_sqlite(alias):
-        raise ConfigurationError(f"The database {alias!r} is not SQLite: leave it out of AUDIT['DATABASES'].")
-    if alias == home:
-        yield from split(read_sql("sqlite.sql"))
-    yield from split(read_sql("sqlite_outbox.sql"))
+    database_of(alias)
+    if is_sqlite(alias):
+        for name in _scripts(alias, "sqlite"):
+            yield from split(read_sql(name))
+    else:
+        yield from _postgres_statements(connection, shown=shown)
+
+
+def _postgres_statements(connection: BaseDatabaseWrapper, *, shown: bool) -> Iterator[str]:
+    from audit_core.postgres import script_for
+
+    wanted, schema = tables_in(connection.alias), schema_in(connection.alias)
+    there: Collection[str] = ()
+    if not shown:
+        wait_for_others(connection)
+        there = existing_tables(connection)
+        if not set(wanted).issubset(there):
+            require_permission(connection, schema)
+    if not set(wanted).issubset(there):
+        yield f"CREATE SCHEMA IF NOT EXISTS {schema};"
+        yield from (script_for(name, schema) for name in _scripts(connection.alias, "postgres", there))
+
+
+def _scripts(alias: str, kind: str, there: Collection[str] = ()) -> Iterator[str]:
+    if EVENTS in tables_in(alias) and EVENTS not in there:
+        yield f"{kind}.sql"
+    yield f"{kind}_outbox.sql"
 
 
 def split(script: str) -> Iterator[str]:
@@ -76,5 +104,5 @@ def create_without_migrations(using: str, **_: object) -> None:
     modules = settings.MIGRATION_MODULES
     if LABEL in modules and modules[LABEL] is None:
         with connections[using].cursor() as cursor:
-            for statement in statements(using):
+            for statement in statements(connections[using]):
                 cursor.execute(statement)

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from django.db.backends.base.creation import BaseDatabaseCreation
 
+from audit_django.databases import SQLITE
 from audit_django.trail import close_trail, remember_databases
 
 
 def install() -> None:
     """Close the trail before a test database is dropped. May be repeated."""
     remember_databases()
-    original: Any = BaseDatabaseCreation.destroy_test_db
-    if hasattr(original, "__audit__"):
-        return
+    for name, wrap in (("destroy_test_db", _destroying), ("clone_test_db", _cloning)):
+        original: Any = getattr(BaseDatabaseCreation, name)
+        if not hasattr(original, "__audit__"):
+            wrapped: Any = wraps(original)(wrap(original))
+            wrapped.__audit__ = True
+            setattr(BaseDatabaseCreation, name, wrapped)
 
-    @wraps(original)
+
+def _destroying(original: Callable[..., Any]) -> Callable[..., Any]:
     def destroy_test_db(self: Any, *args: Any, **kwargs: Any) -> Any:
         suffix = kwargs.get("suffix")  # of the copy that a parallel process had
         settings = self.connection.settings_dict if suffix is None else self.get_test_db_clone_settings(suffix)
         name = str(settings["NAME"])
-        close_trail()  # closed later, it would make the file anew
+        close_trail()  # closed later, it would make the file anew; and a server keeps a database that is in use
         result = original(self, *args, **kwargs)
-        _forget(name)
+        if self.connection.vendor == SQLITE:
+            _forget(name)
         return result
 
-    destroy_test_db.__audit__ = True  # type: ignore[attr-defined]
-    BaseDatabaseCreation.destroy_test_db = destroy_test_db  # type: ignore[method-assign]
+    return destroy_test_db
+
+
+def _cloning(original: Callable[..., Any]) -> Callable[..., Any]:
+    def clone_test_db(self: Any, *args: Any, **kwargs: Any) -> Any:
+        close_trail()  # PostgreSQL copies no database that anybody is connected to
+        return original(self, *args, **kwargs)
+
+    return clone_test_db
 
 
 def _forget(name: str) -> None:

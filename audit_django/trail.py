@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from audit_core import AuditPolicy, AuditTrail, Redactor
-from audit_core.errors import ConfigurationError
+from audit_core.errors import ConfigurationError, StoreUnavailableError
 from audit_core.keys import load_hash_key
+from audit_django.databases import (
+    IN_MEMORY,
+    MEMORY,
+    OUTBOX,
+    SCHEMA,
+    SQLITE,
+    TABLES,
+    Database,
+    database_of,
+    place_of,
+    schema_of,
+)
 
-SQLITE = "django.db.backends.sqlite3"
-MEMORY = "memory:"
 DEFAULTS: Mapping[str, Any] = {
     "URL": None,  # the trail's database; None is the default database
-    "DATABASES": None,  # the aliases whose changes are audited; None is all of them
+    "DATABASES": None,  # the aliases whose changes are audited; None is all of them but replicas
     "EXCLUDE": (),  # "app_label" or "app_label.Model", on top of capture.NOT_AUDITED
     "READS": (),
     "SKIP": (),
@@ -32,8 +41,6 @@ DEFAULTS: Mapping[str, Any] = {
     "DURABLE": True,
     "ON_FAILURE": "spill",
 }
-
-
 _LISTS = {"DATABASES", "EXCLUDE", "READS", "SKIP", "TRUSTED_PROXIES"}
 
 
@@ -45,6 +52,8 @@ class Layout:
     outboxes: tuple[str, ...]
     home: str | None  # the alias whose database holds the trail; None when it has a database of its own
 
+
+logger = logging.getLogger("audit_core")
 
 _held: tuple[Layout, AuditTrail] | None = None
 _lock = threading.RLock()
@@ -63,9 +72,8 @@ def get_trail() -> AuditTrail:
         if _held is None or _held[0] != wanted:
             close_trail()
             trail = make_trail(wanted)
-            if wanted.home is None and not trail.store.is_created():  # no alias holds it, so no migration reaches it
-                trail.store.create()
-                trail.outboxes[0].create()
+            if wanted.home is None:  # no alias holds it, so no migration reaches it
+                _create(trail)
             _hold(wanted, trail)
         return _held[1]  # type: ignore[index]  # held since the line above
 
@@ -94,30 +102,44 @@ def setting(name: str) -> Any:
 
 def layout() -> Layout:
     """What the settings say just now. Raises ConfigurationError for a database that cannot hold a trail."""
-    names = tuple((alias, _name(alias)) for alias in audited_aliases())
-    return _layout(names, None if under_test() else setting("URL"))
+    databases = tuple((alias, _database(alias)) for alias in audited_aliases())
+    return _layout(databases, None if under_test() else setting("URL"))
 
 
 def audited_aliases() -> list[str]:
-    """The databases whose changes are audited."""
+    """The databases whose changes are audited: by default all but those that mirror another one."""
     chosen = setting("DATABASES")
     if chosen is None:
-        return list(connections.settings)
+        return [alias for alias, database in connections.settings.items() if not database["TEST"]["MIRROR"]]
     if unknown := set(chosen) - set(connections.settings):
         raise ConfigurationError(f"AUDIT['DATABASES'] names {', '.join(sorted(unknown))}, which DATABASES has not.")
     return list(chosen)
 
 
-def is_sqlite(alias: str) -> bool:
-    """Whether the alias is a SQLite database, also where a wrapper's engine says so only at the end."""
-    engine = str(connections.settings[alias].get("ENGINE", ""))
-    return engine == SQLITE or engine.endswith((".sqlite3", ".spatialite"))
+def tables_in(alias: str) -> tuple[str, ...]:
+    """Ours that belong into this database."""
+    return TABLES if alias == layout().home else (OUTBOX,)
+
+
+def schema_in(alias: str) -> str:
+    """The schema of PostgreSQL that they lie in."""
+    return schema_of(layout().url) if alias == layout().home else SCHEMA
 
 
 def under_test() -> bool:
     """Whether a test runner has set up its environment: then nothing may reach the real trail."""
     utils = sys.modules.get("django.test.utils")
     return utils is not None and hasattr(utils._TestState, "saved_data")  # noqa: SLF001 - there is no public question
+
+
+def _create(trail: AuditTrail) -> None:
+    """Make its tables. A server that cannot be reached just now stops no request: its events wait."""
+    try:
+        if not trail.store.is_created():
+            trail.store.create()
+            trail.outboxes[0].create()
+    except StoreUnavailableError as error:
+        logger.warning("The audit trail's tables could not be looked for: %s", error)
 
 
 def _hold(wanted: Layout, trail: AuditTrail) -> None:
@@ -148,41 +170,33 @@ def remember_databases() -> None:
         _real_names.setdefault(alias, str(database.get("NAME")))
 
 
-def _name(alias: str) -> str:
-    """The database's name as it is now: a test runner changes it in place, where its tests use the database.
+def _database(alias: str) -> Database:
+    """The database as it is now: a test runner changes its name in place, where its tests use the database.
 
-    Where they do not, the real one is still named, and is not to be touched.
+    Where they do not, the real one is still named, and is not to be touched. On PostgreSQL tests have a trail in
+    memory, because a connection of ours would see nothing of what a ``TestCase`` never commits, unless they ask.
     """
-    if not is_sqlite(alias):
-        engine = connections.settings[alias].get("ENGINE")
-        raise ConfigurationError(
-            f"The database {alias!r} ({engine}) cannot hold audited changes yet, only SQLite can: name the "
-            "databases to audit in AUDIT['DATABASES']."
-        )
-    name = str(connections.settings[alias]["NAME"])
-    return ":memory:" if under_test() and name == _real_names.get(alias) else name
+    database = database_of(alias)
+    if not under_test():
+        return database
+    is_real = database.name == _real_names.get(alias)
+    stays = database.vendor == SQLITE or connections.settings[alias].get("TEST", {}).get("AUDIT", False)
+    return database if stays and not is_real else IN_MEMORY
 
 
 @lru_cache(maxsize=16)
-def _layout(names: tuple[tuple[str, str], ...], url: str | None) -> Layout:
-    urls = {alias: _url(name) for alias, name in names}
+def _layout(databases: tuple[tuple[str, Database], ...], url: str | None) -> Layout:
+    urls = {alias: database.url for alias, database in databases}
     if url is None:
         if DEFAULT_DB_ALIAS not in urls:
             raise ConfigurationError("The default database is not audited, so say where the trail is: AUDIT['URL'].")
         url = urls[DEFAULT_DB_ALIAS]
     elif (path := url.removeprefix("sqlite:///")) != url:
-        url = _url(path)
+        url = Database(SQLITE, path).url
     if url == MEMORY:  # its outbox takes events from every database
         return Layout(url, (), None)
-    home = next((alias for alias, its_url in urls.items() if its_url == url), None)
-    others = {its_url for its_url in urls.values() if its_url != url}
-    return Layout(url, tuple(sorted(others, reverse=True)), home)  # memory: owns everything, so it comes last
-
-
-def _url(name: str) -> str:
-    """``sqlite:////srv/clinic.db`` for a NAME of DATABASES."""
-    if name in {"", ":memory:"} or "mode=memory" in name:
-        return MEMORY
-    if name.startswith("file:"):
-        name = unquote(name.removeprefix("file:").partition("?")[0])
-    return f"sqlite:///{os.path.abspath(name)}"  # noqa: PTH100 - as sqlite3 itself finds a relative name
+    here, places = place_of(url), {alias: place_of(its_url) for alias, its_url in urls.items()}
+    home = next((alias for alias, place in places.items() if place == here), None)
+    others = {places[alias]: its_url for alias, its_url in urls.items() if places[alias] != here}
+    # memory: owns everything, so it comes last
+    return Layout(url, tuple(sorted(others.values(), key=lambda its_url: (its_url == MEMORY, its_url))), home)

@@ -1,7 +1,8 @@
 """Tells the trail while a transaction of the application is open, also outside of requests.
 
 A transaction that reads and then writes fails at once with "database is locked" if anybody commits in between; so
-what the trail writes by itself waits until none is open, here and in every other process.
+what the trail writes by itself waits until none is open, here and in every other process. On SQLite: PostgreSQL has
+many writers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from django.db.transaction import Atomic
 
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
-from audit_django.trail import audited_aliases, get_trail, is_sqlite
+from audit_django.databases import is_sqlite
+from audit_django.trail import audited_aliases, get_trail
 
 _OPENED = "_audit_opened"  # on a connection, while its outermost transaction is open
 
@@ -63,7 +65,7 @@ def _exiting(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _trail_of(connection: BaseDatabaseWrapper) -> AuditTrail | None:
-    """A transaction of a database that is not audited, or not set up yet, is none of our business."""
+    """A transaction of another kind of database, or of one that is not audited or not set up yet, needs no watching."""
     with suppress(ConfigurationError):
         if is_sqlite(connection.alias) and connection.alias in audited_aliases():
             return get_trail()

@@ -61,7 +61,7 @@ def open_trail(
 def chosen_url(context: typer.Context, url: str | None) -> str:
     """The trail's URL. Raises ConfigurationError where none is given."""
     place: Place = context.obj
-    if chosen := url or place.url:
+    if chosen := url or place.url or (place.trail and place.trail.url):
         return chosen
     raise ConfigurationError(
         "Which trail? Give its URL with --url, or set AUDIT_URL: postgresql://host/database, or sqlite:///clinic.db."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -51,6 +52,8 @@ class PostgresOutbox:
         return self.database.transaction()
 
     def owns(self, connection: Any) -> bool:
+        if isinstance(connection, sqlite3.Connection) or "sqlite" in type(connection).__module__:
+            return False
         cursor = connection.cursor()
         try:
             cursor.execute("SELECT pg_postmaster_start_time()::text, current_database()::text")

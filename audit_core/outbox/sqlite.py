@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,6 +14,7 @@ from audit_core.sqlite import SqliteDatabase, plain_cursor
 from audit_core.waiting import read_waiting
 
 PAGE = 500
+_POSTGRES_DRIVER = re.compile("postgresql|psycopg|asyncpg")
 
 
 class SqliteOutbox:
@@ -29,7 +31,8 @@ class SqliteOutbox:
         return self.database.has_table("audit_outbox")
 
     def owns(self, connection: Any) -> bool:
-        return self.database.owns(connection)
+        # A statement that PostgreSQL does not know would break the caller's transaction.
+        return not _POSTGRES_DRIVER.search(type(connection).__module__) and self.database.owns(connection)
 
     def transaction(self) -> AbstractContextManager[Any]:
         return self.database.transaction()

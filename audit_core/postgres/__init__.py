@@ -12,9 +12,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, ConflictError, Cures, StoreUnavailableError
 from audit_core.sqlite import read_sql
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class PostgresDatabase:
         code, text = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None), _first_line(error)
         if code in _NOT_THERE:
             return ConfigurationError(
-                f"{self.name} has no audit trail in schema {self.schema} ({text}): run `audit init`."
+                f"{self.name} has no audit trail in schema {self.schema} ({text}): {Cures.make_tables}."
             )
         if code == _FORBIDDEN:
             return ConfigurationError(
@@ -179,12 +179,12 @@ def script_for(name: str, schema: str) -> str:
 def _split_schema(url: str) -> tuple[str, str]:
     """The URL as libpq takes it, and the schema that ours names besides."""
     parts = urlsplit(url)
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    schema = dict(options).get("schema", SCHEMA)
+    schema = dict(parse_qsl(parts.query, keep_blank_values=True)).get("schema", SCHEMA)
     if not _NAME.fullmatch(schema):
         raise ConfigurationError(f"A schema's name is lower-case letters, digits and underscores, not {schema!r}.")
-    query = urlencode([(name, value) for name, value in options if name != "schema"])
-    return urlunsplit(parts._replace(scheme="postgresql", query=query)), schema
+    # What else stands there stays as it is written: to libpq a plus is no space.
+    query = "&".join(option for option in parts.query.split("&") if not option.startswith("schema="))
+    return f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}", schema
 
 
 def _without_password(conninfo: str) -> str:

@@ -1,7 +1,6 @@
 # ruff: noqa: PT012 - what is rolled back takes more than one statement
 """acceptance: what an ORM changes, for save and delete."""
 
-import asyncio
 import datetime as dt
 
 import pytest
@@ -11,7 +10,9 @@ from django.db.models.functions import Upper
 
 from audit_core.errors import ConfigurationError
 from audit_django import get_trail
+from audit_django.trail import close_trail
 from tests.django.clinic.models import Bed, Draft, Employee, Guest, Note, Patient, Person, Room, Surgeon, Ward
+from tests.django.loops import run
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -275,7 +276,7 @@ def test_the_async_orm(recorded):
         await room.asave()
         await room.adelete()
 
-    asyncio.run(work())
+    run(work())
     assert [change[0] for change in recorded.changes()] == ["create", "update", "delete"]
 
 
@@ -357,16 +358,31 @@ def refusing_outbox():
 
     def refuse(using):
         with connections[using].cursor() as cursor:
-            cursor.execute(
-                "CREATE TRIGGER refuse BEFORE INSERT ON audit_outbox BEGIN SELECT RAISE(ABORT, 'disk full'); END"
-            )
+            for statement in REFUSING[connection.vendor][0]:
+                cursor.execute(statement)
         refusing.append(using)
 
     refusing = []
     yield refuse
     for using in refusing:
         with connections[using].cursor() as cursor:
-            cursor.execute("DROP TRIGGER refuse")
+            cursor.execute(REFUSING[connection.vendor][1])
+
+
+REFUSING = {
+    "sqlite": (
+        ["CREATE TRIGGER refuse BEFORE INSERT ON audit_outbox BEGIN SELECT RAISE(ABORT, 'disk full'); END"],
+        "DROP TRIGGER refuse",
+    ),
+    "postgresql": (
+        [
+            """CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = 'disk_full'; END $$""",
+            "CREATE TRIGGER refuse BEFORE INSERT ON audit.audit_outbox FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ],
+        "DROP TRIGGER refuse ON audit.audit_outbox",
+    ),
+}
 
 
 @pytest.mark.parametrize("using", ["default", "other"])
@@ -400,15 +416,17 @@ def test_in_a_transaction_a_change_whose_event_cannot_be_written_breaks_the_tran
 
 
 def test_a_missing_outbox_is_one_sentence_with_the_cure(recorded):
+    schema = "audit." if connection.vendor == "postgresql" else ""
+    close_trail()  # a server's is found once
     with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE audit_outbox RENAME TO gone")
+        cursor.execute(f"ALTER TABLE {schema}audit_outbox RENAME TO gone")
     try:
         with pytest.raises(ConfigurationError, match=r"manage\.py migrate --database=default"):
             Room.objects.create(number="1")
         assert not Room.objects.exists()
     finally:
         with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE gone RENAME TO audit_outbox")
+            cursor.execute(f"ALTER TABLE {schema}gone RENAME TO audit_outbox")
 
 
 def test_post_save_still_fires_after_the_commit_as_before(recorded):

@@ -1,6 +1,5 @@
 """Requests through Django's own handlers: its users, sessions, routes and exceptions."""
 
-import asyncio
 import json
 
 import pytest
@@ -10,6 +9,7 @@ from django.test import AsyncClient, Client
 from audit_django import get_trail
 from audit_django.routing import template_of
 from tests.django.clinic.models import Patient
+from tests.django.loops import run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,7 +85,7 @@ def test_a_view_that_raises_is_one_event_and_its_earlier_commit_stays(recorded, 
 
 @pytest.mark.parametrize("path", ["/aboom/", "/boom/"])
 def test_under_asgi_too(recorded, path):
-    assert asyncio.run(AsyncClient(raise_request_exception=False).post(path)).status_code == 500
+    assert run(AsyncClient(raise_request_exception=False).post(path)).status_code == 500
     request = recorded()[-1]
     assert (request.details["status"], request.details["exception"]) == (500, "ValueError")
 
@@ -189,7 +189,7 @@ def test_the_admins_requests_name_the_resource_that_its_changes_name(recorded, c
 def test_a_middleware_line_that_stands_twice_records_a_request_once(recorded, settings):
     settings.MIDDLEWARE = [settings.MIDDLEWARE[0], *settings.MIDDLEWARE]
     response = Client().post("/patients/?name=Grace")
-    asyncio.run(AsyncClient().post("/indifferent/"))
+    run(AsyncClient().post("/indifferent/"))
     assert [event.action for event in recorded()] == ["create", "POST /patients/", "POST /indifferent/"]
     assert response["X-Request-ID"] == recorded()[1].request_id
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit_core import AuditTrail
+from audit_core.errors import AuditError
 from audit_django.trail import get_trail, layout, make_trail
 
 
@@ -48,4 +50,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _trail() -> AuditTrail:
     """The project's. One that is not there yet is only made by ``init``, and not by looking."""
     trail = make_trail(layout())
-    return get_trail() if trail.store.is_created() else trail
+    with suppress(AuditError):  # the command meets it too, and tells of it
+        if trail.store.is_created():
+            return get_trail()
+    return trail
