@@ -33,7 +33,7 @@ def layout(monkeypatch):
         (FULL, {"dbname": "clinic", "host": "db", "port": "6432", "user": "web", "password": "p"}),
         ({"NAME": "clinic"}, {"dbname": "clinic"}),
         ({"NAME": None}, {"dbname": "postgres"}),
-        ({"NAME": "clinic", "HOST": "/var/run/a b"}, {"dbname": "clinic", "host": "/var/run/a b"}),
+        ({"NAME": "clinic", "HOST": "/srv/sockets/a b"}, {"dbname": "clinic", "host": "/srv/sockets/a b"}),
         ({"NAME": "c", "HOST": "::1", "PORT": 5}, {"dbname": "c", "host": "::1", "port": "5"}),
         ({"NAME": "c", "HOST": "a,b", "PORT": "1,2"}, {"dbname": "c", "host": "a,b", "port": "1,2"}),
         ({"NAME": "c", "HOST": "a,b", "PORT": "5"}, {"dbname": "c", "host": "a,b", "port": "5,5"}),
