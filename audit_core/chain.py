@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from audit_core.canonical import encode_record, format_timestamp
 from audit_core.draft import Draft, draft_of, event_of, place
-from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.errors import ConfigurationError, ConflictError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
 from audit_core.hashing import OpenStore
 from audit_core.identity import new_event_id
@@ -74,8 +74,8 @@ class AuditChain:
         """Seal events that are checked already, in the transaction of ``connection``.
 
         Raises ConfigurationError when this process's key is not the trail's, IntegrityError when what is stored
-        does not fit its own checkpoint, ConflictError when somebody else appended first, or an event is in the
-        chain already. The caller then rolls back, so that nothing is written.
+        does not fit its own checkpoint, or what is to be appended stands there already. The caller then rolls back, so
+        that nothing is written.
         """
         edge = self._find_edge(connection)
         if edge.checkpoint is None:
@@ -92,7 +92,13 @@ class AuditChain:
         tree = edge.tree.copy()
         tree.extend(leaves)
         checkpoint = self._sign(tree, size)
-        self.store.append(rows, checkpoint, connection)
+        try:
+            self.store.append(rows, checkpoint, connection)
+        except ConflictError as error:  # of those who seal, one at a time does
+            raise IntegrityError(
+                f"What stands in the tables leaves no place for the events from sequence {size} on ({error}): nothing "
+                "is sealed over it; run `audit verify`. Events wait in the outbox."
+            ) from error
         self._edge = _Edge(checkpoint, tree, previous)
         return checkpoint
 

@@ -45,8 +45,8 @@ class History:
             yield from outbox.waiting()
         if self._directory:
             yield from peek(self._directory)
-        elif backlog := self._backlog():
-            yield from backlog.events
+        if backlog := self._backlog():  # what this process could write nowhere, or, without a folder, all of it
+            yield from backlog.held if self._directory else backlog.events
 
     def place(self, event_id: str) -> Place:
         """Where the event stands. Raises LookupError when there is none."""

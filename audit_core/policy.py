@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from audit_core.errors import ConfigurationError
 from audit_core.event import Outcome
 
-WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1: they ask for no change
 UNROUTED = "(unrouted)"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ATTRIBUTE = "__audited__"
@@ -64,17 +64,16 @@ class Route:
 class AuditPolicy:
     """Which requests leave an event.
 
-    ``methods`` always do. ``reads`` names resource types (``patient``) or route templates (``/reports/*``) whose
-    GET and HEAD do too. A request that was refused (401, 403) does whatever its method. ``skip`` are paths that never
-    do (``/health``, ``/static/*``).
+    Every method that is not safe does, known or not. ``reads`` names resource types (``patient``) or route templates
+    (``/reports/*``) whose GET and HEAD do too. A request that was refused (401, 403) does whatever its method. ``skip``
+    are paths that never do (``/health``, ``/static/*``).
     """
 
-    methods: Iterable[str] = WRITES
     reads: Iterable[str] = ()
     skip: Iterable[str] = ()
 
     def __post_init__(self) -> None:
-        for name in ("methods", "reads", "skip"):
+        for name in ("reads", "skip"):
             if isinstance(value := getattr(self, name), str):
                 raise ConfigurationError(f"AuditPolicy({name}={value!r}): give a list of strings, [{value!r}].")
             object.__setattr__(self, name, tuple(value))
@@ -87,7 +86,7 @@ class AuditPolicy:
         """Whether this request leaves an event."""
         if self.skips(path):
             return False
-        if method in self.methods or outcome == Outcome.DENIED:
+        if method not in SAFE or outcome == Outcome.DENIED:
             return True
         if route is None or method == "OPTIONS":  # which the framework answers by itself, and reads nothing
             return False

@@ -130,7 +130,7 @@ class RequestAudit:
             return None
         self._recorded = True
         action, _, _ = self._trail.policy.name(self._method, self.route)
-        return self._submit(action, outcome, {"method": self._method, **self._how_it_went(status, error)})
+        return self._submit(action, outcome, {**self._how_it_went(status, error), "method": self._method})
 
     def raise_(self, error: BaseException) -> Future[AuditEvent] | None:
         """The application raised, before its response or in the midst of it."""
@@ -151,13 +151,13 @@ class RequestAudit:
 
     def _how_it_went(self, status: int, error: BaseException | None) -> dict[str, Any]:
         return {
+            **self.context.told.details,  # what was observed goes over what was said
             "path": self._shown_path(),
             "status": status,
             "duration_ms": self._elapsed(),
             **({"query": self._trail.redactor.query(self._query)} if self._query else {}),
             **({"trace_id": self._trace_id} if self._trace_id else {}),
             **({"exception": type_of(error)} if error is not None else {}),
-            **self.context.told.details,
         }
 
     def _shown_path(self) -> str:

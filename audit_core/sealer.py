@@ -57,7 +57,7 @@ class Sealer:
             return
         with self.chain.store.transaction() as connection:
             try:
-                with self._telling():
+                with self._telling(), self.chain.store.savepoint(connection):
                     self._move(connection, ALONG, also=events)
             except (ConfigurationError, IntegrityError):
                 self.outboxes[0].put(events, connection)

@@ -66,8 +66,8 @@ def get_trail() -> AuditTrail:
     Raises ConfigurationError for settings that cannot work.
     """
     wanted = layout()
-    if _held is not None and _held[0] == wanted:
-        return _held[1]
+    if (held := _held) is not None and held[0] == wanted:  # another thread may close it meanwhile
+        return held[1]
     with _lock:
         if _held is None or _held[0] != wanted:
             close_trail()

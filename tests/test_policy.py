@@ -96,7 +96,7 @@ def test_which_requests_leave_an_event(method, path, outcome, audited):
     assert policy.audits(method, path, Route(template, {"id": 7}), outcome) is audited
 
 
-@pytest.mark.parametrize("setting", ["methods", "reads", "skip"])
+@pytest.mark.parametrize("setting", ["reads", "skip"])
 def test_one_text_in_the_place_of_a_list_names_the_cure(setting):
     with pytest.raises(ConfigurationError, match=r"\['patient'\]"):
         AuditPolicy(**{setting: "patient"})
@@ -123,3 +123,14 @@ def test_a_status_is_an_outcome(status, outcome):
 )
 def test_a_resource_is_a_type_and_an_id_however_it_is_written(resource, split):
     assert split_resource(resource) == split
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "QUERY", "MKCOL", "FOO", "get", ""])
+def test_every_method_that_is_not_safe_leaves_an_event_known_or_not(method):
+    assert AuditPolicy().audits(method, "/transfer", None, "success")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
+def test_a_safe_method_leaves_none_unless_it_is_asked_for_or_refused(method):
+    assert not AuditPolicy().audits(method, "/patients", None, "success")
+    assert AuditPolicy().audits(method, "/patients", None, "denied")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from audit_core import sealer
-from audit_core.errors import StoreUnavailableError
+from audit_core.errors import IntegrityError, StoreUnavailableError
 from audit_core.outbox.spill import SpillFile
 from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.rows import from_row, to_json
@@ -139,7 +139,7 @@ def test_a_batch_that_is_refused_in_its_midst_leaves_nothing_and_the_chain_goes_
     put(place_of_work.own, [*events[:3], known, *events[3:]])
     with monkeypatch.context() as patch:
         patch.setattr(place_of_work.chain.store, "known", lambda ids, connection: set())
-        with pytest.raises(Exception, match="append-only"):
+        with pytest.raises(IntegrityError, match="leaves no place"):
             place_of_work.sealer.seal()
     assert sealed_ids(place_of_work.chain) == [known.event_id]
     place_of_work.sealer.seal()
@@ -186,3 +186,17 @@ def test_what_is_taken_is_text_as_it_was_put(place_of_work):
     put(place_of_work.own, [event])
     (waiting,) = place_of_work.own.take(5)
     assert waiting.event == to_json(event)
+
+
+def test_why_nothing_is_sealed_is_told_where_the_newest_checkpoint_was_taken_away(tmp_path, caplog):
+    with AuditTrail(f"sqlite:///{tmp_path}/trail.db", lifecycle=False) as trail:
+        for name in ("a.b", "c.d"):
+            trail.record(name)
+            trail.flush()
+        with trail.store.database.transaction() as connection:
+            connection.execute("DROP TRIGGER audit_checkpoints_no_delete")
+            connection.execute("DELETE FROM audit_checkpoints WHERE tree_size = 3")
+        trail.record("e.f")
+        assert "leaves no place" in trail.status()["trouble"]
+        assert [event.action for event in trail.outboxes[0].waiting()] == ["e.f"]
+    assert "run `audit verify`" in caplog.text

@@ -343,6 +343,19 @@ class TestADiskThatIsFull:
         assert backlog.held == []
         backlog.abandon()
 
+    def test_what_is_held_in_memory_is_read_like_all_that_waits(self, path_of_trail, monkeypatch):
+        with AuditTrail(f"sqlite:///{path_of_trail}", lifecycle=False) as trail:
+            trail.flush()
+            with monkeypatch.context() as full:
+                full.setattr(SpillFile, "append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+                trail.opened()
+                trail.record("held.back")
+                assert trail.status()["waiting"] == 1
+                assert [event.action for event in trail.events()][:1] == ["held.back"]
+                trail.closed()
+            trail.flush()
+            assert [event.sealed for event in trail.events(action="held.back")] == [True]
+
     def test_what_dead_processes_left_is_not_held_again_and_again(self, tmp_path, monkeypatch, caplog):
         spill = SpillFile(tmp_path)
         spill.append([make_event(1)])

@@ -13,7 +13,7 @@ import pytest
 
 from audit_core.canonical import MAX_RECORD_BYTES, encode_record
 from audit_core.draft import MAX_DRAFT_BYTES, draft_of, place
-from audit_core.errors import ConflictError
+from audit_core.errors import ConflictError, IntegrityError
 from audit_core.event import AuditEvent
 from audit_core.hashing import LOWEST
 from audit_core.integrity.verify import Result
@@ -231,7 +231,7 @@ class TransactionalStoreContract(StoreContract):
         chain = make_chain(store)
         events = [make_event(n) for n in range(3)]
         seal(chain, events)
-        with pytest.raises(ConflictError), store.transaction(patient=True) as connection:
+        with pytest.raises(IntegrityError), store.transaction(patient=True) as connection:
             chain.append([make_event(), events[1]], connection)  # the second one's id is taken
         assert store.extent() == (4, 4)
         seal(chain, [make_event()])

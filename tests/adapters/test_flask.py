@@ -139,6 +139,24 @@ def test_an_exception_is_a_failure_whatever_the_error_page_answers(app, trail):
     assert (event.outcome, event.details["status"], event.details["exception"]) == ("failure", 200, "ValueError")
 
 
+def test_what_was_observed_goes_over_what_the_handler_says(app, trail):
+    def handler():
+        add_details(status="approved", path="/elsewhere", exception="none", method="GET", ward="7")
+        return "", 202
+
+    app.add_url_rule("/here", "here", handler, methods=["POST"])
+    app.test_client().post("/here")
+    (event,) = events(trail)
+    observed = {"status": 202, "path": "/here", "method": "POST", "ward": "7"}
+    assert {name: event.details[name] for name in observed} == observed
+
+
+def test_a_method_that_nobody_knows_leaves_its_event_too(app, trail):
+    app.add_url_rule("/transfer", "transfer", lambda: "", methods=["FOO"])
+    app.test_client().open("/transfer", method="FOO")
+    assert [event.action for event in events(trail)] == ["FOO /transfer"]
+
+
 def test_an_exception_that_the_application_handles_is_none(app, trail):
     app.register_error_handler(ValueError, lambda error: ("sorry", 422))
     app.add_url_rule("/boom", "boom", lambda: int("x"), methods=["POST"])

@@ -331,7 +331,7 @@ def test_another_database_may_be_sqlite(migrated):
 def test_a_database_without_outbox_is_told_with_its_cure(project):
     ask(project, "CREATE TABLE clinic_room (number varchar(10) PRIMARY KEY, beds int NOT NULL)")
     shown = project.script("from tests.django.clinic.models import Room; Room.objects.create(number='7')", check=False)
-    assert "ConfigurationError: The database 'default' has no audit outbox: run `manage.py migrate" in shown.stderr
+    assert "run `manage.py migrate" in shown.stderr
     assert ask(project, "SELECT count(*) FROM clinic_room") == [(0,)]
 
 
