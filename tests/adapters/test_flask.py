@@ -12,7 +12,7 @@ from werkzeug.test import Client
 from audit_core import AuditTrail
 from audit_core.context import current
 from audit_core.errors import ConfigurationError
-from audit_flask import Audit, audited, set_actor
+from audit_flask import Audit, add_details, audited, set_actor
 from tests.adapters.behaviour import Behaviour
 from tests.adapters.flask_app import make_app
 from tests.adapters.processes import running, sealed_and_stopped
