@@ -34,7 +34,7 @@ class PostgresOutbox:
         self._table = database.table("audit_outbox")
         self._cursor = Cursor()
         self._taken: _Taken | None = None
-        self._removed: int | None = None  # the highest id of the last removal, whose transaction may not have committed
+        self._removed: int | None = None  # an id of the last removal, whose transaction may not have committed
         self._full_look_at = 0.0  # time.monotonic()
 
     def create(self) -> None:
@@ -54,14 +54,14 @@ class PostgresOutbox:
         cursor = connection.cursor()
         try:
             cursor.execute(
-                "SELECT pg_postmaster_start_time()::text, current_database()::text, "
+                "SELECT extract(epoch FROM pg_postmaster_start_time())::text, current_database()::text, "
                 f"(to_regclass('{self._table}')::oid::bigint)::text"
             )
             theirs = cursor.fetchone()
         finally:
             cursor.close()
         ours = (
-            "SELECT pg_postmaster_start_time() = %s::timestamptz AND current_database() = %s "
+            "SELECT extract(epoch FROM pg_postmaster_start_time())::text = %s AND current_database() = %s "
             "AND to_regclass(%s)::oid::bigint = %s::bigint"
         )
         return self.database.fetch(ours, (*theirs[:2], self._table, theirs[2]))[0][0] is True

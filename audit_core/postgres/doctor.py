@@ -95,7 +95,7 @@ class Doctor:
         import psycopg
 
         allowed = name in _ALLOWED[role]
-        statement = _ATTEMPTS[name].replace("audit.audit_", f"{self.database.schema}.audit_")
+        statement = _ATTEMPTS[name].replace("audit.audit_", self.database.table("audit_"))
         try:
             with connection.transaction(force_rollback=True):
                 connection.execute(f"SET LOCAL ROLE {role}; SET LOCAL lock_timeout = '2s'; {statement}")

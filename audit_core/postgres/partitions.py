@@ -64,7 +64,7 @@ class Partitions:
                 self._prepare(month, connection)
             connection.execute(self._like(_NEW_DEFAULT))
         with self.database.transaction() as connection:
-            copied = self._copy(months, -1, connection)
+            copied = self._copy(months, None, connection)
         with self.database.transaction() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s, to_regclass(%s)::oid::int)", (LOCK, self._events))
             if self.months_in_default() != months:
@@ -83,11 +83,11 @@ class Partitions:
         table = self.database.table(name)  # what an earlier try has left is begun again
         return f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (LIKE {self._events} INCLUDING ALL)"
 
-    def _copy(self, months: list[str], after: int, connection: Any) -> int:
-        """Copy what came after this sequence; the highest that there was."""
+    def _copy(self, months: list[str], after: int | None, connection: Any) -> int:
+        """Copy what came after this sequence, or all, whatever lies there; the highest that there was."""
         highest = connection.execute(f"SELECT coalesce(max(sequence), -1) FROM {self._default}").fetchone()[0]
         columns = ", ".join((*RECORD_COLUMNS, "event_hash", "ip_text"))
-        new = f"sequence > {after:d} AND sequence <= {highest:d}"
+        new = f"sequence <= {highest:d}" + ("" if after is None else f" AND sequence > {after:d}")
         for month in months:
             connection.execute(
                 f"INSERT INTO {self._moving(month)} ({columns}) SELECT {columns} FROM {self._default} "
