@@ -39,6 +39,8 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _NOT_THERE = {"42P01", "3F000", "42703"}  # no such table, schema, column
 _FORBIDDEN = "42501"
 _OTHER_TABLES = ("42", "22003", "0A000")  # statements and numbers that do not fit our tables
+_THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
+_QUOTED = re.compile(r':? *".*')
 _PLACE = {"host", "hostaddr", "port", "dbname", "service"}  # options of a URL that say which database it is
 
 
@@ -107,9 +109,12 @@ class PostgresDatabase:
         """Run one of our .sql files, unless its table is there already. Of several processes one runs it."""
         with self.transaction() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
-            if self.fetch("SELECT to_regclass(%s)", (self.table(table),), connection)[0][0] is not None:
+            # Not by to_regclass: what that remembers may be older than the lock.
+            there = "SELECT relname FROM pg_namespace n LEFT JOIN pg_class ON relnamespace = n.oid WHERE nspname = %s"
+            names = {row[0] for row in self.fetch(there, (self.schema,), connection)}
+            if table in names:
                 return
-            if self.fetch("SELECT to_regnamespace(%s)", (f'"{self.schema}"',), connection)[0][0] is None:
+            if not names:
                 connection.execute(f'CREATE SCHEMA "{self.schema}"')
             connection.execute(script_for(script, self.schema))
 
@@ -137,10 +142,16 @@ class PostgresDatabase:
                 connection.close()
             else:
                 return connection
-        connection = psycopg.connect(
-            self.conninfo, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
-            client_encoding="utf8", application_name="audit-core",
-        )  # fmt: skip
+        try:
+            connection = psycopg.connect(
+                self.conninfo, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
+                client_encoding="utf8", application_name="audit-core",
+            )  # fmt: skip
+        except psycopg.ProgrammingError as error:
+            what = _QUOTED.sub("", _first_line(error))  # which may be a part of the password
+            raise ConfigurationError(
+                f"The URL of the database cannot be read: {what}; write what is special in a name or password as %XX."
+            ) from None
         connection.execute(_BEGIN)
         return connection
 
@@ -180,12 +191,12 @@ class PostgresDatabase:
             return ConfigurationError(
                 f"{self.name}: {text}; connect as a role that may, or grant it what `audit init --roles` grants."
             )
-        if code is not None and code.startswith(_OTHER_TABLES):
+        if code is not None and code.startswith(_OTHER_TABLES) and code not in _THERE_ALREADY:
             return ConfigurationError(
                 f"{self.name}: the tables in schema {self.schema} are not those of `audit init` ({text}): run "
                 "`audit verify`."
             )
-        if code is None and text.startswith(("connection failed", "connection is bad", "connection timeout")):
+        if code is None and text.startswith(("connection", "failed to resolve")):
             text += ": check that the server runs, and the URL's host, user, password and database"
         return StoreUnavailableError(f"{self.name}: {text}; the events wait until the server takes them.")
 

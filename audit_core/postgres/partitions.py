@@ -44,7 +44,9 @@ class Partitions:
         return [Partition(*row) for row in self.database.fetch(query, (self._events,))]
 
     def months_in_default(self) -> list[str]:
-        """The months (``2026_11``) that have events in the default partition."""
+        """The months (``2026_11``) that have events in the default partition, as far as this role may look there."""
+        if not self.database.fetch("SELECT has_table_privilege(%s, 'SELECT')", (self._default,))[0][0]:
+            return []
         query = (
             f"SELECT DISTINCT to_char(timestamp AT TIME ZONE 'UTC', 'YYYY_MM') FROM {self._default} "
             "WHERE timestamp >= '1900-01-01' AND timestamp < '2200-01-01' ORDER BY 1"

@@ -1,5 +1,6 @@
 """What only PostgreSQL lets an owner or a superuser do to a trail; and what a DBA may do without being accused."""
 
+import subprocess
 from urllib.parse import urlsplit
 
 import psycopg
@@ -12,7 +13,7 @@ from audit_core.testing import make_chain, make_event, seal
 from audit_core.urls import open_url
 from tests.attacks.attacker import superuser
 from tests.attacks.test_attacks import KEY, kinds
-from tests.postgres.server import as_role, new_database
+from tests.postgres.server import VERSIONS, as_role, new_database, shared
 
 SCHEMA = {("schema", None)}
 DETAILS = {"a": None, "b": 1, "c": "0.5", "d": ["x", {"e": True}]}
@@ -288,3 +289,22 @@ def test_nobody_is_accused_for_months_that_leave_the_default_partition(url):
     assert Partitions(store.database).move_from_default()
     assert kinds(chain.verify(KEY)) == before >= {("misplaced", -7)}
     store.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nobody_is_accused_for_a_dump_that_another_server_restored(version):
+    old, new = new_database(version), new_database()
+    parts = open_url(old)
+    parts.store.create()
+    parts.outbox.create()
+    chain = make_chain(parts.store)
+    seal(chain, [make_event(n, details=DETAILS, ip_address=address) for n, address in enumerate(["::1", "192.0.2.1"])])
+    note = chain.checkpoint_note()
+    parts.store.close()
+    tools = {name: shared().bin_path / name for name in ("pg_dump", "psql")}
+    dump = subprocess.run([tools["pg_dump"], old], check=True, capture_output=True).stdout
+    subprocess.run([tools["psql"], "-q", "-v", "ON_ERROR_STOP=1", new], input=dump, check=True, capture_output=True)
+    store = open_url(new).store
+    found = make_chain(store).verify(KEY, [note])
+    store.close()
+    assert (found.findings, found.result) == ((), Result.OK)
