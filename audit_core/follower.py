@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from audit_core.errors import AuditError, BusyError, StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.forking import lock_across_forks
-from audit_core.sealer import Sealer
+from audit_core.sealer import BATCH, Sealer
 
 LOOK_SECONDS = 0.25  # how often to look for what other processes have committed
 GATHER_SECONDS = 0.02  # after a commit of our own: a batch costs little more than a single event
@@ -108,7 +108,8 @@ class Follower:
             this, self._hurried = self._begun, False
         try:
             if self._sealer.chain.store.may_append():
-                self._sealer.seal()
+                while self._sealer.seal_some(BATCH) and not self._stopped:
+                    pass
             else:
                 self.is_elsewhere = True
         except BusyError:

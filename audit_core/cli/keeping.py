@@ -90,7 +90,7 @@ def seal(
         if trail.store.seals_in_transaction:
             note("Here whoever writes an event seals it: only what a process left behind has to be sealed.")
         with _until_told() as told:
-            _seal(trail)
+            (_try_seal if follow else _seal)(trail)
             if follow and trail.store.seals_in_transaction:
                 while not told.wait(LOOK_SECONDS):
                     if next(trail.waiting(), None) is not None:

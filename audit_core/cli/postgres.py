@@ -71,7 +71,7 @@ def doctor(context: typer.Context, *, url: Url = None) -> None:
 
 def follow_postgres(trail: AuditTrail, told: threading.Event) -> None:
     """Seal until told to stop; say now and then how much, and make the months to come."""
-    size, looked = trail.store.extent().events, -PARTITIONS_SECONDS
+    size, looked = None, -PARTITIONS_SECONDS
     trail.keep_sealing()
     while not told.wait(REPORT_SECONDS):
         try:
@@ -83,6 +83,6 @@ def follow_postgres(trail: AuditTrail, told: threading.Event) -> None:
         except AuditError as error:
             note(str(error), "yellow")
             continue
-        if now > size:
+        if size is not None and now > size:
             say(f"{now - size:,} sealed; the trail holds {now:,} events.")
-            size = now
+        size = now

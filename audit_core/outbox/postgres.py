@@ -35,7 +35,7 @@ class PostgresOutbox:
         self._table = database.table("audit_outbox")
         self._cursor = Cursor()
         self._taken: _Taken | None = None
-        self._removed: int | None = None  # the highest id of the last removal, whose transaction may not have committed
+        self._removed: int | None = None  # an id of the last removal, whose transaction may not have committed
         self._full_look_at = 0.0  # time.monotonic()
 
     def create(self) -> None:
@@ -56,11 +56,11 @@ class PostgresOutbox:
             return False
         cursor = connection.cursor()
         try:
-            cursor.execute("SELECT pg_postmaster_start_time()::text, current_database()::text")
+            cursor.execute("SELECT extract(epoch FROM pg_postmaster_start_time())::text, current_database()::text")
             theirs = cursor.fetchone()
         finally:
             cursor.close()
-        ours = "SELECT pg_postmaster_start_time() = %s::timestamptz AND current_database() = %s"
+        ours = "SELECT extract(epoch FROM pg_postmaster_start_time())::text = %s AND current_database() = %s"
         return self.database.fetch(ours, tuple(theirs))[0][0] is True
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:

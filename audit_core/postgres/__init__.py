@@ -30,6 +30,7 @@ SELECT set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UT
        set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
        set_config('bytea_output', 'hex', true), set_config('standard_conforming_strings', 'on', true),
        set_config('quote_all_identifiers', 'off', true), set_config('enable_seqscan', 'off', true),
+       set_config('row_security', 'off', true),
        set_config('statement_timeout', '0', true), set_config('lock_timeout', '10s', true),
        set_config('idle_in_transaction_session_timeout', '60s', true),
        set_config('synchronous_commit', CASE current_setting('synchronous_commit')
@@ -37,6 +38,10 @@ SELECT set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UT
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _NOT_THERE = {"42P01", "3F000", "42703"}  # no such table, schema, column
 _FORBIDDEN = "42501"
+_OTHER_TABLES = ("42", "22003", "0A000")  # statements and numbers that do not fit our tables
+_THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
+_QUOTED = re.compile(r':? *".*')
+_PLACE = {"host", "hostaddr", "port", "dbname", "service"}  # options of a URL that say which database it is
 
 
 class PostgresDatabase:
@@ -54,7 +59,7 @@ class PostgresDatabase:
 
     def table(self, name: str) -> str:
         """The qualified name of one of our tables."""
-        return f"{self.schema}.{name}"
+        return f'"{self.schema}".{name}'
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
@@ -92,19 +97,31 @@ class PostgresDatabase:
         """Whether the table is there, also where this role may not read it."""
         return bool(self.fetch("SELECT to_regclass(%s) IS NOT NULL", (self.table(name),))[0][0])
 
+    def require_utf8(self) -> None:
+        """Raises ConfigurationError for a database that cannot hold every text."""
+        if (encoding := self.fetch("SELECT current_setting('server_encoding')")[0][0]) != "UTF8":
+            raise ConfigurationError(
+                f"{self.name} has the encoding {encoding}, which cannot hold every text: make a database with "
+                "ENCODING 'UTF8' TEMPLATE template0 for the trail."
+            )
+
     def create(self, script: str, table: str) -> None:
         """Run one of our .sql files, unless its table is there already. Of several processes one runs it."""
         with self.transaction() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
-            if self.fetch("SELECT to_regclass(%s)", (self.table(table),), connection)[0][0] is not None:
+            # Not by to_regclass: what that remembers may be older than the lock.
+            there = "SELECT relname FROM pg_namespace n LEFT JOIN pg_class ON relnamespace = n.oid WHERE nspname = %s"
+            names = {row[0] for row in self.fetch(there, (self.schema,), connection)}
+            if table in names:
                 return
-            if self.fetch("SELECT to_regnamespace(%s)", (self.schema,), connection)[0][0] is None:
-                connection.execute(f"CREATE SCHEMA {self.schema}")
+            if not names:
+                connection.execute(f'CREATE SCHEMA "{self.schema}"')
             connection.execute(script_for(script, self.schema))
 
     def run(self, script: str) -> None:
-        """Run one of our .sql files, in a transaction."""
+        """Run one of our .sql files, in a transaction. Of several processes one runs it at a time."""
         with self.transaction() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
             connection.execute(script_for(script, self.schema))
 
     def close(self) -> None:
@@ -125,10 +142,16 @@ class PostgresDatabase:
                 connection.close()
             else:
                 return connection
-        connection = psycopg.connect(
-            self.conninfo, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
-            client_encoding="utf8", application_name="audit-core",
-        )  # fmt: skip
+        try:
+            connection = psycopg.connect(
+                self.conninfo, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
+                client_encoding="utf8", application_name="audit-core",
+            )  # fmt: skip
+        except psycopg.ProgrammingError as error:
+            what = _QUOTED.sub("", _first_line(error))  # which may be a part of the password
+            raise ConfigurationError(
+                f"The URL of the database cannot be read: {what}; write what is special in a name or password as %XX."
+            ) from None
         connection.execute(_BEGIN)
         return connection
 
@@ -168,28 +191,47 @@ class PostgresDatabase:
             return ConfigurationError(
                 f"{self.name}: {text}; connect as a role that may, or grant it what `audit init --roles` grants."
             )
+        if code is not None and code.startswith(_OTHER_TABLES) and code not in _THERE_ALREADY:
+            return ConfigurationError(
+                f"{self.name}: the tables in schema {self.schema} are not those of `audit init` ({text}): run "
+                "`audit verify`."
+            )
+        if code is None and text.startswith(("connection", "failed to resolve")):
+            text += ": check that the server runs, and the URL's host, user, password and database"
         return StoreUnavailableError(f"{self.name}: {text}; the events wait until the server takes them.")
 
 
 def script_for(name: str, schema: str) -> str:
     """One of our .sql files, for a schema of this name."""
-    return re.sub(r"\baudit\.|(?<=SCHEMA )audit\b", lambda m: m[0].replace("audit", schema), read_sql(name))
+    return re.sub(r"\baudit(?=\.)|(?<=SCHEMA )audit\b", f'"{schema}"', read_sql(name))
 
 
 def _split_schema(url: str) -> tuple[str, str]:
-    """The URL as libpq takes it, and the schema that ours names besides."""
-    parts = urlsplit(url)
+    """The URL as libpq takes it, and the schema that ours names besides. The rest of it stays as it is written."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"The URL of the database cannot be read: {error}.") from None
+    if parts.fragment or "@" in parts.path:
+        raise ConfigurationError(
+            "The URL of the database cannot be read: write /, ?, # and @ in a user's name or password as %2F, %3F, "
+            "%23 and %40."
+        )
+    options = [option for option in parts.query.split("&") if option]
     schema = dict(parse_qsl(parts.query, keep_blank_values=True)).get("schema", SCHEMA)
-    if not _NAME.fullmatch(schema):
-        raise ConfigurationError(f"A schema's name is lower-case letters, digits and underscores, not {schema!r}.")
-    # What else stands there stays as it is written: to libpq a plus is no space.
-    query = "&".join(option for option in parts.query.split("&") if not option.startswith("schema="))
+    if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
+        raise ConfigurationError(
+            f"A schema's name is lower-case letters, digits and underscores, not {schema!r}, and begins not with pg_."
+        )
+    query = "&".join(option for option in options if not option.startswith("schema="))
     return f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}", schema
 
 
 def _without_password(conninfo: str) -> str:
+    """Which server and database it is: two that differ must not share a name."""
     parts = urlsplit(conninfo)
-    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    place = [option for option in parts.query.split("&") if option.partition("=")[0] in _PLACE]
+    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}{'?' if place else ''}{'&'.join(place)}"
 
 
 def _require_psycopg() -> None:

@@ -44,7 +44,9 @@ class Partitions:
         return [Partition(*row) for row in self.database.fetch(query, (self._events,))]
 
     def months_in_default(self) -> list[str]:
-        """The months (``2026_11``) that have events in the default partition."""
+        """The months (``2026_11``) that have events in the default partition, as far as this role may look there."""
+        if not self.database.fetch("SELECT has_table_privilege(%s, 'SELECT')", (self._default,))[0][0]:
+            return []
         query = (
             f"SELECT DISTINCT to_char(timestamp AT TIME ZONE 'UTC', 'YYYY_MM') FROM {self._default} "
             "WHERE timestamp >= '1900-01-01' AND timestamp < '2200-01-01' ORDER BY 1"
@@ -64,7 +66,7 @@ class Partitions:
                 self._prepare(month, connection)
             connection.execute(self._like(_NEW_DEFAULT))
         with self.database.transaction() as connection:
-            copied = self._copy(months, -1, connection)
+            copied = self._copy(months, None, connection)
         with self.database.transaction() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s, to_regclass(%s)::oid::int)", (LOCK, self._events))
             if self.months_in_default() != months:
@@ -83,11 +85,11 @@ class Partitions:
         table = self.database.table(name)  # what an earlier try has left is begun again
         return f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (LIKE {self._events} INCLUDING ALL)"
 
-    def _copy(self, months: list[str], after: int, connection: Any) -> int:
-        """Copy what came after this sequence; the highest that there was."""
+    def _copy(self, months: list[str], after: int | None, connection: Any) -> int:
+        """Copy what came after this sequence, or all, whatever lies there; the highest that there was."""
         highest = connection.execute(f"SELECT coalesce(max(sequence), -1) FROM {self._default}").fetchone()[0]
         columns = ", ".join((*RECORD_COLUMNS, "event_hash", "ip_text"))
-        new = f"sequence > {after:d} AND sequence <= {highest:d}"
+        new = f"sequence <= {highest:d}" + ("" if after is None else f" AND sequence > {after:d}")
         for month in months:
             connection.execute(
                 f"INSERT INTO {self._moving(month)} ({columns}) SELECT {columns} FROM {self._default} "

@@ -16,30 +16,42 @@ from audit_core.sqlite import read_sql
 CATALOG = "postgres.catalog"
 _MONTH = re.compile(r"\baudit_events_(?:\d{4}_\d\d|default)\b")
 _ANY_MONTH = "audit_events_MONTH"
-_INVALID = " that is not valid"
+_HARMFUL = (" that is not valid", " that runs a function")
 _OPTIONAL = ("audit_outbox",)  # lies in the trail's database unless the application's data do not
 _QUERY = r"""
 WITH ours AS (
-    SELECT c.oid, c.relname, c.relkind, c.relrowsecurity, i.inhparent IS NOT NULL AS is_month
+    SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, i.inhparent IS NOT NULL AS is_part,
+           c.relispartition AND c.relkind = 'r' AND n.nspname = %(schema)s AS is_month
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-    WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-    AND (c.relname IN ('audit_events', 'audit_checkpoints', 'audit_outbox')
-         OR i.inhparent = to_regclass(%(events)s))
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND (n.nspname = %(schema)s AND c.relname IN ('audit_events', 'audit_checkpoints', 'audit_outbox')
+         OR i.inhparent IN (to_regclass(%(events)s), to_regclass(%(checkpoints)s), to_regclass(%(outbox)s)))
 )
-SELECT format('table %%s is %%s', relname,
-              CASE WHEN relkind = 'v' THEN 'a view' WHEN is_month THEN 'a month' ELSE relkind::text END)
+SELECT format('table %%s is %%s%%s', CASE WHEN is_month OR NOT is_part THEN relname ELSE oid::regclass::text END,
+              CASE WHEN relkind = 'v' THEN 'a view' WHEN is_month THEN 'a month' WHEN is_part THEN 'a part'
+                   ELSE relkind::text END,
+              CASE relpersistence WHEN 'p' THEN '' ELSE ' that a crash empties' END)
 FROM ours
 UNION ALL
 SELECT format('table %%s hides rows by a policy', relname) FROM ours WHERE relrowsecurity
 UNION ALL
-SELECT format('column %%s.%%s %%s%%s', relname, attname, format_type(atttypid, atttypmod),
-              CASE WHEN attnotnull THEN ' not null' ELSE '' END)
-FROM ours JOIN pg_attribute ON attrelid = ours.oid WHERE attnum > 0 AND NOT attisdropped AND NOT is_month
+SELECT format('column %%s.%%s %%s%%s%%s%%s', relname, attname, format_type(atttypid, atttypmod),
+              CASE WHEN attnotnull THEN ' not null' ELSE '' END,
+              CASE WHEN attidentity = 'a' THEN ' always counted' WHEN attidentity = 'd' THEN ' counted' END,
+              ' default ' || pg_get_expr(adbin, adrelid))
+FROM ours JOIN pg_attribute ON attrelid = ours.oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attnum > 0 AND NOT attisdropped AND NOT is_month
 UNION ALL
-SELECT format('index %%s%%s', regexp_replace(pg_get_indexdef(indexrelid), '^CREATE ', ''),
-              CASE WHEN indisvalid AND indisready THEN '' ELSE ' that is not valid' END)
+SELECT format('index %%s%%s%%s', regexp_replace(pg_get_indexdef(indexrelid), '^CREATE ', ''),
+              CASE WHEN indisvalid AND indisready THEN '' ELSE ' that is not valid' END,
+              CASE WHEN EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = indexrelid
+                                AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))
+                   THEN ' that runs a function' ELSE '' END)
 FROM ours JOIN pg_index ON indrelid = ours.oid WHERE NOT is_month
+UNION ALL
+SELECT format('constraint %%s on %%s: %%s', conname, relname, pg_get_constraintdef(c.oid))
+FROM ours JOIN pg_constraint c ON conrelid = ours.oid WHERE contype IN ('c', 'f', 'x') AND NOT is_month
 UNION ALL
 SELECT format('trigger %%s on %%s: %%s %%s', tgname, relname, tgenabled,
               regexp_replace(pg_get_triggerdef(t.oid), '^CREATE TRIGGER [^ ]+ ', ''))
@@ -51,12 +63,24 @@ UNION ALL
 SELECT format('function %%s %%s', proname, md5(prosrc))
 FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE n.nspname = %(schema)s AND proname = 'audit_refuse'
 """
+_PARTS = (
+    "SELECT inhrelid::bigint, inhrelid::regclass::text, pg_get_partition_constraintdef(inhrelid) FROM pg_inherits "
+    "WHERE inhparent = to_regclass(%s) AND pg_get_partition_constraintdef(inhrelid) IS NOT NULL ORDER BY 2"
+)
+_MISPLACED_AT_MOST = 1_000
 
 
 def check_schema(database: PostgresDatabase) -> Iterator[Finding]:
     """Yield what is missing, differs, or was added to our tables. Other tables and further indexes are no finding."""
-    wanted = read_sql(CATALOG).splitlines()
-    found = catalog(database)
+    is_sound = True
+    for finding in _compare(read_sql(CATALOG).splitlines(), catalog(database)):
+        is_sound = False
+        yield finding
+    if is_sound:
+        yield from _check_places(database)
+
+
+def _compare(wanted: list[str], found: list[str]) -> Iterator[Finding]:
     if not any(line.startswith("table ") for line in found):
         yield Finding("empty", None, "the tables of a trail", "none of them")
     optional = [name for name in _OPTIONAL if not any(line.startswith(f"table {name} ") for line in found)]
@@ -64,14 +88,40 @@ def check_schema(database: PostgresDatabase) -> Iterator[Finding]:
         if not any(name in line for name in optional):
             yield Finding("schema", None, line, "nothing like it")
     for line in found:
-        if _as_any_month(line) not in wanted and (not line.startswith("index ") or line.endswith(_INVALID)):
+        if _as_any_month(line) not in wanted and not _is_harmless(line):
             yield Finding("schema", None, "nothing but what is ours", line)
 
 
 def catalog(database: PostgresDatabase) -> list[str]:
     """What there is, a line each."""
-    values = {"schema": database.schema, "events": database.table("audit_events")}
-    return sorted(str(line).replace(f"{database.schema}.", "") for (line,) in database.fetch(_QUERY, values))
+    names = ("events", "checkpoints", "outbox")
+    values = {"schema": database.schema, **{name: database.table(f"audit_{name}") for name in names}}
+    ours = re.compile(rf'(?<![\w"])"?{database.schema}"?\.')
+    return sorted(ours.sub("", str(line)) for (line,) in database.fetch(_QUERY, values))
+
+
+def _check_places(database: PostgresDatabase) -> Iterator[Finding]:
+    """A row in the wrong month is read when everything is, and passed over when a time is asked for."""
+    events = database.table("audit_events")
+    parts = database.fetch(_PARTS, (events,))
+    if not parts:
+        return
+    names = {oid: name for oid, name, _ in parts}
+    fits = " ".join(f"WHEN {oid} THEN {bounds}" for oid, _, bounds in parts)
+    query = (  # within a CASE no condition keeps the planner from looking into a month
+        f"SELECT sequence::bigint, tableoid::bigint FROM {events} WHERE NOT CASE tableoid {fits} END "
+        f"LIMIT {_MISPLACED_AT_MOST}"
+    )
+    with database.transaction() as connection:
+        connection.execute("SET LOCAL enable_seqscan = on")
+        found = connection.execute(query).fetchall()
+    for sequence, oid in found:
+        yield Finding("schema", sequence, f"a time within {names[oid]}", "another one")
+
+
+def _is_harmless(line: str) -> bool:
+    """An index that a DBA has added, unless it refuses rows, shows too few, or runs what somebody wrote."""
+    return line.startswith("index INDEX ") and not line.endswith(_HARMFUL)
 
 
 def _missing(wanted: Iterable[str], found: Iterable[str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from audit_core.stores import Extent, StoredCheckpoint
 
 PAGE = 50_000  # rows of one COPY: a snapshot held for long would keep the server from cleaning up
 INDEXED = 128  # characters of a resource's id: a longer one might not fit into an index
+HIGHEST = 2**63 - 1  # sequence that a row can have
 SELECT_PAGE = 2_000  # rows that a query reads at once
 _SEQUENCE = STORED_COLUMNS.index("sequence")
 _TIMESTAMP = STORED_COLUMNS.index("timestamp")
@@ -32,17 +33,27 @@ _DETAILS = STORED_COLUMNS.index("details")
 _ADDRESS = STORED_COLUMNS.index("ip_address")
 _PREVIOUS = STORED_COLUMNS.index("previous_hash")
 _HASH = STORED_COLUMNS.index("event_hash")
-_CANONICAL_TIME = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+# A time that no event of ours has, such as one before Christ, must not look like one: to_char knows no era.
+_CANONICAL_TIME = (
+    "CASE WHEN {0} BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' "
+    "THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') ELSE {0}::text END"
+)
+_FROM_TEXT = "\x01"  # before an address that lies in ip_text
 _AS_TEXT = {
+    "sequence": "sequence::bigint",  # whatever somebody has made of the columns
     "details": "details::text",
     "event_id": "event_id::text",
-    "ip_address": "CASE WHEN ip_address IS NULL THEN ip_text ELSE concat(abbrev(ip_address), ip_text) END",
+    "ip_address": "CASE WHEN ip_text IS NULL THEN abbrev(ip_address) ELSE concat(E'\\x01', ip_text, ip_address) END",
     "previous_hash": "encode(previous_hash, 'hex')",
     "event_hash": "encode(event_hash, 'hex')",
     "timestamp": _CANONICAL_TIME.format("timestamp"),
 }
-_COLUMNS = ", ".join(_AS_TEXT.get(name, name) for name in STORED_COLUMNS)
-_CHECKPOINT = f"tree_size, first_sequence, root, signature, frontier, {_CANONICAL_TIME.format('sealed_at')}"
+# No expression keeps the name of its column: ORDER BY would take it for that.
+_COLUMNS = ", ".join(f"{_AS_TEXT[name]} AS {name}_" if name in _AS_TEXT else name for name in STORED_COLUMNS)
+_CHECKPOINT = (
+    "tree_size::bigint, first_sequence::bigint, root, signature, frontier, "
+    f"{_CANONICAL_TIME.format('sealed_at')} AS sealed_at_"
+)
 _DOTTED_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}")
 
 
@@ -57,6 +68,7 @@ class PostgresStore:
         self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
 
     def create(self) -> None:
+        self.database.require_utf8()
         self.database.create("postgres.sql", "audit_events")
 
     def is_created(self) -> bool:
@@ -126,19 +138,21 @@ class PostgresStore:
 
     def extent(self) -> Extent:
         query = (
-            f"SELECT coalesce((SELECT max(sequence) + 1 FROM {self._events}), 0), "
-            f"coalesce((SELECT max(tree_size) FROM {self._checkpoints}), 0)"
+            f"SELECT coalesce((SELECT max(sequence) FROM {self._events}), -1)::bigint, "
+            f"coalesce((SELECT max(tree_size) FROM {self._checkpoints}), 0)::bigint"
         )
-        return Extent(*self._fetch(query, (), None)[0])
+        last, signed = self._fetch(query, (), None)[0]
+        return Extent(last + 1, signed)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
-        last = 2**63 - 1 if stop is None else stop
+        last = HIGHEST if stop is None else min(stop - 1, HIGHEST)
         count = PAGE
-        while count == PAGE:
+        while count >= PAGE and start <= last:
             count = 0
+            # With ties: a second row of the same sequence must not fall between two pages.
             for row in self._copy(
-                f"SELECT {_COLUMNS} FROM {self._events} WHERE sequence >= {start:d} AND sequence < {last:d} "
-                f"ORDER BY sequence LIMIT {PAGE}"
+                f"SELECT {_COLUMNS} FROM {self._events} WHERE sequence >= {start:d} AND sequence <= {last:d} "
+                f"ORDER BY sequence FETCH FIRST {PAGE} ROWS WITH TIES"
             ):
                 count, start = count + 1, row[_SEQUENCE] + 1
                 yield row
@@ -236,7 +250,12 @@ def _stored(row: Row) -> list[Any]:
 def _read(stored: Sequence[Any]) -> Row:
     """A row with its details as canonical JSON: jsonb has an order of its own."""
     row = list(stored)
-    with suppress(ValueError, TypeError):  # no event of ours has such details, and they will not fit their hash
+    if (address := row[_ADDRESS]) is not None and address.startswith(_FROM_TEXT):
+        # What inet could hold is there, or somebody has put it where no query finds it.
+        row[_ADDRESS] = address if _fits_inet(address[1:]) else address[1:]
+    with suppress(
+        ValueError, TypeError, RecursionError
+    ):  # no event of ours has such details, and they will not fit their hash
         row[_DETAILS] = encode(decode(row[_DETAILS])).decode()
     return tuple(row)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+import psycopg
 
 from audit_core.canonical import encode_record
 from audit_core.integrity.checkpoint import Checkpoint
@@ -15,6 +18,7 @@ from audit_core.integrity.merkle import Frontier
 from audit_core.rows import STORED_COLUMNS
 from audit_core.stores import StoredCheckpoint
 from audit_core.stores.memory import MemoryStore
+from audit_core.stores.postgres import PostgresStore
 
 AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 
@@ -59,12 +63,58 @@ def put_back(store: object, loot: Loot) -> None:
         store.events = [tuple(row) for row in loot.rows]
         store.heads = list(loot.heads)
         return
+    if isinstance(store, PostgresStore):
+        put_back_in_postgres(store, loot)
+        return
     with store.database.transaction(5) as connection, without_guards(connection):
         connection.execute("DELETE FROM audit_events")
         connection.execute("DELETE FROM audit_checkpoints")
         marks = ", ".join("?" * len(STORED_COLUMNS))
         connection.executemany(f"INSERT INTO audit_events ({', '.join(STORED_COLUMNS)}) VALUES ({marks})", loot.rows)
         connection.executemany("INSERT INTO audit_checkpoints VALUES (?, ?, ?, ?, ?, ?)", loot.heads)
+
+
+def put_back_in_postgres(store: PostgresStore, loot: Loot) -> None:
+    """As a superuser: no trigger fires, and an event may be there twice."""
+    marks = ", ".join(["%s"] * len(STORED_COLUMNS))
+    with superuser(store) as connection:
+        connection.execute("DROP INDEX audit.audit_events_event_id")
+        connection.execute("DELETE FROM audit.audit_events")
+        connection.execute("DELETE FROM audit.audit_checkpoints")
+        columns = f"INSERT INTO audit.audit_events ({', '.join(STORED_COLUMNS)}, ip_text) VALUES ({marks}, %s)"
+        try:
+            with connection.cursor() as cursor:
+                cursor.executemany(columns, [_as_postgres(row) for row in loot.rows])
+                cursor.executemany("INSERT INTO audit.audit_checkpoints VALUES (%s, %s, %s, %s, %s, %s)", loot.heads)
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
+            raise ImpossibleError(str(error)) from error
+        with suppress(psycopg.errors.UniqueViolation), connection.transaction():
+            connection.execute(UNIQUE_EVENTS)
+
+
+class ImpossibleError(Exception):
+    """A column's type does not take it."""
+
+
+UNIQUE_EVENTS = "CREATE UNIQUE INDEX IF NOT EXISTS audit_events_event_id ON audit.audit_events (event_id, timestamp)"
+_ADDRESS = re.compile(r"[0-9.]+")
+
+
+def _as_postgres(row: list) -> list:
+    values = [*row, None]
+    for name in ("previous_hash", "event_hash"):
+        values[AT[name]] = f"\\x{row[AT[name]]}"
+    if (address := row[AT["ip_address"]]) is not None and not _ADDRESS.fullmatch(address):
+        values[AT["ip_address"]], values[-1] = None, address
+    return values
+
+
+@contextmanager
+def superuser(store: PostgresStore) -> Iterator[psycopg.Connection]:
+    """A transaction in which no trigger of the tables fires."""
+    with psycopg.connect(store.database.conninfo) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        yield connection
 
 
 @contextmanager

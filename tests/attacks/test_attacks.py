@@ -15,6 +15,7 @@ from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain, make_event, seal
 from tests.attacks.attacker import AT, put_back, steal
+from tests.attacks.scenes import STORES, empty_store
 from tests.reports.trails import tamper
 
 LOG = "example.com/test"
@@ -24,7 +25,8 @@ PRISTINE = 13  # log.created and twelve events, under checkpoints of 4, 8, 9 and
 
 
 def build(store):
-    store.create()
+    if not store.is_created():
+        store.create()
     chain = make_chain(store)
     for batch in (3, 4, 1, 4):
         seal(
@@ -51,11 +53,10 @@ def build(store):
     return chain
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=STORES)
 def chain(request, tmp_path):
-    store = MemoryStore() if request.param == "memory" else SqliteStore(SqliteDatabase(tmp_path / "trail.db"))
-    yield build(store)
-    store.close()
+    with empty_store(request.param, tmp_path) as store:
+        yield build(store)
 
 
 def kinds(verification):
@@ -127,6 +128,8 @@ def test_an_edit_of_any_field_of_a_sealed_event_is_found_and_named(chain, column
     ],
 )
 def test_a_value_that_only_looks_the_same_is_an_edit(chain, column, value):
+    if chain.store.name == "postgresql":
+        pytest.skip("it has a type for each column, which knows no two forms: see test_postgres.py")
     assert ("edited", 5) in kinds(attack(chain, lambda loot: loot.edit(5, **{column: value})))
 
 

@@ -12,7 +12,8 @@ from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain
-from tests.attacks.attacker import put_back, steal, without_guards
+from tests.attacks.attacker import ImpossibleError, put_back, steal, without_guards
+from tests.attacks.scenes import STORES, empty_store
 from tests.attacks.test_attacks import KEY, build, kinds
 from tests.reports.trails import tamper
 
@@ -121,20 +122,26 @@ def test_an_event_below_the_first_is_in_no_report_and_hides_no_event_that_waits(
     store.close()
 
 
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
-class TestBothStores:
+def try_to_put_back(store, loot):
+    try:
+        put_back(store, loot)
+    except ImpossibleError:
+        pytest.skip("no column of that type takes it")
+
+
+@pytest.mark.parametrize("store", STORES)
+class TestEveryStore:
     @pytest.fixture
     def chain(self, store, tmp_path):
-        store = MemoryStore() if store == "memory" else SqliteStore(SqliteDatabase(tmp_path / "trail.db"))
-        yield build(store)
-        store.close()
+        with empty_store(store, tmp_path) as empty:
+            yield build(empty)
 
     @pytest.mark.parametrize("value", [5, 1.5, b"\x00", "", "[]", "[1]", "{", '{"a":1.5}', "x" * 100_000])
     @pytest.mark.parametrize("column", ["details", "event_hash", "previous_hash", "timestamp"])
     def test_nonsense_in_a_column_is_a_finding_and_no_crash(self, chain, column, value):
         loot = steal(chain.store)
         loot.edit(5, **{column: value})
-        put_back(chain.store, loot)
+        try_to_put_back(chain.store, loot)
         found = chain.verify(KEY)
         assert ("edited", 5) in kinds(found)
         assert all(isinstance(text, str) for finding in found.findings for text in (finding.expected, finding.got))
@@ -143,7 +150,10 @@ class TestBothStores:
         for details in ("{", "[]", "null", '{"origin":1,"key":2}', "{}", b"\xff"):
             loot = steal(chain.store)
             loot.edit(0, details=details)
-            put_back(chain.store, loot)
+            try:
+                put_back(chain.store, loot)
+            except ImpossibleError:
+                continue
             assert chain.verify(KEY).result is Result.FAILED
             assert chain.verify().result is Result.FAILED
 
@@ -154,7 +164,7 @@ class TestBothStores:
             pytest.skip("an INTEGER PRIMARY KEY holds integers only")
         loot = steal(chain.store)
         loot.heads[1] = loot.heads[1]._replace(**{field: value})
-        put_back(chain.store, loot)
+        try_to_put_back(chain.store, loot)
         assert (chain.verify(KEY).result is Result.UNANCHORED) == (field == "sealed_at")
 
 

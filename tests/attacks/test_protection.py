@@ -14,11 +14,11 @@ from audit_core.keys import LocalSigner
 from audit_core.outbox.memory import MemoryOutbox
 from audit_core.rows import to_json
 from audit_core.sealer import Sealer
-from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.memory import MemoryStore
-from audit_core.stores.sqlite import SqliteStore
+from audit_core.stores.postgres import PostgresStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
-from tests.attacks.attacker import AT, put_back, steal
+from tests.attacks.attacker import AT, put_back, steal, superuser
+from tests.attacks.scenes import STORES, empty_store, spoil
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protection.md").read_text()
 OURS, THIEFS = LocalSigner(b"k" * 32), LocalSigner(b"t" * 32)
@@ -43,15 +43,13 @@ class Scene:
         put_back(self.chain.store, loot)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=STORES)
 def scene(request, tmp_path):
-    store = MemoryStore() if request.param == "memory" else SqliteStore(SqliteDatabase(tmp_path / "trail.db"))
-    store.create()
-    chain = make_chain(store)
-    for batch in (3, 4, 1, 4):
-        seal(chain, [make_event(n, actor_id="42", resource_type="patient", resource_id="1") for n in range(batch)])
-    yield Scene(chain, chain.checkpoint_note())
-    store.close()
+    with empty_store(request.param, tmp_path) as store:
+        chain = make_chain(store)
+        for batch in (3, 4, 1, 4):
+            seal(chain, [make_event(n, actor_id="42", resource_type="patient", resource_id="1") for n in range(batch)])
+        yield Scene(chain, chain.checkpoint_note())
 
 
 # --- The attacks. Each is made by whoever can write every table; some of them hold the signing key as well.
@@ -164,10 +162,21 @@ def thin_out(scene):
 def change_schema(scene):
     if isinstance(scene.chain.store, MemoryStore):
         pytest.skip("a list has no schema")
+    if isinstance(scene.chain.store, PostgresStore):
+        change_postgres_schema(scene.chain.store)
+        return
     with scene.chain.store.database.transaction(5) as connection:
         connection.execute("DROP TRIGGER audit_events_no_delete")
         connection.execute("DROP INDEX audit_events_actor")
         connection.execute("CREATE TRIGGER silence BEFORE INSERT ON audit_events BEGIN SELECT RAISE(IGNORE); END")
+
+
+def change_postgres_schema(store):
+    spoil()
+    with superuser(store) as connection:
+        connection.execute("DROP TRIGGER audit_append_only ON audit.audit_events")
+        connection.execute("DROP INDEX audit.audit_events_actor")
+        connection.execute("CREATE RULE silence AS ON INSERT TO audit.audit_checkpoints DO INSTEAD NOTHING")
 
 
 @attack("empty everything")

@@ -93,5 +93,7 @@ def test_the_sealer_seals_what_the_application_wrote(url):
 def test_the_auditor_verifies_and_cannot_write(url):
     with AuditTrail(as_role(url, "audit_auditor"), lifecycle=False) as trail:
         assert trail.verify().findings == ()
+        with AuditTrail(as_role(url, "audit_application"), lifecycle=False) as application:
+            application.record("from.application")
         with pytest.raises((ConfigurationError, StoreUnavailableError)):
             trail.sealer.seal()

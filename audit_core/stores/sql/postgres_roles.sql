@@ -21,5 +21,5 @@ GRANT SELECT, INSERT, DELETE ON audit.audit_outbox TO audit_sealer;
 GRANT SELECT, INSERT ON audit.audit_events, audit.audit_checkpoints TO audit_sealer;
 GRANT EXECUTE ON FUNCTION audit.audit_make_partitions(integer) TO audit_sealer;
 
--- The auditor reads.
-GRANT SELECT ON audit.audit_events, audit.audit_checkpoints TO audit_auditor;
+-- The auditor reads, also what still waits to be sealed.
+GRANT SELECT ON audit.audit_events, audit.audit_checkpoints, audit.audit_outbox TO audit_auditor;

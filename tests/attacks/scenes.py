@@ -1,0 +1,50 @@
+"""An empty store of each kind, for the attacks to be made on."""
+
+from contextlib import contextmanager
+from functools import cache
+
+from audit_core.sqlite import SqliteDatabase
+from audit_core.stores.memory import MemoryStore
+from audit_core.stores.sqlite import SqliteStore
+from audit_core.urls import open_url
+from tests.attacks.attacker import UNIQUE_EVENTS, Loot, put_back, superuser
+from tests.postgres.server import new_database
+
+STORES = ("memory", "sqlite", "postgres")
+
+
+@contextmanager
+def empty_store(kind, tmp_path):
+    """Made already; on PostgreSQL all tests share one database, which is emptied first."""
+    store = _emptied(_database()) if kind == "postgres" else _made(kind, tmp_path)
+    yield store
+    store.close()
+
+
+def _made(kind, tmp_path):
+    store = MemoryStore() if kind == "memory" else SqliteStore(SqliteDatabase(tmp_path / "trail.db"))
+    store.create()
+    return store
+
+
+def spoil():
+    """The schema is not what it was: the next test gets another database."""
+    _database.cache_clear()
+
+
+@cache
+def _database():
+    url = new_database()
+    store = open_url(url).store
+    store.create()
+    store.close()
+    return url
+
+
+def _emptied(url):
+    store = open_url(url).store
+    with superuser(store) as connection:
+        connection.execute("DELETE FROM audit.audit_events")
+        connection.execute(UNIQUE_EVENTS)
+    put_back(store, Loot([], []))
+    return store

@@ -1,0 +1,144 @@
+"""The commands on PostgreSQL as processes of their own, as every role, and with whatever can be wrong with a URL."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from audit_core import AuditTrail
+from audit_core.cli import main
+from audit_core.postgres import PostgresDatabase
+from audit_core.postgres.schema import catalog
+from audit_core.urls import schema_sql
+from tests.postgres.server import as_role, new_database
+
+AUDIT = [sys.executable, "-m", "audit_core.cli"]
+
+
+def start(*words, url):
+    environment = {**os.environ, "AUDIT_URL": url}
+    return subprocess.Popen(
+        [*AUDIT, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.fixture
+def url(state):
+    url = new_database()
+    with AuditTrail(url, lifecycle=False) as trail:
+        trail.record("a.b")
+        trail.flush()
+        trail.store.database.run("postgres_roles.sql")
+    return url
+
+
+@pytest.fixture
+def said(capsys):
+    """Run a command: its exit code, and the lines of what it said."""
+
+    def run(*words, url):
+        capsys.readouterr()
+        code = main([*words, "--url", url])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_four_processes_that_make_one_trail_at_once_make_one(state):
+    url = new_database()
+    processes = [start("init", "--roles", url=url) for _ in range(4)]
+    said = [(process.communicate(timeout=60)[0], process.returncode) for process in processes]
+    assert [code for _, code in said] == [0] * 4, said
+    with AuditTrail(url, lifecycle=False, create=False) as trail:
+        assert trail.chain.verify().findings == ()
+
+
+@pytest.mark.parametrize("schema", ["audit", "compliance", "order"])
+def test_the_sql_that_is_printed_makes_what_init_makes(state, schema):
+    urls = [f"{new_database()}&schema={schema}" for _ in range(2)]
+    assert main(["init", "--url", urls[0]]) == 0
+    first, second = map(PostgresDatabase, urls)
+    with psycopg.connect(second.conninfo, autocommit=True) as connection:
+        connection.execute(schema_sql(urls[1], roles=True))
+    assert catalog(first) == catalog(second) != []
+    first.close()
+    second.close()
+
+
+READING = [("status",), ("verify",), ("report", "failures"), ("prove", "0"), ("checkpoint",)]
+
+
+@pytest.mark.parametrize("words", READING, ids=lambda words: words[0])
+def test_the_auditor_reads_and_the_application_does_not(url, said, words):
+    code, _, _ = said(*words, url=as_role(url, "audit_auditor"))
+    assert code == (3 if words[0] == "verify" else 0)
+    code, out, err = said(*words, url=as_role(url, "audit_application"))
+    assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
+    assert "audit init --roles" in err
+
+
+@pytest.mark.parametrize("words", [("partitions",), ("seal",)], ids=lambda words: words[0])
+def test_the_sealer_does_its_work(url, said, words):
+    assert said(*words, url=as_role(url, "audit_sealer"))[0] == 0
+
+
+WRONG = {
+    "postgresql://u:secret@127.0.0.1:1/x": "check that the server runs",
+    "postgresql://u:secret@nosuch.invalid/x": "check that the server runs",
+    "postgresql://u:sec#ret@127.0.0.1/x": "%23",
+    "postgresql://u:sec/ret@127.0.0.1/x": "%2F",
+    "postgresql://u:secret@[::1/x": "cannot be read",
+    "postgresql://u:secret@127.0.0.1:abc/x": "port",
+    "postgresql://127.0.0.1:1/x?password=secret": "check that the server runs",
+    "postgresql://127.0.0.1:1/x?secret=foo": "cannot be read",
+    "postgresql://u:secret%zz@127.0.0.1:1/x": "%XX",
+    "postgresql://u:secret@127.0.0.1:1/x?schema=Nope": "lower-case",
+    "postgresql://u:secret@127.0.0.1:1/x?schema=pg_x": "pg_",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("words", [("init",), ("status",), ("seal", "--follow")], ids=lambda words: words[0])
+def test_a_url_that_cannot_work_is_one_sentence_without_a_password(state, said, words, wrong):
+    code, out, err = said(*words, url=wrong)
+    assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
+    assert WRONG[wrong] in err
+    assert not any(password in err for password in ("secret", "sec#ret", "sec/ret"))
+
+
+def test_a_database_that_is_not_there_is_one_sentence(url, said):
+    code, _, err = said("status", url=urlunsplit(urlsplit(url)._replace(path="/nosuch")))
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert '"nosuch" does not exist' in err
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused_with_the_cure(state, said, encoding):
+    url = new_database(options=f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    code, _, err = said("init", url=url)
+    assert code == 2
+    assert f"has the encoding {encoding}" in err
+    assert "ENCODING 'UTF8'" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_sealer_that_is_told_to_stop_leaves_nothing_that_was_committed_a_second_before(url, number):
+    sealers = [start("seal", "--follow", url=as_role(url, "audit_sealer")) for _ in range(2)]
+    time.sleep(2)
+    with AuditTrail(as_role(url, "audit_application"), lifecycle=False) as application:
+        for _ in range(20):
+            application.record("from.application")
+    time.sleep(1)
+    for sealer in sealers:
+        sealer.send_signal(number)
+    said = [(sealer.communicate(timeout=30)[0], sealer.returncode) for sealer in sealers]
+    assert [code for _, code in said] == [0, 0], said
+    with AuditTrail(url, lifecycle=False, create=False) as trail:
+        assert list(trail.waiting()) == []
+        assert len(list(trail.events(action="from.application"))) == 20
