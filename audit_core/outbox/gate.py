@@ -29,7 +29,7 @@ class Gate:
     def __init__(self, directory: Path) -> None:
         self._path = directory / "gate"
         self._open = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may end what is open, at any moment
         self._fd: int | None = None  # -1 where there can be no lock file
         abandon_in_children(self)
 
@@ -79,7 +79,7 @@ class Gate:
 
     def abandon(self) -> None:
         """In a forked child: what is open is open in the parent, and so is the lock file that the two share."""
-        self._lock, self._open = threading.Lock(), 0
+        self._lock, self._open = threading.RLock(), 0
         self._close_file()
 
     def _close_file(self) -> None:
