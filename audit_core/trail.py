@@ -19,6 +19,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Actor, AuditContext, acting, current
+from audit_core.ending import at_the_end_of_a_child
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.follower import Follower
@@ -77,9 +78,10 @@ class AuditTrail:
         self.chain = AuditChain(self.store, self._find_signer, _checked_origin(origin))
         self.sealer = Sealer(self.chain, self.outboxes)
         self._follower = None if self.store.seals_in_transaction else Follower(self.sealer)
-        self._writer = self._make_writer(block=_is_blocking(on_failure))
+        end = partial(_close, weakref.ref(self))
+        self._writer = self._make_writer(block=_is_blocking(on_failure), started=partial(at_the_end_of_a_child, end))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
-        atexit.register(_close, weakref.ref(self))
+        atexit.register(end)
         if create:
             self.create()
 
@@ -333,13 +335,14 @@ class AuditTrail:
         for outbox in self.outboxes:
             outbox.create()
 
-    def _make_writer(self, *, block: bool) -> Writer:
+    def _make_writer(self, *, block: bool, started: Callable[[], None]) -> Writer:
         return Writer(
             self._follower or self.sealer,
             lambda: Backlog(self._directory, self.store.known, self._gap_event),
             gate=self._gate,
             block=block,
             greeting=partial(self._lifecycle_event, "trail.started") if self._lifecycle else None,
+            started=started,
         )
 
     def _sealed_by(self) -> str:
@@ -398,7 +401,7 @@ def _is_blocking(on_failure: str) -> bool:
 
 
 def _close(trail: weakref.ref[AuditTrail]) -> None:
-    """At the interpreter's end."""
+    """At the process's end."""
     if (alive := trail()) is not None:
         with suppress(AuditError):
             alive.close()
