@@ -1,6 +1,7 @@
 """The writer, its backlog, the spill file and the gate: what happens when the outbox does not take an event."""
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -347,6 +348,29 @@ class TestTheGate:
         there.leave()
         with here.alone() as free:
             assert free
+        here.close()
+        there.close()
+
+    @pytest.mark.parametrize("was_open", [True, False])
+    def test_a_gate_whose_folder_was_removed_still_sees_other_processes(self, tmp_path, was_open):
+        folder = tmp_path / "clinic.db-audit"
+        here = Gate(folder)
+        here.enter()
+        if was_open:
+            shutil.rmtree(folder)
+            here.leave()
+        else:
+            here.leave()
+            shutil.rmtree(folder)
+        here.enter()
+        there = Gate(folder)
+        with there.alone() as free:
+            assert not free
+        here.leave()
+        there.enter()
+        with here.alone() as free:
+            assert not free
+        there.leave()
         here.close()
         there.close()
 

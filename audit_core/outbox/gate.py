@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from audit_core.forking import abandon_in_children, lock_across_forks
-from audit_core.outbox.folder import make_folder, open_file
+from audit_core.outbox.folder import is_in_place, make_folder, open_file
 from audit_core.outbox.locks import lock_shared, try_lock_alone, unlock
 
 logger = logging.getLogger("audit_core")
@@ -51,8 +51,8 @@ class Gate:
             if self._open == 0:  # opened before a fork, closed in the child, which has not counted it
                 return
             self._open -= 1
-            if self._open == 0 and (fd := self._file()) >= 0:
-                unlock(fd)
+            if self._open == 0 and self._fd is not None and self._fd >= 0:
+                unlock(self._fd)
 
     @contextmanager
     def alone(self, *, ending: bool = False) -> Iterator[bool]:
@@ -88,7 +88,12 @@ class Gate:
             os.close(fd)
 
     def _file(self) -> int:
-        """Nobody's request fails because of us: where there can be no lock file, other processes are not seen."""
+        """Nobody's request fails because of us: where there can be no lock file, other processes are not seen.
+
+        What is open holds its lock until it ends, even on a file that was removed; others make a new one meanwhile.
+        """
+        if self._fd is not None and self._fd >= 0 and self._open == 0 and not is_in_place(self._fd, self._path):
+            self._close_file()
         if self._fd is None:
             with _opening:
                 try:
