@@ -34,6 +34,7 @@ from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
 from audit_core.sealer import Sealer
+from audit_core.threads import is_own_thread
 from audit_core.urls import open_store, open_url, without_password
 from audit_core.verification import Verification
 from audit_core.writer import Writer
@@ -99,12 +100,13 @@ class AuditTrail:
 
         ``action`` is ``noun.verb``; ``resource`` is ``("invoice", "42")`` or ``"invoice:42"``. Waits while 10,000
         events of this process are on their way. Raises ValueError for an unknown outcome, and StoreUnavailableError
-        with ``on_failure="block"`` when the event is durable nowhere.
+        with ``on_failure="block"`` when the event is durable nowhere. In a thread of the trail itself, whose log
+        messages somebody records, it does not wait.
         """
         self._writer.start()
         event = self.event(action, resource=resource, outcome=outcome, details=details)
         waiter = self._writer.submit(event)
-        return waiter.result() if self.durable else event
+        return waiter.result() if self.durable and not is_own_thread() else event
 
     def submit(
         self,
@@ -191,6 +193,8 @@ class AuditTrail:
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Wait until all that was committed before is sealed; raises StoreUnavailableError after ``timeout`` s."""
+        if is_own_thread():
+            return
         self._writer.flush(timeout)
         if self._follower:
             self._follower.flush(timeout)
