@@ -15,6 +15,7 @@ from audit_core.errors import AuditError, BusyError, StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.forking import lock_across_forks
 from audit_core.sealer import BATCH, Sealer
+from audit_core.threads import OwnThread, is_own_thread
 
 LOOK_SECONDS = 0.25  # how often to look for what other processes have committed
 GATHER_SECONDS = 0.02  # after a commit of our own: a batch costs little more than a single event
@@ -83,7 +84,8 @@ class Follower:
         if self.running:
             self._stopped = True
             self._woken.set()
-            self._thread.join(timeout)
+            if not is_own_thread():
+                self._thread.join(timeout)
 
     def _reset(self) -> None:
         self._turn = threading.Condition()
@@ -91,7 +93,7 @@ class Follower:
         self._begun = self._done = 0  # passes over the outbox
         self._hurried = self._stopped = False
         self.trouble: str | None = None
-        self._thread = threading.Thread(target=self._run, name="audit-sealer", daemon=True)
+        self._thread = OwnThread(target=self._run, name="audit-sealer", daemon=True)
 
     def _run(self) -> None:
         pause = LOOK_SECONDS

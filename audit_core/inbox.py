@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from audit_core.event import AuditEvent
+from audit_core.threads import is_own_thread
 
 LIMIT = 10_000  # what waits; a full inbox makes callers wait
 
@@ -48,9 +49,9 @@ class Inbox:
         return self.closed and not self._items
 
     def put(self, item: Submitted | Flush | Poke) -> bool:
-        """Whether it was taken: a closed inbox takes nothing. Waits while it is full."""
+        """Whether it was taken: a closed inbox takes nothing. Waits while it is full, unless nobody would empty it."""
         with self._emptied:
-            self._emptied.wait_for(lambda: self.closed or len(self._items) < self._limit)
+            self._emptied.wait_for(lambda: self.closed or len(self._items) < self._limit or is_own_thread())
             if self.closed:
                 return False
             self._items.append(item)

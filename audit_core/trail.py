@@ -19,6 +19,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Actor, AuditContext, acting, current
+from audit_core.ending import at_the_end_of_a_child
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.follower import Follower
@@ -33,6 +34,7 @@ from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
 from audit_core.sealer import Sealer
+from audit_core.threads import is_own_thread
 from audit_core.urls import open_store, open_url, without_password
 from audit_core.verification import Verification
 from audit_core.writer import Writer
@@ -77,9 +79,10 @@ class AuditTrail:
         self.chain = AuditChain(self.store, self._find_signer, _checked_origin(origin))
         self.sealer = Sealer(self.chain, self.outboxes)
         self._follower = None if self.store.seals_in_transaction else Follower(self.sealer)
-        self._writer = self._make_writer(block=_is_blocking(on_failure))
+        end = partial(_close, weakref.ref(self))
+        self._writer = self._make_writer(block=_is_blocking(on_failure), started=partial(at_the_end_of_a_child, end))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
-        atexit.register(_close, weakref.ref(self))
+        atexit.register(end)
         if create:
             self.create()
 
@@ -97,12 +100,13 @@ class AuditTrail:
 
         ``action`` is ``noun.verb``; ``resource`` is ``("invoice", "42")`` or ``"invoice:42"``. Waits while 10,000
         events of this process are on their way. Raises ValueError for an unknown outcome, and StoreUnavailableError
-        with ``on_failure="block"`` when the event is durable nowhere.
+        with ``on_failure="block"`` when the event is durable nowhere. In a thread of the trail itself, whose log
+        messages somebody records, it does not wait.
         """
         self._writer.start()
         event = self.event(action, resource=resource, outcome=outcome, details=details)
         waiter = self._writer.submit(event)
-        return waiter.result() if self.durable else event
+        return waiter.result() if self.durable and not is_own_thread() else event
 
     def submit(
         self,
@@ -189,6 +193,8 @@ class AuditTrail:
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Wait until all that was committed before is sealed; raises StoreUnavailableError after ``timeout`` s."""
+        if is_own_thread():
+            return
         self._writer.flush(timeout)
         if self._follower:
             self._follower.flush(timeout)
@@ -333,13 +339,14 @@ class AuditTrail:
         for outbox in self.outboxes:
             outbox.create()
 
-    def _make_writer(self, *, block: bool) -> Writer:
+    def _make_writer(self, *, block: bool, started: Callable[[], None]) -> Writer:
         return Writer(
             self._follower or self.sealer,
             lambda: Backlog(self._directory, self.store.known, self._gap_event),
             gate=self._gate,
             block=block,
             greeting=partial(self._lifecycle_event, "trail.started") if self._lifecycle else None,
+            started=started,
         )
 
     def _sealed_by(self) -> str:
@@ -398,7 +405,7 @@ def _is_blocking(on_failure: str) -> bool:
 
 
 def _close(trail: weakref.ref[AuditTrail]) -> None:
-    """At the interpreter's end."""
+    """At the process's end."""
     if (alive := trail()) is not None:
         with suppress(AuditError):
             alive.close()

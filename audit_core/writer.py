@@ -36,10 +36,11 @@ class Writer:
         gate: Gate | None = None,
         block: bool = False,
         greeting: Callable[[], AuditEvent] | None = None,
+        started: Callable[[], None] | None = None,
     ) -> None:
-        """``greeting`` makes the first event of every thread."""
+        """``greeting`` makes the first event of every thread; ``started`` is told of each."""
         self._sealer, self._make_backlog = sealer, make_backlog
-        self._gate, self._block, self._greeting = gate, block, greeting
+        self._gate, self._block, self._greeting, self._started = gate, block, greeting, started
         self._thread: WriterThread | None = None
         self._pid = 0
 
@@ -103,6 +104,8 @@ class Writer:
                 thread.inbox.put(Submitted(self._greeting()))
             thread.start()
             self._thread, self._pid = thread, os.getpid()
+            if self._started:
+                self._started()
             return thread
 
     def _running_thread(self) -> WriterThread | None:

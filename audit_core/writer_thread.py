@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from audit_core.forking import lock_across_forks
 from audit_core.inbox import Flush, Inbox, Poke, Submitted
 from audit_core.outbox.gate import Gate
 from audit_core.sealer import Sealer
+from audit_core.threads import OwnThread, is_own_thread
 
 BATCH = 200  # events in one commit: requests that begin meanwhile wait for it, some milliseconds
 BREATH_SECONDS = 0.005  # between two commits, for the requests that wait
@@ -32,7 +32,7 @@ _Control: TypeAlias = Flush | Poke | None
 _at_work = lock_across_forks()
 
 
-class WriterThread(threading.Thread):
+class WriterThread(OwnThread):
     """Does what stands in its inbox until that is closed, and leaves nothing in it."""
 
     def __init__(
@@ -56,7 +56,8 @@ class WriterThread(threading.Thread):
         """Take nothing more, seal what waits, and end; waits at most ``timeout`` seconds for that."""
         self._end_by = time.monotonic() + timeout
         self.inbox.close()
-        self.join(timeout)
+        if not is_own_thread():
+            self.join(timeout)
 
     def run(self) -> None:
         """Until the inbox is closed and empty."""

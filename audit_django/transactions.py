@@ -7,6 +7,7 @@ many writers.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
@@ -21,7 +22,9 @@ from audit_core.errors import AuditError
 from audit_django.databases import is_sqlite
 from audit_django.trail import audited_aliases, get_trail
 
-_OPENED = "_audit_opened"  # on a connection, while its outermost transaction is open
+# On a connection: what ends its open transactions. There are two while an on-commit hook, which runs inside of the
+# outermost block's end, opens one of its own.
+_OPENED = "_audit_opened"
 
 
 def install() -> None:
@@ -44,7 +47,8 @@ def _entering(original: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException:
             trail.closed()
             raise
-        setattr(connection, _OPENED, trail)
+        # A thread that ends inside of a block takes the connection along.
+        connection.__dict__.setdefault(_OPENED, []).append(weakref.finalize(connection, trail.closed))
         return entered
 
     enter.__audit__ = True  # type: ignore[attr-defined]
@@ -58,8 +62,8 @@ def _exiting(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return original(self, *error)
         finally:
-            if not connection.in_atomic_block and (trail := connection.__dict__.pop(_OPENED, None)):
-                trail.closed()
+            if not connection.in_atomic_block and (opened := connection.__dict__.get(_OPENED)):
+                opened.pop()()
 
     return exit_
 

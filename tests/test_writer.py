@@ -1,6 +1,8 @@
 """The writer, its backlog, the spill file and the gate: what happens when the outbox does not take an event."""
 
+import logging
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -21,6 +23,10 @@ from audit_core.writer_thread import BATCH
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "trail.db"
+
+
+def fail(errors):
+    raise errors.pop()
 
 
 @pytest.fixture
@@ -137,6 +143,30 @@ class TestStopping:
         assert [submitted.event.timestamp.second for submitted in events] == [1, 2]
         assert control is None
         assert inbox.over
+
+    @pytest.mark.parametrize("limit", [10_000, 1])
+    def test_a_log_handler_may_record_what_the_writers_thread_logs(self, trail, monkeypatch, limit):
+        class Recording(logging.Handler):
+            def emit(self, record):
+                if record.threadName == "audit-writer":
+                    trail.record("log.written")
+                    trail.record("log.written")
+                    trail.flush()
+
+        trail.flush()
+        trail._writer._thread.inbox._limit = limit
+        handler = Recording()
+        real, refusals = trail.chain.append_drafts, [RuntimeError("logged")]
+        monkeypatch.setattr(trail.chain, "append_drafts", lambda *of: real(*of) if not refusals else fail(refusals))
+        logging.getLogger().addHandler(handler)
+        try:
+            trail.submit("a.b").result(10)
+        finally:
+            logging.getLogger().removeHandler(handler)
+        trail.flush()
+        actions = [event.action for event in trail.events(newest_first=False)]
+        assert (actions.count("a.b"), actions.count("log.written")) == (1, 2)
+        assert trail.verify().findings == ()
 
     def test_a_trail_that_was_closed_records_again_and_says_that_it_was_stopped_and_started(self, trail):
         trail.record("a.b")
@@ -347,6 +377,29 @@ class TestTheGate:
         there.leave()
         with here.alone() as free:
             assert free
+        here.close()
+        there.close()
+
+    @pytest.mark.parametrize("was_open", [True, False])
+    def test_a_gate_whose_folder_was_removed_still_sees_other_processes(self, tmp_path, was_open):
+        folder = tmp_path / "clinic.db-audit"
+        here = Gate(folder)
+        here.enter()
+        if was_open:
+            shutil.rmtree(folder)
+            here.leave()
+        else:
+            here.leave()
+            shutil.rmtree(folder)
+        here.enter()
+        there = Gate(folder)
+        with there.alone() as free:
+            assert not free
+        here.leave()
+        there.enter()
+        with here.alone() as free:
+            assert not free
+        there.leave()
         here.close()
         there.close()
 

@@ -34,6 +34,14 @@ def open_file(path: Path, flags: int) -> int:
     return fd
 
 
+def is_in_place(fd: int, path: Path) -> bool:
+    """Whether the open file still lies at the path: somebody may have removed it, with its folder."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except OSError:
+        return False
+
+
 def _share_like_database(fd: int, folder: Path) -> None:
     """Whoever may write the database must adopt its spill files, and who may read it reads what waits for it.
 

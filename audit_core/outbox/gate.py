@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from audit_core.forking import abandon_in_children, lock_across_forks
-from audit_core.outbox.folder import make_folder, open_file
+from audit_core.outbox.folder import is_in_place, make_folder, open_file
 from audit_core.outbox.locks import lock_shared, try_lock_alone, unlock
 
 logger = logging.getLogger("audit_core")
@@ -29,7 +29,7 @@ class Gate:
     def __init__(self, directory: Path) -> None:
         self._path = directory / "gate"
         self._open = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may end what is open, at any moment
         self._fd: int | None = None  # -1 where there can be no lock file
         abandon_in_children(self)
 
@@ -51,8 +51,8 @@ class Gate:
             if self._open == 0:  # opened before a fork, closed in the child, which has not counted it
                 return
             self._open -= 1
-            if self._open == 0 and (fd := self._file()) >= 0:
-                unlock(fd)
+            if self._open == 0 and self._fd is not None and self._fd >= 0:
+                unlock(self._fd)
 
     @contextmanager
     def alone(self, *, ending: bool = False) -> Iterator[bool]:
@@ -79,7 +79,7 @@ class Gate:
 
     def abandon(self) -> None:
         """In a forked child: what is open is open in the parent, and so is the lock file that the two share."""
-        self._lock, self._open = threading.Lock(), 0
+        self._lock, self._open = threading.RLock(), 0
         self._close_file()
 
     def _close_file(self) -> None:
@@ -88,7 +88,12 @@ class Gate:
             os.close(fd)
 
     def _file(self) -> int:
-        """Nobody's request fails because of us: where there can be no lock file, other processes are not seen."""
+        """Nobody's request fails because of us: where there can be no lock file, other processes are not seen.
+
+        What is open holds its lock until it ends, even on a file that was removed; others make a new one meanwhile.
+        """
+        if self._fd is not None and self._fd >= 0 and self._open == 0 and not is_in_place(self._fd, self._path):
+            self._close_file()
         if self._fd is None:
             with _opening:
                 try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from audit_core.disk import sync_folder, write_all
 from audit_core.event import AuditEvent
 from audit_core.forking import abandon_in_children
-from audit_core.outbox.folder import make_folder, open_file
+from audit_core.outbox.folder import is_in_place, make_folder, open_file
 from audit_core.outbox.locks import try_lock_alone
 from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
@@ -119,10 +119,7 @@ class _OwnFile:
         self.lines += len(events)
 
     def is_in_place(self) -> bool:
-        try:
-            return os.path.samestat(os.fstat(self._fd), self.path.stat())
-        except OSError:
-            return False
+        return is_in_place(self._fd, self.path)
 
     def remove(self) -> None:
         with suppress(OSError):  # then the next process finds it, and that its events are sealed

@@ -260,3 +260,37 @@ def test_transactions_that_read_and_then_write_see_no_lock_that_they_would_not_s
     assert done > 50
     assert failed == 0
     read(path)
+
+
+CHILDREN = """
+    import multiprocessing, sys
+    from concurrent.futures import ProcessPoolExecutor
+    from audit_core import AuditTrail
+    path, method, pooled = sys.argv[1:]
+    trail = AuditTrail(f"sqlite:///{path}", durable=False)
+
+    def work(name):
+        for number in range(5):
+            trail.record("a.b", resource=("n", f"{name}-{number}"))
+
+    if __name__ == "__main__":
+        trail.record("before.children")
+        context = multiprocessing.get_context(method)
+        if pooled == "pool":
+            with ProcessPoolExecutor(2, mp_context=context) as pool:
+                list(pool.map(work, range(4)))
+        else:
+            children = [context.Process(target=work, args=(name,)) for name in range(4)]
+            for child in children: child.start()
+            for child in children: child.join()
+"""
+
+
+@pytest.mark.parametrize("pooled", ["process", "pool"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_child_that_ends_in_good_order_loses_nothing_that_nobody_waited_for(path, tmp_path, method, pooled):
+    script = tmp_path / "children.py"
+    script.write_text(textwrap.dedent(CHILDREN))
+    subprocess.run([sys.executable, script, path, method, pooled], env=ENVIRONMENT, check=True, timeout=100)
+    names = sorted(event.resource_id for event in read(path) if event.action == "a.b")
+    assert names == sorted(f"{name}-{number}" for name in range(4) for number in range(5))

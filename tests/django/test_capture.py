@@ -2,6 +2,8 @@
 """acceptance: what an ORM changes, for save and delete."""
 
 import datetime as dt
+import gc
+import threading
 
 import pytest
 from django.db import IntegrityError, connection, connections, transaction
@@ -453,3 +455,43 @@ def test_a_failed_save_of_an_inherited_object_leaves_nothing_behind(recorded):
     surgeon.name = "Meredith"
     surgeon.save()
     assert [change[3].get("name") for change in recorded.changes()] == [(None, "Grey"), ("Grey", "Meredith")]
+
+
+def is_quiet():
+    with get_trail()._gate.alone() as free:
+        return free
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_stays_open_after_a_save_in_an_on_commit_hook(recorded, fails):
+    seen = []
+
+    def hook():
+        Room.objects.create(number="2")
+        seen.append(is_quiet())
+        if fails:
+            raise LookupError
+
+    try:
+        with transaction.atomic():
+            Room.objects.create(number="1")
+            transaction.on_commit(hook)
+    except LookupError:
+        assert fails
+    assert is_quiet()
+    assert seen == [False]  # the outermost block has not ended yet
+    assert [change[2] for change in recorded.changes()] == [str(room.pk) for room in Room.objects.order_by("number")]
+
+
+def test_nothing_stays_open_after_a_thread_that_ended_in_a_transaction(recorded):
+    def work():
+        block = transaction.atomic()
+        block.__enter__()  # and nothing ends it
+        Room.objects.create(number="1")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert is_quiet()
+    assert recorded.changes() == []

@@ -65,6 +65,7 @@ def test_a_prefork_task_queue_writes_the_same_chain(url, tmp_path):
         worker.wait(30)
     actions = verified(url)
     assert actions["create"] == actions["patient.admitted"] == 20
+    assert actions["trail.stopped"] == actions["trail.started"] > 0  # each child has written what it held
 
 
 def test_an_application_that_may_only_write_is_sealed_by_a_process_of_another_role(url):
