@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
 from audit_core.sqlite import read_sql
@@ -224,7 +224,8 @@ def _split_schema(url: str) -> tuple[str, str]:
             f"A schema's name is lower-case letters, digits and underscores, not {schema!r}, and begins not with pg_."
         )
     query = "&".join(option for option in options if not option.startswith("schema="))
-    return urlunsplit(parts._replace(scheme="postgresql", query=query)), schema
+    # Not by urlunsplit: it leaves out the // of a URL without a host.
+    return f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}", schema
 
 
 def _without_password(conninfo: str) -> str:
