@@ -224,6 +224,7 @@ def _split_schema(url: str) -> tuple[str, str]:
             f"A schema's name is lower-case letters, digits and underscores, not {schema!r}, and begins not with pg_."
         )
     query = "&".join(option for option in options if not option.startswith("schema="))
+    # Not by urlunsplit: it leaves out the // of a URL without a host.
     return f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}", schema
 
 

@@ -14,8 +14,9 @@ from audit_core import AuditTrail
 from audit_core.cli import main
 from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.schema import catalog
-from audit_core.urls import schema_sql
-from tests.postgres.server import as_role, new_database
+from audit_core.urls import open_url, schema_sql
+from tests.adapters.servers import wait_until
+from tests.postgres.server import Server, as_role, new_database
 
 AUDIT = [sys.executable, "-m", "audit_core.cli"]
 
@@ -142,3 +143,52 @@ def test_a_sealer_that_is_told_to_stop_leaves_nothing_that_was_committed_a_secon
     with AuditTrail(url, lifecycle=False, create=False) as trail:
         assert list(trail.waiting()) == []
         assert len(list(trail.events(action="from.application"))) == 20
+
+
+def test_a_sealer_goes_on_by_itself_when_the_server_was_away(state):
+    server = Server(18)
+    try:
+        url = new_database(url=server.url)
+        with AuditTrail(url, lifecycle=False):
+            pass
+        sealer = start("seal", "--follow", url=url)
+        time.sleep(1.5)
+        server.restart()
+        with AuditTrail(url, lifecycle=False) as trail, trail.outboxes[0].transaction() as connection:
+            trail.outboxes[0].put([trail.event("after.restart")], connection)
+        with AuditTrail(url, lifecycle=False, create=False) as trail:
+            assert wait_until(lambda: any(event.sealed for event in trail.events(action="after.restart")), 20)
+        sealer.send_signal(signal.SIGTERM)
+        said = sealer.communicate(timeout=30)[0]
+        assert sealer.returncode == 0, said
+        assert "Traceback" not in said
+    finally:
+        server.stop()
+
+
+def test_the_doctor_ends_with_1_when_something_is_wrong(url, said):
+    assert said("doctor", url=url)[0] == 0
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE audit.audit_events_default DISABLE TRIGGER ALL")
+    assert said("doctor", url=url)[0] == 1
+
+
+def test_an_application_with_another_date_style_and_time_zone_is_known_as_ours(url):
+    with AuditTrail(url, lifecycle=False) as trail, psycopg.connect(url) as connection:
+        connection.execute("SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Kolkata'")
+        trail.carry([trail.event("a.c")], connection, "key")
+        connection.commit()
+        trail.flush()
+        assert [event.action for event in trail.events(action="a.c")] == ["a.c"]
+
+
+def test_two_servers_whose_databases_have_one_name_share_no_spill_files(state):
+    first, second = (open_url(f"postgresql:///clinic?host=/tmp/{name}").directory for name in "ab")
+    assert first != second
+
+
+def test_options_of_a_url_reach_the_server_as_they_are_written():
+    written = "postgresql:///clinic?options=-c%20geqo%3Doff&schema=other&application_name=a+b"
+    database = PostgresDatabase(written)
+    assert database.conninfo == "postgresql:///clinic?options=-c%20geqo%3Doff&application_name=a+b"
+    assert database.schema == "other"
