@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice, starmap
 from typing import Any, NamedTuple
 
+from audit_core.canonical import encode_record
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.hashing import LOWEST, OpenStore, hash_chain
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
+from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note, split_signature
 from audit_core.integrity.verify import ChainVerifier, Finding, Hashed, Result, parse_head
-from audit_core.rows import from_row
-from audit_core.stores import AuditStore, StoredCheckpoint
+from audit_core.rows import Row, from_row
+from audit_core.stores import AuditStore, Extent, StoredCheckpoint
 
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
 PROGRESS_EVERY = 5_000  # events
@@ -71,16 +73,39 @@ def verify_store(
     if isinstance(trust, Finding):
         return Verification(Result.FAILED, (*damage, trust), "", extent.events)
     rows = hash_chain(store, extent.events, trust.key.name, jobs, open_store)
-    verifier = ChainVerifier(trust.key, trust.known)
-    walk = verifier.walk(_reporting(rows, extent.events, progress), _checkpoints_until(store, extent.signed))
-    with ThreadPoolExecutor(1, "audit-indexes") as beside:  # the database compares while we hash
-        indexes = beside.submit(lambda: list(islice(store.check_indexes(), FINDINGS_AT_MOST)))
-        parts = (_check_created(created, trust.key), walk, starmap(_duplicate, store.duplicate_ids()))
-        readable = _readable(chain(*parts, _later(indexes)), damaged=bool(damage))
-        found = _summarise(chain(damage, trust.strange, readable), trust, extent.events)
+    walk = _findings(store, trust, created, extent, progress, rows)
+    readable = _readable(walk, damaged=bool(damage))
+    found = _summarise(chain(damage, trust.strange, readable), trust, extent.events)
     if trust.doubt is not None and found.result is not Result.FAILED:
         raise trust.doubt
     return found
+
+
+def _findings(
+    store: AuditStore,
+    trust: _Trust,
+    created: Mapping[str, Any],
+    extent: Extent,
+    progress: Progress,
+    rows: Iterator[Hashed],
+) -> Iterator[Finding]:
+    yield from _check_created(created, trust.key)
+    if created.get("origin") != trust.key.name and _is_first(store.row(0), created):
+        return  # another trail, in which every record would be called changed
+    verifier = ChainVerifier(trust.key, trust.known)
+    with ThreadPoolExecutor(1, "audit-indexes") as beside:  # the database compares while we hash
+        indexes = beside.submit(lambda: list(islice(store.check_indexes(), FINDINGS_AT_MOST)))
+        yield from verifier.walk(_reporting(rows, extent.events, progress), _checkpoints_until(store, extent.signed))
+        yield from starmap(_duplicate, store.duplicate_ids())
+        yield from indexes.result()
+
+
+def _is_first(row: Row | None, created: Mapping[str, Any]) -> bool:
+    """Whether this is the first record of some trail, as it was sealed."""
+    try:
+        return row is not None and leaf_hash(encode_record(row[:-1], created["origin"])).hex() == row[-1]
+    except (LookupError, TypeError, ValueError):
+        return False
 
 
 def created_details(store: AuditStore, connection: Any = None) -> dict[str, Any]:
@@ -190,10 +215,6 @@ def _readable(findings: Iterator[Finding], *, damaged: bool) -> Iterator[Finding
     except ConfigurationError:
         if not damaged:
             raise
-
-
-def _later(findings: Future[list[Finding]]) -> Iterator[Finding]:
-    yield from findings.result()
 
 
 def _checkpoints_until(store: AuditStore, last: int) -> Iterator[StoredCheckpoint]:

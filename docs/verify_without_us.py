@@ -109,7 +109,15 @@ def verify(path, verifier_key):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[2].count("+") < 2:
+        print(
+            "Usage: verify_without_us.py FILE VERIFIER_KEY (the key itself, not a file that holds it)", file=sys.stderr
+        )
+        sys.exit(2)
     try:
-        print(f"{verify(*sys.argv[1:]):,} events fit.")
+        print(f"{verify(*sys.argv[1:]):,} events fit. Whether the end was cut off only a kept checkpoint can tell.")
+    except sqlite3.OperationalError as error:
+        print(f"This file cannot be read as a trail: {error}.", file=sys.stderr)
+        sys.exit(2)
     except (Wrong, InvalidSignature, ValueError, TypeError, KeyError) as error:
         sys.exit(f"This trail was tampered with: {str(error) or 'a signature does not verify'}.")

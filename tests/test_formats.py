@@ -30,6 +30,7 @@ from audit_core.testing.making import EDGES
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "formats.md").read_text()
 VERIFIER = DOCS / "verify_without_us.py"
+LIMIT = "Whether the end was cut off only a kept checkpoint can tell."
 ANOTHER = "(SELECT max(signature) FROM audit_checkpoints c WHERE c.tree_size <> audit_checkpoints.tree_size)"
 
 
@@ -85,7 +86,10 @@ class TestAVerifierThatIsNotOurs:
 
     def test_it_finds_that_an_honest_trail_fits(self, original):
         done = verify(*original)
-        assert (done.returncode, done.stdout) == (0, f"{1 + len(EDGES) + 308} events fit.\n"), done.stderr
+        assert (done.returncode, done.stdout) == (
+            0,
+            f"{1 + len(EDGES) + 308} events fit. Whether the end was cut off only a kept checkpoint can tell.\n",
+        ), done.stderr
 
     def test_it_finds_that_a_day_of_an_application_fits(self, tmp_path):
         with AuditTrail(f"sqlite:///{tmp_path}/trail.db") as trail:
@@ -118,6 +122,14 @@ class TestAVerifierThatIsNotOurs:
         done = verify(*copy)
         assert done.returncode == 1
         assert word in done.stderr
+
+    @pytest.mark.parametrize("arguments", [[], ["{path}"], ["{path}", "key.txt"], ["nowhere.db", "{key}"]])
+    def test_used_wrongly_it_accuses_nobody(self, copy, arguments):
+        path, key = copy
+        given = [argument.format(path=path, key=key) for argument in arguments]
+        done = subprocess.run([sys.executable, "-I", VERIFIER, *given], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
 
     def test_it_takes_no_other_key(self, original):
         path, key = original

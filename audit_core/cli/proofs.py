@@ -70,7 +70,10 @@ def check_proof(
     if as_json:
         say_json({"result": "ok", "exit_code": 0, "origin": head.origin, "tree_size": head.size, "record": record})
         return
-    say(f"OK: this record is number {proof.index:,} of the {head.size:,} that {head.origin} signed.", "bold green")
+    say(
+        f"OK: this record is sequence {proof.index:,} of the {head.size:,} events that {head.origin} signed.",
+        "bold green",
+    )
     say_json(record)
 
 

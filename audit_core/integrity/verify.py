@@ -100,7 +100,7 @@ class ChainVerifier:
 
     def _walk_rows(self, reader: _RowReader, stop: int | None) -> Iterator[Finding]:
         cuts = sorted(c.size for c in self.known if c.size > self.size and (stop is None or c.size <= stop))
-        for cut in [*cuts, stop]:
+        for cut in dict.fromkeys([*cuts, stop]):  # a checkpoint may lie where one was kept
             while chunk := reader.take(cut):
                 yield from self._check_rows(chunk)
             if cut is not None and cut == self.size:

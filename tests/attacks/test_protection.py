@@ -264,3 +264,16 @@ def test_what_the_page_says_of_an_attack_is_so(scene, attack, means, cell):
 def test_an_untouched_trail_is_never_accused(scene):
     assert scene.chain.verify(KEY).result is Result.UNANCHORED
     assert scene.chain.verify(KEY, [scene.kept]).result is Result.OK
+
+
+def test_the_key_of_another_trail_is_named_and_no_event_is_called_changed(scene):
+    other = VerifierKey("example.com/other", THIEFS.public_key)
+    assert [finding.kind for finding in scene.chain.verify(other).findings] == ["origin", "key"]
+
+
+def test_a_kept_checkpoint_that_does_not_fit_is_named_once(scene):
+    other = make_chain(MemoryStore())
+    for batch in (3, 4, 1, 4):
+        seal(other, [make_event(n, actor_id="43") for n in range(batch)])
+    found = scene.chain.verify(KEY, [other.checkpoint_note()])
+    assert [finding.kind for finding in found.findings] == ["known"]
