@@ -73,7 +73,7 @@ def verify_store(
     if isinstance(trust, Finding):
         return Verification(Result.FAILED, (*damage, trust), "", extent.events)
     rows = hash_chain(store, extent.events, trust.key.name, jobs, open_store)
-    walk = _findings(store, trust, created, extent, progress, rows)
+    walk = _findings(store, trust, created, extent, _reporting(rows, extent.events, progress))
     readable = _readable(walk, damaged=bool(damage))
     found = _summarise(chain(damage, trust.strange, readable), trust, extent.events)
     if trust.doubt is not None and found.result is not Result.FAILED:
@@ -86,7 +86,6 @@ def _findings(
     trust: _Trust,
     created: Mapping[str, Any],
     extent: Extent,
-    progress: Progress,
     rows: Iterator[Hashed],
 ) -> Iterator[Finding]:
     yield from _check_created(created, trust.key)
@@ -95,7 +94,7 @@ def _findings(
     verifier = ChainVerifier(trust.key, trust.known)
     with ThreadPoolExecutor(1, "audit-indexes") as beside:  # the database compares while we hash
         indexes = beside.submit(lambda: list(islice(store.check_indexes(), FINDINGS_AT_MOST)))
-        yield from verifier.walk(_reporting(rows, extent.events, progress), _checkpoints_until(store, extent.signed))
+        yield from verifier.walk(rows, _checkpoints_until(store, extent.signed))
         yield from starmap(_duplicate, store.duplicate_ids())
         yield from indexes.result()
 

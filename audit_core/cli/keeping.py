@@ -90,7 +90,10 @@ def seal(
         if trail.store.seals_in_transaction:
             note("Here whoever writes an event seals it: only what a process left behind has to be sealed.")
         with _until_told() as told:
-            (_try_seal if follow else _seal)(trail)
+            if follow:
+                _try_seal(trail, quiet=False)
+            else:
+                _seal(trail)
             if follow and trail.store.seals_in_transaction:
                 while not told.wait(LOOK_SECONDS):
                     if next(trail.waiting(), None) is not None:
@@ -99,9 +102,9 @@ def seal(
                 follow_postgres(trail, told)
 
 
-def _try_seal(trail: AuditTrail) -> None:
+def _try_seal(trail: AuditTrail, *, quiet: bool = True) -> None:
     try:
-        _seal(trail, quiet=True)
+        _seal(trail, quiet=quiet)
     except StoreUnavailableError as error:
         note(str(error), "yellow")
 
