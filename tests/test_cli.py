@@ -278,6 +278,19 @@ class TestVerify:
         (tmp_path / "key+1").write_text(verifier_key() + "\n")
         assert audit("verify", "--url", url, "--key", tmp_path / "key+1")[0] == 3
 
+    @pytest.mark.parametrize("key", ["", " "])
+    def test_a_pin_that_is_empty_is_refused_and_not_dropped(self, refused, url, events, key):
+        assert "key is empty" in refused("verify", "--url", url, "--key", key)
+
+    def test_a_trail_in_memory_is_not_called_tampered(self, refused):
+        assert "in memory" in refused("verify", "--url", "memory:")
+
+    @pytest.mark.parametrize("resource", ["", " ", ":42"])
+    def test_a_report_about_nothing_is_refused(self, audit, url, events, resource):
+        code, out, err = audit("report", "access", resource, "--url", url)
+        assert (code, out) == (2, "")
+        assert "RESOURCE is empty" in err
+
     def test_a_key_that_is_none_is_refused(self, refused, url, events, tmp_path):
         assert "name+hash+key" in refused("verify", "--url", url, "--key", "a+b")
         assert "nowhere" in refused("verify", "--url", url, "--key", tmp_path / "nowhere")

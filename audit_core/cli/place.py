@@ -50,6 +50,8 @@ def open_trail(
         return
     if not (url := url or place.url):
         raise ConfigurationError("Which trail? Give its URL with --url, or set AUDIT_URL: sqlite:///clinic.db.")
+    if url.startswith("memory:"):
+        raise ConfigurationError("A trail in memory is in its own process only: give the URL of one in a database.")
     with logged_notes():
         keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
         trail = AuditTrail(url, outbox=place.outboxes, origin=origin, redactor=keyless, create=create, lifecycle=False)
@@ -85,7 +87,9 @@ def operator() -> str:
 
 
 def read_key(text: str) -> VerifierKey:
-    """A verifier key, or the file that holds one. Raises IntegrityError when it is none."""
+    """A verifier key, or the file that holds it. Raises IntegrityError if it is none, ConfigurationError if empty."""
+    if not text.strip():
+        raise ConfigurationError("The verifier key is empty: give the key after --key, or a file that holds it.")
     if "+" not in text or Path(text).is_file():
         text = read_file(Path(text))
     return VerifierKey.parse(text.strip())

@@ -79,6 +79,8 @@ def access(
     if identifier is None:
         kind, colon, rest = resource.partition(":")
         name = rest if colon else None
+    if not kind.strip():
+        raise typer.BadParameter("RESOURCE is empty: say patient:42, or patient for all of them")
     with open_trail(context, url) as trail:
         _write(AuditReporter(trail).access_report(kind, name, since, until), as_)
 

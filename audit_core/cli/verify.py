@@ -45,7 +45,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check the whole trail. Exit code 0 OK, 1 FAILED, 3 UNANCHORED, 2 could not be verified."""
-    pinned = read_key(key) if key else None
+    pinned = None if key is None else read_key(key)
     known = [_read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url) as trail:
         with progress_bar("Verifying") as progress:
