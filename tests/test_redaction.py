@@ -263,6 +263,59 @@ class TestDetails:
         assert Redactor().details({"password": {"old": "a", "new": "b"}}) == {"password": REDACTED}
 
 
+# --- The id of a resource
+
+
+class TestIdentifier:
+    @pytest.mark.parametrize(
+        ("kind", "identifier", "fields"),
+        [
+            ("api_token", "s3cr3t", ()),
+            ("Token", "9944b09199c62bcf9418ad846dd0e4bbdfc6ee4b", ("key",)),
+            ("password_reset", "hunter2", ("id",)),
+            ("grant", "s3cr3t", ("code",)),
+            ("login", "5", ("session_key",)),
+            ("invite", "north,s3cr3t", ("tenant_id", "token")),
+            ("voucher", "s3cr3t", ("mrn",)),
+        ],
+    )
+    def test_an_id_that_is_a_secret_is_a_keyed_hash_and_twice_is_once(
+        self, kind: str, identifier: str, fields: tuple[str, ...]
+    ) -> None:
+        redactor = Redactor({"mrn": "replace"}, KEY)
+        hidden = redactor.identifier(identifier, kind, fields)
+        assert hidden == redactor.keyed_hash(identifier)
+        assert redactor.identifier(hidden, kind) == hidden
+        assert Redactor({"mrn": "replace"}).identifier(identifier, kind, fields) == REDACTED
+
+    @pytest.mark.parametrize(
+        ("kind", "identifier", "fields"),
+        [
+            ("api_token", "42", ("id",)),
+            ("token", "550e8400-e29b-41d4-a716-446655440000", ("id",)),
+            ("patient", "ada", ("name",)),
+            ("room", "7", ("number",)),
+            ("setting", "theme", ("key",)),
+            ("token_type", "bearer", ()),
+            (None, "s3cr3t", ()),
+            ("voucher", "s3cr3t", ("token",)),
+            ("cookie", "theme", ()),
+        ],
+    )
+    def test_any_other_id_stays(self, kind: str | None, identifier: str, fields: tuple[str, ...]) -> None:
+        redactor = Redactor({"voucher.token": "keep", "cookie": "keep"}, KEY)
+        assert redactor.identifier(identifier, kind, fields) == identifier
+
+    @pytest.mark.parametrize("kind", ["password_reset", "AccessToken", "oauth_grant"])
+    def test_what_a_table_of_secrets_calls_them_is_redacted_in_its_changes(self, kind: str) -> None:
+        changes: dict[str, Json] = {
+            name: {"old": None, "new": "x"} for name in ("key", "code", "value", "digest", "name", "uses")
+        }
+        redacted = Redactor().details({"changes": changes}, kind)["changes"]
+        assert [name for name in changes if redacted[name]["new"] == REDACTED] == ["key", "code", "value", "digest"]
+        assert Redactor().details({"changes": changes}, "country") == {"changes": changes}
+
+
 # --- Query strings
 
 

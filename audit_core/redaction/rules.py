@@ -11,7 +11,17 @@ from typing import Final, Literal, TypeAlias, get_args
 from audit_core.canonical import Json, encode
 from audit_core.clean import clean
 from audit_core.errors import ConfigurationError
-from audit_core.redaction.sensitive_names import IN_QUERIES, PHRASES, Place, flat, is_measure, sensitivity, spoken
+from audit_core.redaction.sensitive_names import (
+    IN_QUERIES,
+    IN_SECRETS,
+    PHRASES,
+    SECRET_TYPES,
+    Place,
+    flat,
+    is_measure,
+    sensitivity,
+    spoken,
+)
 
 Rule: TypeAlias = Literal["replace", "mask", "hash", "keep"]
 Treatment: TypeAlias = Literal["replace", "mask", "hash", "measure"]  # the last: replace what is no measure
@@ -21,6 +31,7 @@ MASK: Final = "••••"
 _HASH_PREFIX: Final = "hmac-sha256:"
 _MASKED = re.compile(f"{MASK}.{{0,4}}", re.DOTALL)
 _HASHED = re.compile(f"{_HASH_PREFIX}[0-9a-f]{{64}}")
+_NO_SECRET_ID = re.compile(r"[0-9]{1,19}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_CACHED: Final = 128
 
 
@@ -60,12 +71,23 @@ class Rules:
             return found
         return "replace" if any(phrase in self._phrases for phrase in spoken(name)) else None
 
+    def hides_id(self, identifier: str, kind: str | None, fields: Iterable[str]) -> bool:
+        """Whether the id of a resource is a secret: a field of its key is, or it may be the very token."""
+        if any(self.of(field, kind) not in {None, "measure"} for field in fields):
+            return True
+        return kind is not None and self._is_secret_type(kind) and not _NO_SECRET_ID.fullmatch(identifier)
+
+    def _is_secret_type(self, kind: str) -> bool:
+        return self.of(kind) == "replace" or (flat(kind) in SECRET_TYPES and self._rules.get(flat(kind)) != "keep")
+
     def _find(self, name: str, scope: str | None, place: Place | None) -> Treatment | None:
         whole = flat(name)
         rule = self._scoped_rule(name, scope) or self._rules.get(whole)
         if rule is not None:
             return None if rule == "keep" else rule
         if whole in self._phrases or (place == "query" and whole in IN_QUERIES):
+            return "replace"
+        if whole in IN_SECRETS and scope is not None and self._is_secret_type(scope):
             return "replace"
         found = sensitivity(name, self._phrases, place)
         return "replace" if found == "secret" else found
@@ -100,6 +122,12 @@ class Rules:
         if treatment == "hash":
             return text if _HASHED.fullmatch(text) else self.keyed_hash(text)
         return text if treatment == "measure" and is_measure(text) else REDACTED
+
+    def hide_id(self, identifier: str) -> str:
+        """The same text for the same id, where there is a key to hash with."""
+        if identifier == REDACTED or _HASHED.fullmatch(identifier):
+            return identifier
+        return self.keyed_hash(identifier) if self._hash_key else REDACTED
 
     def keyed_hash(self, value: Json) -> str:
         """The HMAC of the canonical bytes."""

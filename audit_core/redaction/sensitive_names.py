@@ -43,6 +43,9 @@ _WHOLE_NAMES: Final = frozenset(
 )
 # In a query these are OAuth's code, a signed URL's signature and so on; elsewhere a country's, or a doctor's.
 IN_QUERIES: Final = frozenset("code signature assertion session".split())
+# What a table of tokens, credentials, one-time codes calls the secret itself; and tables of secrets by another name.
+IN_SECRETS: Final = frozenset("code digest hash key number value".split())
+SECRET_TYPES: Final = frozenset("accessgrant grant oauthgrant".split())
 _ASKING: Final = frozenset("has is can allow allows require requires required num max min total count".split())
 _MEASURING: Final = frozenset(
     "accepted age allowed at attempts budget changed count counts created date disabled enabled expiration expire "
