@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from audit_core.context import Actor, AuditContext, current, enter, leave
 from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
+from audit_core.normalise import FIELD_LIMITS, clean_text
 from audit_core.policy import Route, outcome_of
+from audit_core.redaction import Redactor
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
@@ -80,7 +82,7 @@ class RequestAudit:
         self.context = AuditContext(
             find_actor=find_actor and _guarded(find_actor),
             ip_address=trail.proxies.client(peer, header("x-forwarded-for") or ""),
-            user_agent=header("user-agent"),
+            user_agent=_told(header("user-agent"), trail.redactor),
             request_id=trail.proxies.request_id(peer, header("x-request-id")) or new_event_id(),
         )
 
@@ -222,6 +224,11 @@ class SocketAudit(RequestAudit):
 
     def _with_route(self, details: dict[str, Any]) -> dict[str, Any]:
         return details if self.route is None else {"route": self.route.template, **details}
+
+
+def _told(user_agent: str | None, redactor: Redactor) -> str | None:
+    """A client may say anything. It is cut first: redacting takes as long as the text."""
+    return None if user_agent is None else redactor.text(clean_text(user_agent, FIELD_LIMITS["user_agent"]))
 
 
 def type_of(error: BaseException) -> str:

@@ -28,7 +28,7 @@ from audit_core.orm.changes import Change, created, deleted, updated
 from audit_core.policy import resource_name
 from audit_django.databases import OUTBOX, POSTGRESQL
 from audit_django.postgres import as_django_tells, existing_tables
-from audit_django.rows import Values, concrete_fields, key_of, read_query, read_row, read_rows
+from audit_django.rows import Values, concrete_fields, key_fields, key_of, read_query, read_row, read_rows
 from audit_django.trail import audited_aliases, get_trail, setting
 
 # What Django keeps for itself: none of it is an application's data.
@@ -169,7 +169,8 @@ def _saved(
     if new is None:  # the base manager hides the row, or a trigger of the database has moved it
         new = {field.attname: instance.__dict__.get(field.attname) for field in fields}
     kind, key = _kind(model), key_of(instance.pk)
-    return created(kind, key, new) if is_new else updated(kind, key, old or {}, new)
+    named = key_fields(model)
+    return created(kind, key, new, named) if is_new else updated(kind, key, old or {}, new, named)
 
 
 # -- deleting --------------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ def _victims(collector: Any) -> Iterator[Change]:
         fields = [field for field in concrete_fields(concrete) if field.model in gone]
         pks = [instance.pk for instance in instances if (concrete, instance.pk) not in parts]
         for key, values in read_rows(concrete, collector.using, fields, pks):
-            yield deleted(_kind(concrete), key, values)
+            yield deleted(_kind(concrete), key, values, key_fields(concrete))
 
 
 def _parent_rows(collector: Any) -> Iterator[tuple[type[Model], Any]]:
@@ -251,7 +252,7 @@ def _set_free(collector: Any) -> Iterator[Change]:
                 rows = read_rows(model, collector.using, [field], [instance.pk for instance in instances])
             for key, old in rows:
                 new = getattr(value, "pk", value)
-                if change := updated(_kind(model), key, old, {field.attname: new}):
+                if change := updated(_kind(model), key, old, {field.attname: new}, key_fields(model)):
                     yield change
 
 
@@ -292,7 +293,10 @@ def _misses_outbox(connection: BaseDatabaseWrapper, error: Exception) -> bool:
 def _carry(trail: AuditTrail, using: str, changes: list[Change]) -> None:
     """A resource has one name everywhere; that its row lies in another database than the default one is a detail."""
     where = {} if using == DEFAULT_DB_ALIAS else {"database": using}
-    events = [trail.event(one.action, resource=one.resource, details={**one.details, **where}) for one in changes]
+    events = [
+        trail.event(one.action, resource=one.resource(trail.redactor), details={**one.details, **where})
+        for one in changes
+    ]
     if events:
         with as_django_tells(connections[using]):
             trail.carry(events, _raw(connections[using]), using)

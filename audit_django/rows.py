@@ -26,6 +26,12 @@ def key_of(pk: Any) -> Key:
     return tuple(pk) if isinstance(pk, tuple | list) else (pk,)
 
 
+def key_fields(model: type[Model]) -> Key:
+    """The names of the primary key's fields."""
+    fields = getattr(model._meta, "pk_fields", None) or [model._meta.pk]
+    return tuple(field.name for field in fields)
+
+
 def read_row(
     model: type[Model], using: str, fields: Sequence[Field[Any, Any]], pk: Any, *, lock: bool = False
 ) -> Values | None:

@@ -86,13 +86,16 @@ class TestNames:
     @pytest.mark.parametrize("name", ["has_password", "is_secret", "max_tokens", "token_at", "password_changed_at"])
     def test_what_measures_a_secret_is_innocent_only_as_long_as_it_is_a_measure(self, name: str) -> None:
         innocent: list[Json] = [
-            True, 0, 5, None, "", "true", "No", "512", "2026-05-01T10:00:00.000000Z", "2026-05-01 10:00:00+02:00",
-            "24h", "30 days", "-1", [1, "2"], {"input": 5},
+            True, 0, 5, None, "", "true", "No", "12", "2026-05-01T10:00:00.000000Z", "2026-05-01 10:00:00+02:00",
+            "2026-05-01", "24h", "30 days", "-1", "P30D",
         ]  # fmt: skip
         for value in innocent:
             assert Redactor().details({name: value}) == {name: value}
             assert Redactor().details({"changes": {name: {"old": value, "new": 1}}})["changes"]
-        secret: list[Json] = ["hunter2", "2hunter", "Q", "correct horse", ["hunter2"], [["hunter2"]]]
+        secret: list[Json] = [
+            "hunter2", "2hunter", "Q", "correct horse", ["hunter2"], [["hunter2"]], [1, 2], {"input": 5},
+            4111111111111111, "4111111111111111",
+        ]  # fmt: skip
         for value in secret:
             for details in ({name: value}, {"changes": {name: {"old": value, "new": value}}}, {"a": [{name: value}]}):
                 redacted = str(Redactor().details(details))
@@ -101,6 +104,26 @@ class TestNames:
         redactor = Redactor()
         assert redactor.query(f"{name}=hunter2&{name}=5&{name}=true") == f"{name}=[redacted]&{name}=5&{name}=true"
         assert redactor.text(f"{name}=hunter2 {name}: 5") == f"{name}=[redacted] {name}: 5"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("password_history", 123456), ("has_pin", 1234), ("card_number_used", 4111111111111111),
+            ("ssn_valid", "123456789"), ("ssn_used", "123-45-6789"), ("cvv_required", "123"), ("otp_sent", 994411),
+            ("password_expires", "20261231"), ("account_number_used", "12345678901234"), ("pin_at", "12:34"),
+            ("mfa_code_valid", 123456), ("token_used", "123-45-6789"),
+        ],
+    )  # fmt: skip
+    def test_a_secret_of_digits_does_not_pass_for_a_measure(self, name: str, value: Json) -> None:
+        assert Redactor().query(f"{name}={value}") == f"{name}={REDACTED}"
+        if name != "token_used":
+            assert Redactor().details({name: value}) == {name: REDACTED}
+            assert Redactor().text(f"{name}={value}") == f"{name}={REDACTED}"
+
+    @pytest.mark.parametrize("value", [0, 4096, 200_000, 1_700_000_000, 1_700_000_000_000, "31536000", "1.5"])
+    @pytest.mark.parametrize("name", ["max_tokens", "token_expires", "cookie_age", "api_key_count", "session_key_age"])
+    def test_what_never_consists_of_digits_may_be_measured_with_any(self, name: str, value: Json) -> None:
+        assert Redactor().details({name: value}) == {name: value}
 
     @pytest.mark.parametrize(
         ("name", "value"), [("token_type", "bearer"), ("secret_name", "prod/db"), ("card_type", "x")]
@@ -261,6 +284,59 @@ class TestDetails:
 
     def test_old_and_new_outside_of_changes_are_one_value(self) -> None:
         assert Redactor().details({"password": {"old": "a", "new": "b"}}) == {"password": REDACTED}
+
+
+# --- The id of a resource
+
+
+class TestIdentifier:
+    @pytest.mark.parametrize(
+        ("kind", "identifier", "fields"),
+        [
+            ("api_token", "s3cr3t", ()),
+            ("Token", "9944b09199c62bcf9418ad846dd0e4bbdfc6ee4b", ("key",)),
+            ("password_reset", "hunter2", ("id",)),
+            ("grant", "s3cr3t", ("code",)),
+            ("login", "5", ("session_key",)),
+            ("invite", "north,s3cr3t", ("tenant_id", "token")),
+            ("voucher", "s3cr3t", ("mrn",)),
+        ],
+    )
+    def test_an_id_that_is_a_secret_is_a_keyed_hash_and_twice_is_once(
+        self, kind: str, identifier: str, fields: tuple[str, ...]
+    ) -> None:
+        redactor = Redactor({"mrn": "replace"}, KEY)
+        hidden = redactor.identifier(identifier, kind, fields)
+        assert hidden == redactor.keyed_hash(identifier)
+        assert redactor.identifier(hidden, kind) == hidden
+        assert Redactor({"mrn": "replace"}).identifier(identifier, kind, fields) == REDACTED
+
+    @pytest.mark.parametrize(
+        ("kind", "identifier", "fields"),
+        [
+            ("api_token", "42", ("id",)),
+            ("token", "550e8400-e29b-41d4-a716-446655440000", ("id",)),
+            ("patient", "ada", ("name",)),
+            ("room", "7", ("number",)),
+            ("setting", "theme", ("key",)),
+            ("token_type", "bearer", ()),
+            (None, "s3cr3t", ()),
+            ("voucher", "s3cr3t", ("token",)),
+            ("cookie", "theme", ()),
+        ],
+    )
+    def test_any_other_id_stays(self, kind: str | None, identifier: str, fields: tuple[str, ...]) -> None:
+        redactor = Redactor({"voucher.token": "keep", "cookie": "keep"}, KEY)
+        assert redactor.identifier(identifier, kind, fields) == identifier
+
+    @pytest.mark.parametrize("kind", ["password_reset", "AccessToken", "oauth_grant"])
+    def test_what_a_table_of_secrets_calls_them_is_redacted_in_its_changes(self, kind: str) -> None:
+        changes: dict[str, Json] = {
+            name: {"old": None, "new": "x"} for name in ("key", "code", "value", "digest", "name", "uses")
+        }
+        redacted = Redactor().details({"changes": changes}, kind)["changes"]
+        assert [name for name in changes if redacted[name]["new"] == REDACTED] == ["key", "code", "value", "digest"]
+        assert Redactor().details({"changes": changes}, "country") == {"changes": changes}
 
 
 # --- Query strings

@@ -29,6 +29,7 @@ from typing import Any
 from audit_core.canonical import Json, encode
 from audit_core.clean import clean
 from audit_core.normalise import clean_text
+from audit_core.redaction import Redactor
 
 Values = Mapping[str, object]
 Changes = dict[str, dict[str, Json]]
@@ -42,11 +43,11 @@ class Change:
     resource_type: str
     resource_id: str
     changes: Changes
+    key_fields: Sequence[str] = ()  # the names of the key's fields: they say whether the id is a secret
 
-    @property
-    def resource(self) -> tuple[str, str]:
-        """What the event is about."""
-        return self.resource_type, self.resource_id
+    def resource(self, redactor: Redactor) -> tuple[str, str]:
+        """What the event is about; an id that is a secret is told as its hash."""
+        return self.resource_type, redactor.identifier(self.resource_id, self.resource_type, self.key_fields)
 
     @property
     def details(self) -> dict[str, Changes]:
@@ -54,32 +55,46 @@ class Change:
         return {"changes": self.changes}
 
 
-def created(resource_type: str, key: Sequence[object], new: Values) -> Change:
+def created(resource_type: str, key: Sequence[object], new: Values, key_fields: Sequence[str] = ()) -> Change:
     """A row that was not there; ``new`` is what the database holds now."""
-    return Change("create", resource_type, resource_id(key), changed({}, new))
+    return Change("create", resource_type, resource_id(key), changed({}, new), key_fields)
 
 
-def updated(resource_type: str, key: Sequence[object], old: Values, new: Values) -> Change | None:
+def updated(
+    resource_type: str, key: Sequence[object], old: Values, new: Values, key_fields: Sequence[str] = ()
+) -> Change | None:
     """A row that was there, with the fields that were written; None when all of them hold what they held."""
     changes = changed(old, new)
-    return Change("update", resource_type, resource_id(key), changes) if changes else None
+    return Change("update", resource_type, resource_id(key), changes, key_fields) if changes else None
 
 
-def deleted(resource_type: str, key: Sequence[object], old: Values) -> Change:
+def deleted(resource_type: str, key: Sequence[object], old: Values, key_fields: Sequence[str] = ()) -> Change:
     """A row that is gone; ``old`` is what it held."""
-    return Change("delete", resource_type, resource_id(key), changed(old, {}))
+    return Change("delete", resource_type, resource_id(key), changed(old, {}), key_fields)
 
 
-def linked(resource_type: str, key: Sequence[object], field: str, others: Sequence[Sequence[object]]) -> Change:
+def linked(
+    resource_type: str,
+    key: Sequence[object],
+    field: str,
+    others: Sequence[Sequence[object]],
+    key_fields: Sequence[str] = (),
+) -> Change:
     """A row got links to ``others``, each given by its key, in the many-to-many field ``field``."""
     changes: Changes = {field: {"old": None, "new": [resource_id(other) for other in others]}}
-    return Change("link", resource_type, resource_id(key), changes)
+    return Change("link", resource_type, resource_id(key), changes, key_fields)
 
 
-def unlinked(resource_type: str, key: Sequence[object], field: str, others: Sequence[Sequence[object]]) -> Change:
+def unlinked(
+    resource_type: str,
+    key: Sequence[object],
+    field: str,
+    others: Sequence[Sequence[object]],
+    key_fields: Sequence[str] = (),
+) -> Change:
     """A row lost its links to ``others``."""
     changes: Changes = {field: {"old": [resource_id(other) for other in others], "new": None}}
-    return Change("unlink", resource_type, resource_id(key), changes)
+    return Change("unlink", resource_type, resource_id(key), changes, key_fields)
 
 
 def resource_id(key: Sequence[object]) -> str:

@@ -224,11 +224,11 @@ def _changes(rows: Iterable[_Row]) -> Iterator[tuple[Connection, Change]]:
 
 def _change(row: _Row, fields: Mapped) -> Change | None:
     if row.action == "create":
-        return created(fields.resource_type, row.key, row.new)
+        return created(fields.resource_type, row.key, row.new, fields.key)
     if row.action == "delete":
-        return deleted(fields.resource_type, row.key, row.old)
+        return deleted(fields.resource_type, row.key, row.old, fields.key)
     old = {name: row.old.get(name) for name in row.new}
-    return updated(fields.resource_type, row.key, old, row.new)
+    return updated(fields.resource_type, row.key, old, row.new, fields.key)
 
 
 def _by(key: Callable[[Any], Any], items: Iterable[Any]) -> list[tuple[Any, list[Any]]]:

@@ -54,8 +54,9 @@ def _name(session: Session, change: Callable[..., Change], pairs: _Pairs, audits
         if audits(owner.mapper):
             connection = session.connection(bind_arguments={"mapper": relationship.mapper})
             keys = [_key(other) for other in sorted(others, key=_sortable)]
-            kind = mapped(owner.mapper).resource_type
-            found.append((connection, change(kind, _key(owner), relationship.key, keys)))
+            fields = mapped(owner.mapper)
+            one = change(fields.resource_type, _key(owner), relationship.key, keys, fields.key)
+            found.append((connection, one))
     return found
 
 

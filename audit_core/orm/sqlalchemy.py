@@ -81,7 +81,8 @@ class SQLAlchemyAuditor:
     def _flush_ends(self, session: Session, uow: UOWTransaction) -> None:
         """What this raises rolls the flush back: a change whose event cannot be written does not commit."""
         for connection, changes in finish(session, uow, self).items():
-            events = [self.trail.event(c.action, resource=c.resource, details=c.details) for c in changes]
+            redactor = self.trail.redactor
+            events = [self.trail.event(c.action, resource=c.resource(redactor), details=c.details) for c in changes]
             # A weak reference equals another one to the same engine, and keeps no engine alive.
             self.trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
 

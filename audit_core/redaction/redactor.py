@@ -42,6 +42,15 @@ class Redactor:
         """
         return {name: self._member(name, value, resource_type) for name, value in details.items()}
 
+    def identifier(self, identifier: str, resource_type: str | None = None, fields: Iterable[str] = ()) -> str:
+        """Redact the id of a resource: the keyed hash of one that is itself a secret, the same in every event.
+
+        That is one whose primary key has ``fields`` with a sensitive name, and one of a token, a credential and the
+        like that is neither a number nor a UUID. Without a ``hash_key`` it is ``[redacted]``.
+        """
+        secret = self._rules.hides_id(identifier, resource_type, fields)
+        return self._rules.hide_id(identifier) if secret else identifier
+
     def query(self, text: str) -> str:
         """Redact a query string; order, separators and all that is not secret stay as they are.
 

@@ -11,16 +11,29 @@ from typing import Final, Literal, TypeAlias, get_args
 from audit_core.canonical import Json, encode
 from audit_core.clean import clean
 from audit_core.errors import ConfigurationError
-from audit_core.redaction.sensitive_names import IN_QUERIES, PHRASES, Place, flat, is_measure, sensitivity, spoken
+from audit_core.redaction.sensitive_names import (
+    IN_QUERIES,
+    IN_SECRETS,
+    PHRASES,
+    SECRET_TYPES,
+    Measure,
+    Place,
+    flat,
+    is_measure,
+    sensitivity,
+    spoken,
+)
 
 Rule: TypeAlias = Literal["replace", "mask", "hash", "keep"]
-Treatment: TypeAlias = Literal["replace", "mask", "hash", "measure"]  # the last: replace what is no measure
+Treatment: TypeAlias = Literal["replace", "mask", "hash"] | Measure  # a measure: what is none is replaced
 
 REDACTED: Final = "[redacted]"
 MASK: Final = "••••"
 _HASH_PREFIX: Final = "hmac-sha256:"
 _MASKED = re.compile(f"{MASK}.{{0,4}}", re.DOTALL)
 _HASHED = re.compile(f"{_HASH_PREFIX}[0-9a-f]{{64}}")
+MEASURES: Final = get_args(Measure)
+_NO_SECRET_ID = re.compile(r"[0-9]{1,19}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_CACHED: Final = 128
 
 
@@ -60,12 +73,23 @@ class Rules:
             return found
         return "replace" if any(phrase in self._phrases for phrase in spoken(name)) else None
 
+    def hides_id(self, identifier: str, kind: str | None, fields: Iterable[str]) -> bool:
+        """Whether the id of a resource is a secret: a field of its key is, or it may be the very token."""
+        if any(self.of(field, kind) not in {None, *MEASURES} for field in fields):
+            return True
+        return kind is not None and self._is_secret_type(kind) and not _NO_SECRET_ID.fullmatch(identifier)
+
+    def _is_secret_type(self, kind: str) -> bool:
+        return self.of(kind) == "replace" or (flat(kind) in SECRET_TYPES and self._rules.get(flat(kind)) != "keep")
+
     def _find(self, name: str, scope: str | None, place: Place | None) -> Treatment | None:
         whole = flat(name)
         rule = self._scoped_rule(name, scope) or self._rules.get(whole)
         if rule is not None:
             return None if rule == "keep" else rule
         if whole in self._phrases or (place == "query" and whole in IN_QUERIES):
+            return "replace"
+        if whole in IN_SECRETS and scope is not None and self._is_secret_type(scope):
             return "replace"
         found = sensitivity(name, self._phrases, place)
         return "replace" if found == "secret" else found
@@ -87,11 +111,10 @@ class Rules:
             return self.apply_to_text(treatment, value)
         if treatment == "hash":
             return self.keyed_hash(value)
-        if treatment == "replace":
-            return REDACTED
         if treatment == "mask":
             return MASK if isinstance(value, dict | list) else _mask(encode(value).decode())
-        return [self.apply(treatment, item) for item in value] if isinstance(value, list) else value
+        is_scalar = not isinstance(value, dict | list)
+        return value if is_scalar and is_measure(encode(value).decode(), treatment) else REDACTED
 
     def apply_to_text(self, treatment: Treatment, text: str) -> str:
         """The same, where it is a text. What is redacted already stays as it is."""
@@ -99,7 +122,13 @@ class Rules:
             return _mask(text)
         if treatment == "hash":
             return text if _HASHED.fullmatch(text) else self.keyed_hash(text)
-        return text if treatment == "measure" and is_measure(text) else REDACTED
+        return text if is_measure(text, treatment) else REDACTED
+
+    def hide_id(self, identifier: str) -> str:
+        """The same text for the same id, where there is a key to hash with."""
+        if identifier == REDACTED or _HASHED.fullmatch(identifier):
+            return identifier
+        return self.keyed_hash(identifier) if self._hash_key else REDACTED
 
     def keyed_hash(self, value: Json) -> str:
         """The HMAC of the canonical bytes."""

@@ -3,8 +3,9 @@
 A name is sensitive when a run of its words is (``userPassword``, ``X-API-Key``, ``card number``, ``csrftoken``),
 unless another word says that only something *about* the secret follows: a description, in the last word
 (``token_type``, ``secret_name``), or a measure, in the first or the last one (``has_password``, ``max_tokens``,
-``password_changed_at``). A measure is innocent as long as it is one: a number, a time, yes or no. In doubt a name is
-sensitive.
+``password_changed_at``). A measure is innocent as long as it is one: a number, a time, yes or no; of a secret that may
+itself consist of digits (a PIN, a card number, a password) a date, yes or no, or a number of two digits. In doubt a
+name is sensitive.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
-Sensitivity: TypeAlias = Literal["secret", "measure"]
+Measure: TypeAlias = Literal["measure", "measure of digits"]
+Sensitivity: TypeAlias = Literal["secret"] | Measure
 Place: TypeAlias = Literal["query", "path"]
 
 _KEYS = (
@@ -37,12 +39,19 @@ PHRASES: Final = frozenset(
     + "databaseurl dburl brokerurl seedphrase recoveryphrase mnemonic securityanswer amzcredential".split()
     + "amzsignature googsignature codeverifier clientassertion samlresponse magiclink".split()
 )
+_NEVER_DIGITS: Final = frozenset(
+    [f"{word}key{plural}" for word in _KEYS for plural in ("", "s")]
+    + "cookie cookies credential credentials csrf jwt secret secrets token tokens xsrf".split()
+)
 # Too short, or too common, to look for among other words.
 _WHOLE_NAMES: Final = frozenset(
     "pass pw sig auth xauth httpauth proxyauth userauth sid aiohttpsession usersession symfony".split()
 )
 # In a query these are OAuth's code, a signed URL's signature and so on; elsewhere a country's, or a doctor's.
 IN_QUERIES: Final = frozenset("code signature assertion session".split())
+# What a table of tokens, credentials, one-time codes calls the secret itself; and tables of secrets by another name.
+IN_SECRETS: Final = frozenset("code digest hash key number value".split())
+SECRET_TYPES: Final = frozenset("accessgrant grant oauthgrant".split())
 _ASKING: Final = frozenset("has is can allow allows require requires required num max min total count".split())
 _MEASURING: Final = frozenset(
     "accepted age allowed at attempts budget changed count counts created date disabled enabled expiration expire "
@@ -63,11 +72,18 @@ _GLUED = re.compile(
     "(?:password|passwd|passphrase|passcode|sessionid|sessid|apikey|privatekey|secretkey|accesskey|creditcard"
     r"|cardnumber|accountnumber|connectionstring)(?:s\b)?|(?:tokens?|secrets?|cookies?|credentials?|pwd)\b"
 )
-_MEASURE = re.compile(
-    r"(?:true|false|yes|no|on|off|none|null|never|unlimited"
-    r"|[-+]?P?[0-9][0-9:.,TZWDHMS+\-/ ]{0,40}(?:%|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes)?)?",
-    re.IGNORECASE,
-)
+_YES_OR_NO = "true|false|yes|no|on|off|none|null|never|unlimited"
+_UNIT = "(?:%|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes)"
+_MEASURES: Final = {  # thirteen digits and more are a card's, unless they begin as milliseconds since 1970 do
+    "measure": re.compile(
+        rf"(?:{_YES_OR_NO}|(?![2-9][0-9]{{12}})[-+]?P?[0-9][0-9:.,TZWDHMS+\-/ ]{{0,40}}{_UNIT}?)?", re.IGNORECASE
+    ),
+    "measure of digits": re.compile(
+        rf"(?:{_YES_OR_NO}|[-+]?[0-9]{{1,2}}|[0-9]{{1,3}}(?:[HMS]| ?{_UNIT})|P(?:T?[0-9]{{1,3}}[YMWDHS]){{1,7}}"
+        r"|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[-+][0-9:]{2,6})?)?)?",
+        re.IGNORECASE,
+    ),
+}
 
 
 def is_sensitive(name: str) -> bool:
@@ -83,16 +99,19 @@ def sensitivity(name: str, phrases: frozenset[str], place: Place | None = None) 
     words = words_of(name)
     if place == "path" and len(words) > 1 and words[-1] in _IDENTIFYING:
         return "secret" if any("".join(words[start:]) in phrases for start in range(len(words))) else None
-    if "".join(words) not in _WHOLE_NAMES and not any(run in phrases for run in _runs(words)):
+    found = {run for run in _runs(words) if run in phrases}
+    if not found and "".join(words) not in _WHOLE_NAMES:
         return None
     if len(words) > 1 and words[-1] in _DESCRIBING:
         return None
-    return "measure" if len(words) > 1 and (words[0] in _ASKING or words[-1] in _MEASURING) else "secret"
+    if len(words) < 2 or (words[0] not in _ASKING and words[-1] not in _MEASURING):
+        return "secret"
+    return "measure" if found <= _NEVER_DIGITS else "measure of digits"
 
 
-def is_measure(text: str) -> bool:
-    """Whether a text is a number, a time, or yes or no."""
-    return _MEASURE.fullmatch(text) is not None
+def is_measure(text: str, kind: str) -> bool:
+    """Whether a text is a number, a time, or yes or no, as innocent as this kind of measure has to be."""
+    return kind in _MEASURES and _MEASURES[kind].fullmatch(text) is not None
 
 
 def flat(name: str) -> str:

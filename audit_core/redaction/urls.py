@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote_plus
 
 from audit_core.redaction.free_text import redact_credentials, redact_text
-from audit_core.redaction.rules import REDACTED, Rules, Treatment
+from audit_core.redaction.rules import MEASURES, REDACTED, Rules, Treatment
 from audit_core.redaction.sensitive_names import words_of
 
 _SEPARATOR = re.compile("([&;?#])")
@@ -35,7 +35,7 @@ def redact_query(text: str, rules: Rules, depth: int = 2) -> str:
             treatment = rules.of(unquote_plus(name), place="query")
             value = _treated(treatment, value, rules) if treatment else _looked_through(value, rules, depth)
             parts[place] = f"{name}={value}"
-        elif treatment in {None, "measure"} or parts[place - 1] == "&":
+        elif treatment in {None, *MEASURES} or parts[place - 1] == "&":
             treatment = None
             parts[place] = _looked_through(name, rules, depth)
         elif name:
@@ -46,7 +46,7 @@ def redact_query(text: str, rules: Rules, depth: int = 2) -> str:
 def _treated(treatment: Treatment, value: str, rules: Rules) -> str:
     plain = unquote_plus(value)
     treated = rules.apply_to_text(treatment, plain)
-    return value if treated == plain else treated
+    return _looked_through(value, rules, 0) if treated == plain else treated
 
 
 def _looked_through(value: str, rules: Rules, depth: int) -> str:

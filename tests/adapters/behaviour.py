@@ -277,6 +277,11 @@ class Behaviour:
     def test_the_user_agent_is_recorded(self, site):
         assert site.event("POST", "/patients", headers={"User-Agent": "clinic/1.0"}).user_agent == "clinic/1.0"
 
+    def test_a_secret_in_the_user_agent_is_redacted(self, site):
+        said = "clinic/1.0 password=hunter2 Authorization: Bearer abcdefghijklmnopqrst"
+        event = site.event("POST", "/patients", headers={"User-Agent": said})
+        assert event.user_agent == "clinic/1.0 password=[redacted] Authorization: [redacted]"
+
     # -- request ids
 
     def test_the_request_id_is_made_and_returned_to_the_client(self, site):

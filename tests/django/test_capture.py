@@ -13,7 +13,7 @@ from django.db.models.functions import Upper
 from audit_core.errors import ConfigurationError
 from audit_django import get_trail
 from audit_django.trail import close_trail
-from tests.django.clinic.models import Bed, Draft, Employee, Guest, Note, Patient, Person, Room, Surgeon, Ward
+from tests.django.clinic.models import Bed, Draft, Employee, Guest, Note, Patient, Person, Room, Surgeon, Token, Ward
 from tests.django.loops import run
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -42,6 +42,18 @@ def test_an_update_holds_the_old_and_the_new_value_of_what_changed(recorded):
     assert recorded.changes()[1:] == [
         ("update", "patient", str(patient.pk), {"name": ("Ada", "Grace"), "age": (36, 37), "shouted": ("ADA", "GRACE")})
     ]
+
+
+def test_a_key_that_is_a_secret_is_told_as_the_same_hash_in_every_event(recorded):
+    token = Token.objects.create(key="s3cr3t")
+    token.uses = 1
+    token.save()
+    token.delete()
+    changes = recorded.changes()
+    assert [(action, key) for action, _, key, _ in changes] == [
+        (action, get_trail().redactor.keyed_hash("s3cr3t")) for action in ("create", "update", "delete")
+    ]
+    assert "s3cr3t" not in str(changes)
 
 
 def test_a_delete_holds_what_the_row_held(recorded):

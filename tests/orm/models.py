@@ -85,6 +85,22 @@ class Token(Base):
     name: Mapped[str]
 
 
+class ApiToken(Base):
+    """Its key is the secret itself."""
+
+    __tablename__ = "api_token"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    uses: Mapped[int] = mapped_column(default=0)
+
+
+class Login(Base):
+    """Only the name of its key says that it is one."""
+
+    __tablename__ = "login"
+    session_key: Mapped[str] = mapped_column(primary_key=True)
+    uses: Mapped[int] = mapped_column(default=0)
+
+
 class Person(Base):
     __tablename__ = "person"
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -19,6 +19,7 @@ from audit_core.orm.changes import (
     unlinked,
     updated,
 )
+from audit_core.redaction import Redactor
 
 
 class Colour(enum.Enum):
@@ -136,7 +137,7 @@ def test_a_create_has_no_old_values_and_a_delete_no_new_ones():
 
 def test_a_create_of_nothing_but_a_key_is_still_a_change():
     change = created("patient", [1], {})
-    assert (change.action, change.resource, change.details) == ("create", ("patient", "1"), {"changes": {}})
+    assert (change.action, change.resource(Redactor()), change.details) == ("create", ("patient", "1"), {"changes": {}})
 
 
 def test_links_name_the_keys_at_the_other_end():

@@ -27,12 +27,14 @@ from audit_core import AuditTrail
 from audit_core.integrity.verify import Result
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
 from tests.orm.models import (
+    ApiToken,
     Base,
     Colour,
     Composite,
     Doctor,
     Group,
     Lazy,
+    Login,
     Member,
     Node,
     Note,
@@ -46,6 +48,7 @@ from tests.orm.models import (
     Token,
     User,
     Versioned,
+    events,
     statements,
     told,
 )
@@ -125,6 +128,20 @@ def test_what_a_listener_assigns_before_the_write_is_written(session, trail):
     finally:
         event.remove(Versioned, "before_update", assign)
     assert told(trail, 1) == [("update", "versioned:1", {"name": ("a", "B"), "version": (1, 2)})]
+
+
+@pytest.mark.parametrize("made", [lambda: ApiToken(key="s3cr3t"), lambda: Login(session_key="s3cr3t")])
+def test_a_key_that_is_a_secret_is_told_as_the_same_hash_in_every_event(session, trail, made):
+    secret = made()
+    session.add(secret)
+    session.commit()
+    secret.uses += 1
+    session.commit()
+    session.delete(secret)
+    session.commit()
+    assert {event.resource_id for event in events(trail)} == {trail.redactor.keyed_hash("s3cr3t")}
+    assert len(events(trail)) == 3
+    assert "s3cr3t" not in str(events(trail))
 
 
 # --- Values that the database computes, and those that the session does not know

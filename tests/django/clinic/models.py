@@ -16,6 +16,11 @@ class Room(models.Model):
     beds = models.IntegerField(default=1)
 
 
+class Token(models.Model):
+    key = models.CharField(primary_key=True, max_length=40)
+    uses = models.IntegerField(default=0)
+
+
 class Patient(models.Model):
     name = models.CharField(max_length=50)
     age = models.IntegerField(default=0)
