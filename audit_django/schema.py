@@ -79,7 +79,7 @@ def _postgres_statements(connection: BaseDatabaseWrapper, *, shown: bool) -> Ite
         if not set(wanted).issubset(there):
             require_permission(connection, schema)
     if not set(wanted).issubset(there):
-        yield f"CREATE SCHEMA IF NOT EXISTS {schema};"
+        yield f'CREATE SCHEMA IF NOT EXISTS "{schema}";'
         yield from (script_for(name, schema) for name in _scripts(connection.alias, "postgres", there))
 
 

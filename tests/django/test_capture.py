@@ -470,7 +470,9 @@ def test_a_failed_save_of_an_inherited_object_leaves_nothing_behind(recorded):
 
 
 def is_quiet():
-    with get_trail()._gate.alone() as free:
+    if (gate := get_trail()._gate) is None:  # where nobody waits for anybody
+        return True
+    with gate.alone() as free:
         return free
 
 

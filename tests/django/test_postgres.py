@@ -148,9 +148,9 @@ def test_a_migration_that_fails_leaves_nothing(project):
 def test_sqlmigrate_shows_all_of_the_sql_whatever_is_there(project):
     for _ in range(2):
         shown = project.manage("sqlmigrate", "audit_django", "0001").stdout
-        assert "CREATE TABLE audit.audit_events (" in shown
+        assert 'CREATE TABLE "audit".audit_events (' in shown
         assert "RAISE EXCEPTION '% is append-only'" in shown
-        assert "CREATE TABLE IF NOT EXISTS audit.audit_outbox" in shown
+        assert 'CREATE TABLE IF NOT EXISTS "audit".audit_outbox' in shown
         project.manage("migrate", "audit_django", "-v0")
 
 
@@ -199,7 +199,7 @@ def test_the_commands(migrated):
     assert "create" in migrated.manage("audit", "report", "access", "room:7").stdout
     assert "audit_events_default" in migrated.manage("audit", "partitions").stdout
     assert "WRONG" not in migrated.manage("audit", "doctor").stdout
-    assert "CREATE TABLE audit.audit_events (" in migrated.manage("audit", "init", "--sql").stdout
+    assert 'CREATE TABLE "audit".audit_events (' in migrated.manage("audit", "init", "--sql").stdout
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "seal"])
