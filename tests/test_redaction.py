@@ -285,6 +285,43 @@ class TestDetails:
     def test_old_and_new_outside_of_changes_are_one_value(self) -> None:
         assert Redactor().details({"password": {"old": "a", "new": "b"}}) == {"password": REDACTED}
 
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("key: -----BEGIN PRIVATE KEY-----\nabc", "key: [redacted]"),
+            (f"got {JWT}", "got [redacted]"),
+            ("Bearer abcdefghijklmnopqrstuvwx", "Bearer [redacted]"),
+            ("postgresql://ada:pw@db/clinic", "postgresql://ada:[redacted]@db/clinic"),
+            ("paid with 4111 1111 1111 1111, thanks", "paid with [redacted], thanks"),
+            ("4111-1111-1111-1111", REDACTED),
+            ("4111111111111111", REDACTED),
+            (4111111111111111, REDACTED),
+            ("it is 378282246310005.", "it is [redacted]."),
+            *((f"a {token}", "a [redacted]") for token in [
+                "sk_" + "live_abcdefghijklmnopqrstuvwx", "ghp_" + "abcdefghijklmnopqrstuvwxyz0123456789",
+                "AKIA" + "IOSFODNN7EXAMPLE", "xoxb-" + "123456789-abcdef",
+            ]),
+        ],
+    )  # fmt: skip
+    def test_what_is_unmistakably_a_secret_is_found_in_any_value(self, value: Json, expected: str) -> None:
+        assert Redactor().details({"note": value}) == {"note": expected}
+        assert Redactor().details({"changes": {"note": {"old": None, "new": [value]}}}) == {
+            "changes": {"note": {"old": None, "new": [expected]}}
+        }
+        assert Redactor().details({"note": expected}) == {"note": expected}
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "4111111111111112", 4111111111111112, "/patients/4111111111111111", "https://db:8080/a", "bearer of news",
+            "a4111111111111111", "490154203237518", "41111111-1111-1111-1111-111111111111", 1700000000000000,
+            "2026-05-01T10:00:00.000000Z", "+49 1234 5678 9012", "skill", "password=hunter2", "4006381333931",
+            "hmac-sha256:" + "4111111111111111" * 4,
+        ],
+    )  # fmt: skip
+    def test_what_only_resembles_a_secret_stays(self, value: Json) -> None:
+        assert Redactor().details({"note": value}) == {"note": value}
+
 
 # --- The id of a resource
 
@@ -638,6 +675,7 @@ class TestTime:
         begin = time.perf_counter()
         redactor.text(text)
         redactor.query(text)
+        redactor.details({"note": text})
         redactor.path(text[: MEGABYTE // 8])  # longer than any server takes
         redactor.routed_path(text[: MEGABYTE // 8], "/{a}-{token}/{b}", {})
         assert time.perf_counter() - begin < 20  # about 1 s; something quadratic takes hours
