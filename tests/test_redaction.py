@@ -36,7 +36,8 @@ SENSITIVE = """
     auth AUTH x-auth http_auth sid connect.sid license_key licenceKey activation_key app_key client_key server_key
     subscription-key webhook_keys mysql_pwd _xsrf XSRF-TOKEN _csrf_token csrf_token user_session aiohttp_session symfony
     proxy-authorization x_api_key x_csrftoken basic_auth code_verifier client_assertion SAMLResponse magic_link
-    sharedAccessKey account_key
+    sharedAccessKey account_key stripe_key pgp_key certificate_key consumer_key redis_url SQLALCHEMY_DATABASE_URI
+    reset_code reset_link oauth_verifier slack_webhook otpauth_url pswd old_pw newPw laravel_session
 """.split()
 INNOCENT = """
     token_count tokens_used max_tokens token_type tokenType tokenizer tokenization keyboard monkey key
@@ -48,6 +49,7 @@ INNOCENT = """
     maxTokens min_tokens idempotency_key
     secret_name secretName token_at authority authors auth_provider auth_method side sidebar inside president
     account_sid session_count license license_number code country_code signature two_factor appkeyboard keynote
+    prompt_tokens completion_tokens iban_country reset_count redis_host
     can_reset_password requires_token is_pin_set token_issuer password_history
 """.split()
 
@@ -402,6 +404,7 @@ class TestQuery:
             ("max_tokens=5&token_type=b", "max_tokens=5&token_type=b"),
             ("has_password=true;x=1;y", "has_password=true;x=1;y"),
             ("password=a;;b", "password=[redacted];;[redacted]"),
+            ("ticket=ST-1-x&key=AIzaSy&sort_key=a", "ticket=[redacted]&key=[redacted]&sort_key=a"),
             ("code=abc&country_code=de&codes=1", "code=[redacted]&country_code=de&codes=1"),
             ("Signature=abc&session=b&assertion=c", "Signature=[redacted]&session=[redacted]&assertion=[redacted]"),
             ("q=Bearer+abc123.def-456", "q=Bearer%20%5Bredacted%5D"),
@@ -528,7 +531,8 @@ class TestPaths:
     @pytest.mark.parametrize(
         "path",
         [
-            "/", "//", "", "/patients/42", "/patients/550e8400-e29b-41d4-a716-446655440000/notes",
+            "/", "//", "", "/patients/42", "/magic-the-gathering/cards/7",
+            "/patients/550e8400-e29b-41d4-a716-446655440000/notes",
             "/Annual-Report-2024-final-version-for-print", "/wp-content/plugins/wordpress-seo-premium-2024/readme.txt",
             "/the-very-long-title-of-a-page-in-a-blog-of-2024", "/MyVeryLongControllerName/Index2",
             "/Стра́ница/2024", "/12345678901234567890123456789012345",
