@@ -86,15 +86,16 @@ def leave(token: Token[AuditContext | None]) -> None:
 def set_actor(
     actor_id: object, *, type: str = ActorType.USER, on_behalf_of: object = None, tenant_id: object = None
 ) -> None:
-    """Name the actor of the current request, from wherever the application learns it.
+    """Name the actor of the current request and his tenant, from wherever the application learns it.
 
     Raises LookupError outside of a request (``with trail.actor(...)`` is for there), and ValueError for a type of actor
     that there is not.
     """
     context = _inside()
-    context.actor = _actor(actor_id, type, on_behalf_of)
-    if tenant_id is not None:
-        context.tenant_id = str(tenant_id)
+    actor, before = _actor(actor_id, type, on_behalf_of), context.actor
+    if tenant_id is not None or (before is not None and before.id != actor.id):  # another one is not in his tenant
+        context.tenant_id = None if tenant_id is None else str(tenant_id)
+    context.actor = actor
 
 
 def set_outcome(outcome: str) -> None:

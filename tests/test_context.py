@@ -38,9 +38,16 @@ def test_whom_the_application_named_stays_after_the_request(context):
     assert context.actor.id == "ada"
 
 
-def test_naming_the_actor_again_keeps_the_tenant(context):
+def test_another_actor_is_not_in_the_tenant_of_the_one_before(context):
     set_actor("ada", tenant_id=7)
+    assert context.tenant_id == "7"
     set_actor("bob")
+    assert context.tenant_id is None
+
+
+def test_naming_the_same_actor_again_keeps_the_tenant(context):
+    set_actor("ada", tenant_id=7)
+    set_actor("ada", type="admin")
     assert context.tenant_id == "7"
 
 
