@@ -163,6 +163,31 @@ def test_a_websocket_that_is_refused_because_it_cannot_be_recorded_says_so(tmp_p
     assert "refused" in closed.details["reason"]
 
 
+def test_a_websocket_that_is_cancelled_while_its_opening_is_written_has_an_end(trail, monkeypatch):
+    waiting = asyncio.Event()
+
+    async def never(written):
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def application(scope, receive, send):
+        await send({"type": "websocket.accept"})
+
+    async def cancelled():
+        scope = {"type": "websocket", "path": "/rooms/7", "headers": [], "query_string": b"", "client": None}
+        task = asyncio.create_task(AuditMiddleware(application, trail=trail)(scope, None, None))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    monkeypatch.setattr("audit_fastapi.websocket.wait_async", never)
+    asyncio.run(cancelled())
+    trail.flush()
+    closed, opened = [event for event in trail.events() if event.action.startswith("websocket.")]
+    assert (opened.action, closed.action, closed.outcome) == ("websocket.open", "websocket.close", "failure")
+
+
 class Base(BaseHTTPMiddleware):
     """Starlette's own way to write a middleware, which runs what is inside of it in a task of its own."""
 
