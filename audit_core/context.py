@@ -26,10 +26,11 @@ class Actor:
 
 @dataclass(slots=True)
 class Told:
-    """What the application says of the request itself, whoever acts in it meanwhile."""
+    """What is told of the request itself, whoever acts in it meanwhile: by the application, and that it has ended."""
 
     outcome: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    ended: bool = False
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class AuditContext:
         A request that were kept by its own context would have to wait for the garbage collector, which then stops
         all the others.
         """
+        self.told.ended = True
         find, self.find_actor = self.find_actor, None
         if self.actor is None and find is not None:
             self.actor = find()

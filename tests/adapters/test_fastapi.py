@@ -163,6 +163,36 @@ def test_a_websocket_that_is_refused_because_it_cannot_be_recorded_says_so(tmp_p
     assert "refused" in closed.details["reason"]
 
 
+def test_a_task_that_outlives_its_request_says_so_and_a_background_task_is_part_of_it(trail):
+    app = FastAPI()
+    app.add_middleware(AuditMiddleware, trail=trail)
+    workers = []
+
+    @app.post("/jobs")
+    async def job(tasks: BackgroundTasks):
+        set_actor("ada")
+        ended = asyncio.Event()
+        tasks.add_task(lambda: trail.submit("mail.send"))
+
+        async def work():
+            await ended.wait()
+            trail.submit("queue.work")
+
+        workers.append((asyncio.create_task(work()), ended))
+
+    async def play():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            await client.post("/jobs")
+        task, ended = workers[0]
+        ended.set()
+        await task
+
+    asyncio.run(play())
+    trail.flush()
+    told = {event.action: (event.actor_id, event.details.get("after_request")) for event in events(trail)}
+    assert told == {"POST /jobs": ("ada", None), "mail.send": ("ada", None), "queue.work": ("ada", True)}
+
+
 def test_a_websocket_that_is_cancelled_while_its_opening_is_written_has_an_end(trail, monkeypatch):
     waiting = asyncio.Event()
 
