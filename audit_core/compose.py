@@ -47,6 +47,8 @@ def compose(
         request_id=context.request_id,
         session_id=context.session_id,
     )
+    if context.told.ended:  # a task that the request has started and that lives on acts for an actor who has left
+        fields["details"]["after_request"] = True
     if fields["resource_id"] is not None:
         fields["resource_id"] = redactor.identifier(fields["resource_id"], fields["resource_type"])
     fields["details"] = fit(redactor.details(fields["details"], fields["resource_type"]), DETAILS_BUDGET)

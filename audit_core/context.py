@@ -26,10 +26,11 @@ class Actor:
 
 @dataclass(slots=True)
 class Told:
-    """What the application says of the request itself, whoever acts in it meanwhile."""
+    """What is told of the request itself, whoever acts in it meanwhile: by the application, and that it has ended."""
 
     outcome: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    ended: bool = False
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class AuditContext:
         A request that were kept by its own context would have to wait for the garbage collector, which then stops
         all the others.
         """
+        self.told.ended = True
         find, self.find_actor = self.find_actor, None
         if self.actor is None and find is not None:
             self.actor = find()
@@ -86,15 +88,16 @@ def leave(token: Token[AuditContext | None]) -> None:
 def set_actor(
     actor_id: object, *, type: str = ActorType.USER, on_behalf_of: object = None, tenant_id: object = None
 ) -> None:
-    """Name the actor of the current request, from wherever the application learns it.
+    """Name the actor of the current request and his tenant, from wherever the application learns it.
 
     Raises LookupError outside of a request (``with trail.actor(...)`` is for there), and ValueError for a type of actor
     that there is not.
     """
     context = _inside()
-    context.actor = _actor(actor_id, type, on_behalf_of)
-    if tenant_id is not None:
-        context.tenant_id = str(tenant_id)
+    actor, before = _actor(actor_id, type, on_behalf_of), context.actor
+    if tenant_id is not None or (before is not None and before.id != actor.id):  # another one is not in his tenant
+        context.tenant_id = None if tenant_id is None else str(tenant_id)
+    context.actor = actor
 
 
 def set_outcome(outcome: str) -> None:

@@ -12,6 +12,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{8,128}")
 # W3C Trace Context 3.2.2: version ff is invalid, and so are ids of nothing but zeros.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,16}")  # RFC 4007 11: free text; an interface's name is that long
 _PORT = re.compile(r"^(?:\[(?P<v6>[^\]]+)\](?::\d+)?|(?P<v4>\d+\.\d+\.\d+\.\d+):\d+)$")
 
 
@@ -65,5 +66,8 @@ def _parse(address: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return None
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return mapped or parsed
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return parsed
+    if parsed.scope_id is not None and not _ZONE.fullmatch(parsed.scope_id):
+        parsed = ipaddress.IPv6Address(int(parsed))
+    return parsed.ipv4_mapped or parsed

@@ -52,13 +52,13 @@ class Socket(Exchange):
         if kind in _OPENINGS and not self.open:
             self.find_route()
             status = 101 if kind == "websocket.accept" else message.get("status", 403)
+            self.open = kind == "websocket.accept"  # also where it is cancelled while it waits
             try:
                 await wait_async(self.audit.respond(status))
             except StoreUnavailableError:
-                self.refused = True
+                self.open, self.refused = False, True
                 message = {"type": "websocket.close", "code": self.audit.refuse()}
             else:
-                self.open = kind == "websocket.accept"
                 if kind != "websocket.close":
                     message = self.with_request_id(message)
         elif kind == "websocket.close":

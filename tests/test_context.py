@@ -31,6 +31,19 @@ def test_who_it_was_stays_known_after_the_request_and_the_request_is_let_go(cont
     assert (context.actor, context.find_actor) == (Actor("ada", "user"), None)
 
 
+def test_what_a_task_does_after_its_request_says_so(context):
+    set_actor("ada")
+    with AuditTrail("memory:") as trail:
+        during = trail.record("a.b")
+        with trail.actor("worker"):
+            context.settle_actor()
+            named = trail.record("a.b")
+        after = trail.record("a.b", details={"n": 1})
+    assert during.details == {}
+    assert (named.actor_id, named.details) == ("worker", {"after_request": True})
+    assert (after.actor_id, after.details) == ("ada", {"n": 1, "after_request": True})
+
+
 def test_whom_the_application_named_stays_after_the_request(context):
     context.find_actor = lambda: Actor("of-the-framework", "user")
     set_actor("ada")
@@ -38,9 +51,16 @@ def test_whom_the_application_named_stays_after_the_request(context):
     assert context.actor.id == "ada"
 
 
-def test_naming_the_actor_again_keeps_the_tenant(context):
+def test_another_actor_is_not_in_the_tenant_of_the_one_before(context):
     set_actor("ada", tenant_id=7)
+    assert context.tenant_id == "7"
     set_actor("bob")
+    assert context.tenant_id is None
+
+
+def test_naming_the_same_actor_again_keeps_the_tenant(context):
+    set_actor("ada", tenant_id=7)
+    set_actor("ada", type="admin")
     assert context.tenant_id == "7"
 
 

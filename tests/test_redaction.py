@@ -36,7 +36,8 @@ SENSITIVE = """
     auth AUTH x-auth http_auth sid connect.sid license_key licenceKey activation_key app_key client_key server_key
     subscription-key webhook_keys mysql_pwd _xsrf XSRF-TOKEN _csrf_token csrf_token user_session aiohttp_session symfony
     proxy-authorization x_api_key x_csrftoken basic_auth code_verifier client_assertion SAMLResponse magic_link
-    sharedAccessKey account_key
+    sharedAccessKey account_key stripe_key pgp_key certificate_key consumer_key redis_url SQLALCHEMY_DATABASE_URI
+    reset_code reset_link oauth_verifier slack_webhook otpauth_url pswd old_pw newPw laravel_session
 """.split()
 INNOCENT = """
     token_count tokens_used max_tokens token_type tokenType tokenizer tokenization keyboard monkey key
@@ -48,6 +49,7 @@ INNOCENT = """
     maxTokens min_tokens idempotency_key
     secret_name secretName token_at authority authors auth_provider auth_method side sidebar inside president
     account_sid session_count license license_number code country_code signature two_factor appkeyboard keynote
+    prompt_tokens completion_tokens iban_country reset_count redis_host
     can_reset_password requires_token is_pin_set token_issuer password_history
 """.split()
 
@@ -285,6 +287,43 @@ class TestDetails:
     def test_old_and_new_outside_of_changes_are_one_value(self) -> None:
         assert Redactor().details({"password": {"old": "a", "new": "b"}}) == {"password": REDACTED}
 
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("key: -----BEGIN PRIVATE KEY-----\nabc", "key: [redacted]"),
+            (f"got {JWT}", "got [redacted]"),
+            ("Bearer abcdefghijklmnopqrstuvwx", "Bearer [redacted]"),
+            ("postgresql://ada:pw@db/clinic", "postgresql://ada:[redacted]@db/clinic"),
+            ("paid with 4111 1111 1111 1111, thanks", "paid with [redacted], thanks"),
+            ("4111-1111-1111-1111", REDACTED),
+            ("4111111111111111", REDACTED),
+            (4111111111111111, REDACTED),
+            ("it is 378282246310005.", "it is [redacted]."),
+            *((f"a {token}", "a [redacted]") for token in [
+                "sk_" + "live_abcdefghijklmnopqrstuvwx", "ghp_" + "abcdefghijklmnopqrstuvwxyz0123456789",
+                "AKIA" + "IOSFODNN7EXAMPLE", "xoxb-" + "123456789-abcdef",
+            ]),
+        ],
+    )  # fmt: skip
+    def test_what_is_unmistakably_a_secret_is_found_in_any_value(self, value: Json, expected: str) -> None:
+        assert Redactor().details({"note": value}) == {"note": expected}
+        assert Redactor().details({"changes": {"note": {"old": None, "new": [value]}}}) == {
+            "changes": {"note": {"old": None, "new": [expected]}}
+        }
+        assert Redactor().details({"note": expected}) == {"note": expected}
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "4111111111111112", 4111111111111112, "/patients/4111111111111111", "https://db:8080/a", "bearer of news",
+            "a4111111111111111", "490154203237518", "41111111-1111-1111-1111-111111111111", 1700000000000000,
+            "2026-05-01T10:00:00.000000Z", "+49 1234 5678 9012", "skill", "password=hunter2", "4006381333931",
+            "hmac-sha256:" + "4111111111111111" * 4,
+        ],
+    )  # fmt: skip
+    def test_what_only_resembles_a_secret_stays(self, value: Json) -> None:
+        assert Redactor().details({"note": value}) == {"note": value}
+
 
 # --- The id of a resource
 
@@ -365,6 +404,7 @@ class TestQuery:
             ("max_tokens=5&token_type=b", "max_tokens=5&token_type=b"),
             ("has_password=true;x=1;y", "has_password=true;x=1;y"),
             ("password=a;;b", "password=[redacted];;[redacted]"),
+            ("ticket=ST-1-x&key=AIzaSy&sort_key=a", "ticket=[redacted]&key=[redacted]&sort_key=a"),
             ("code=abc&country_code=de&codes=1", "code=[redacted]&country_code=de&codes=1"),
             ("Signature=abc&session=b&assertion=c", "Signature=[redacted]&session=[redacted]&assertion=[redacted]"),
             ("q=Bearer+abc123.def-456", "q=Bearer%20%5Bredacted%5D"),
@@ -491,7 +531,8 @@ class TestPaths:
     @pytest.mark.parametrize(
         "path",
         [
-            "/", "//", "", "/patients/42", "/patients/550e8400-e29b-41d4-a716-446655440000/notes",
+            "/", "//", "", "/patients/42", "/magic-the-gathering/cards/7",
+            "/patients/550e8400-e29b-41d4-a716-446655440000/notes",
             "/Annual-Report-2024-final-version-for-print", "/wp-content/plugins/wordpress-seo-premium-2024/readme.txt",
             "/the-very-long-title-of-a-page-in-a-blog-of-2024", "/MyVeryLongControllerName/Index2",
             "/Стра́ница/2024", "/12345678901234567890123456789012345",
@@ -638,6 +679,7 @@ class TestTime:
         begin = time.perf_counter()
         redactor.text(text)
         redactor.query(text)
+        redactor.details({"note": text})
         redactor.path(text[: MEGABYTE // 8])  # longer than any server takes
         redactor.routed_path(text[: MEGABYTE // 8], "/{a}-{token}/{b}", {})
         assert time.perf_counter() - begin < 20  # about 1 s; something quadratic takes hours

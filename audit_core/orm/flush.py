@@ -63,15 +63,18 @@ class _Row:
 class FlushRecorder:
     """Collects the changes of one flush. Its methods are called in the order that the module's docstring gives."""
 
-    def __init__(self, uow: UOWTransaction, audits: Audits) -> None:
+    def __init__(self, uow: UOWTransaction) -> None:
         self._uow: UOWTransaction = weakref.proxy(uow)  # which keeps this alive
-        self._audits = audits
+        self.choices: list[Audits] = []
         self._rows: dict[State, _Row] = {}
         self._looked_up: set[tuple[Mapper[Any], bool]] = set()
         self._from_row: dict[State, dict[str, Any]] = {}
         self._locked: set[Connection] = set()
         self._deletes: bool | None = None
         self._late: set[ColumnElement[Any]] | None = None
+
+    def _audits(self, mapper: Mapper[Any]) -> bool:
+        return any(audits(mapper) for audits in self.choices)
 
     def before(self, action: str, connection: Connection, state: State) -> None:
         """``state`` is about to be written."""
@@ -269,9 +272,15 @@ def _is_expression(value: object) -> bool:
 
 
 def begin(session: Session, uow: UOWTransaction, owner: object, audits: Audits) -> None:
-    """Record this flush for ``owner``. What is kept dies with the unit of work, however the flush ends."""
+    """Record this flush for ``owner``, once, also where several choose for him which classes are audited.
+
+    What is kept dies with the unit of work, however the flush ends.
+    """
     session.info[_CURRENT] = weakref.ref(uow)
-    uow.attributes.setdefault(_CURRENT, {}).setdefault(owner, FlushRecorder(uow, audits))
+    recorders: dict[object, FlushRecorder] = uow.attributes.setdefault(_CURRENT, {})
+    if owner not in recorders:
+        recorders[owner] = FlushRecorder(uow)
+    recorders[owner].choices.append(audits)
 
 
 def finish(session: Session, uow: UOWTransaction, owner: object) -> dict[Connection, list[Change]]:

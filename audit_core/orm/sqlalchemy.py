@@ -40,7 +40,7 @@ class SQLAlchemyAuditor:
         self._open = weakref.WeakKeyDictionary()
 
     def attach(self, target: Any) -> None:
-        """Audit the sessions of ``target``, from now on. May be repeated.
+        """Audit the sessions of ``target``, from now on. May be repeated, by another auditor of the same trail too.
 
         ``target`` is a sessionmaker or scoped_session, a Session or a class of it, or their asyncio counterparts.
         Raises ConfigurationError for anything else.
@@ -76,11 +76,11 @@ class SQLAlchemyAuditor:
 
     def _flush_begins(self, session: Session, uow: UOWTransaction, objects: object) -> None:
         del objects
-        begin(session, uow, self, self.audits)
+        begin(session, uow, self.trail, self.audits)
 
     def _flush_ends(self, session: Session, uow: UOWTransaction) -> None:
         """What this raises rolls the flush back: a change whose event cannot be written does not commit."""
-        for connection, changes in finish(session, uow, self).items():
+        for connection, changes in finish(session, uow, self.trail).items():
             redactor = self.trail.redactor
             events = [self.trail.event(c.action, resource=c.resource(redactor), details=c.details) for c in changes]
             # A weak reference equals another one to the same engine, and keeps no engine alive.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from audit_core.canonical import Json
-from audit_core.redaction.free_text import redact_text
-from audit_core.redaction.rules import Rule, Rules
+from audit_core.redaction.free_text import redact_text, redact_unmistakable
+from audit_core.redaction.rules import REDACTED, Rule, Rules
 from audit_core.redaction.urls import redact_parameters, redact_path, redact_query, redact_unrouted
+
+_SHORTEST: Final = 12  # redis://:p@h
+_LOWEST_CARD: Final = 10**14
 
 
 class Redactor:
@@ -38,7 +41,8 @@ class Redactor:
         """Redact clean details at any depth, into a new structure.
 
         Under ``changes``, the old and the new value of a sensitive field are redacted each on its own: it
-        stays visible that the field changed, and whether it was or became None.
+        stays visible that the field changed, and whether it was or became None. In the other values, whatever
+        their names are, private keys, JWTs, marked tokens (``sk_live_``), passwords in URLs and card numbers are.
         """
         return {name: self._member(name, value, resource_type) for name, value in details.items()}
 
@@ -84,10 +88,16 @@ class Redactor:
         return self._rules.keyed_hash(value)
 
     def _value(self, value: Json, scope: str | None) -> Json:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return value if len(value) < _SHORTEST else redact_unmistakable(value)
         if isinstance(value, dict):
             return {name: self._member(name, item, scope) for name, item in value.items()}
         if isinstance(value, list):
             return [self._value(item, scope) for item in value]
+        if isinstance(value, int) and value > _LOWEST_CARD and redact_unmistakable(str(value)) == REDACTED:
+            return REDACTED
         return value
 
     def _member(self, name: str, value: Json, scope: str | None) -> Json:

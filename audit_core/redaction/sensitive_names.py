@@ -20,16 +20,19 @@ Sensitivity: TypeAlias = Literal["secret"] | Measure
 Place: TypeAlias = Literal["query", "path"]
 
 _KEYS = (
-    "access account activation api app application auth client crypto deploy deployment encryption hmac licence "
-    "license master private rsa secret server session shared signing ssh subscription vault webhook"
+    "access account activation api app application auth certificate client consumer crypto deploy deployment "
+    "encryption gpg hmac licence license master pgp private rsa secret server session shared signing ssh "
+    "stripe subscription vault webhook"
 ).split()
-_CODES = "auth backup mfa onetime otp recovery security sms twofactor verification fa".split()
+_CODES = "auth backup mfa onetime otp recovery reset security sms twofactor verification fa".split()
 _PASSES = "admin auth db email ftp login mail mysql redis root smtp user".split()
 
 PHRASES: Final = frozenset(
     [f"{word}key{plural}" for word in _KEYS for plural in ("", "s")]
     + [f"{word}code{plural}" for word in _CODES for plural in ("", "s")]
     + [f"{word}pass" for word in _PASSES]
+    + "newpw oldpw userpw pswd laravelsession oauthverifier otpauth resetlink slackwebhook".split()
+    + "databaseuri dburi redisurl".split()
     + "password passwords passwd pwd passphrase passphrases passcode passcodes passkey passkeys".split()
     + "secret secrets token tokens credential credentials authorization cookie cookies".split()
     + "jwt bearer csrf xsrf otp totp pin cvv cvc csc sessid sessionid connectsid basicauth authheader".split()
@@ -47,20 +50,22 @@ _NEVER_DIGITS: Final = frozenset(
 _WHOLE_NAMES: Final = frozenset(
     "pass pw sig auth xauth httpauth proxyauth userauth sid aiohttpsession usersession symfony".split()
 )
-# In a query these are OAuth's code, a signed URL's signature and so on; elsewhere a country's, or a doctor's.
-IN_QUERIES: Final = frozenset("code signature assertion session".split())
+# In a query these are OAuth's code, a signed URL's signature, an API's key and so on; elsewhere a country's.
+IN_QUERIES: Final = frozenset("code signature assertion session key ticket".split())
 # What a table of tokens, credentials, one-time codes calls the secret itself; and tables of secrets by another name.
 IN_SECRETS: Final = frozenset("code digest hash key number value".split())
 SECRET_TYPES: Final = frozenset("accessgrant grant oauthgrant".split())
-_ASKING: Final = frozenset("has is can allow allows require requires required num max min total count".split())
+_ASKING: Final = frozenset(
+    "prompt completion has is can allow allows require requires required num max min total count".split()
+)
 _MEASURING: Final = frozenset(
     "accepted age allowed at attempts budget changed count counts created date disabled enabled expiration expire "
     "expired expires expiry failures history httponly in issued length lifetime limit max min on rate remaining "
     "required rotated second secure size time ttl until updated usage used valid".split()
 )
 _DESCRIBING: Final = frozenset(
-    "alg algorithm backend consent domain endpoint field format issuer kind less name path policies policy provider "
-    "samesite scope scopes state status strength type types validators version".split()
+    "alg algorithm backend consent country domain endpoint field format issuer kind less name path policies policy "
+    "provider samesite scope scopes state status strength type types validators version".split()
 )
 _IDENTIFYING: Final = frozenset(("id", "pk", "uuid"))
 _LONGEST_RUN: Final = 4

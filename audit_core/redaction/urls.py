@@ -17,7 +17,7 @@ _SEPARATOR = re.compile("([&;?#])")
 _HARMLESS = re.compile(r"[\w.~-]{0,10}")  # shorter than anything that free text is searched for
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _LONG = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}")
-_LEADING = frozenset("activate confirm invitation invite magic recover reset unsubscribe verify".split())
+_LEADING = frozenset("activate confirm invitation invite recover reset unsubscribe verify".split())
 _LONGEST_WORD = 64
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 

@@ -163,6 +163,61 @@ def test_a_websocket_that_is_refused_because_it_cannot_be_recorded_says_so(tmp_p
     assert "refused" in closed.details["reason"]
 
 
+def test_a_task_that_outlives_its_request_says_so_and_a_background_task_is_part_of_it(trail):
+    app = FastAPI()
+    app.add_middleware(AuditMiddleware, trail=trail)
+    workers = []
+
+    @app.post("/jobs")
+    async def job(tasks: BackgroundTasks):
+        set_actor("ada")
+        ended = asyncio.Event()
+        tasks.add_task(lambda: trail.submit("mail.send"))
+
+        async def work():
+            await ended.wait()
+            trail.submit("queue.work")
+
+        workers.append((asyncio.create_task(work()), ended))
+
+    async def play():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            await client.post("/jobs")
+        task, ended = workers[0]
+        ended.set()
+        await task
+
+    asyncio.run(play())
+    trail.flush()
+    told = {event.action: (event.actor_id, event.details.get("after_request")) for event in events(trail)}
+    assert told == {"POST /jobs": ("ada", None), "mail.send": ("ada", None), "queue.work": ("ada", True)}
+
+
+def test_a_websocket_that_is_cancelled_while_its_opening_is_written_has_an_end(trail, monkeypatch):
+    waiting = asyncio.Event()
+
+    async def never(written):
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def application(scope, receive, send):
+        await send({"type": "websocket.accept"})
+
+    async def cancelled():
+        scope = {"type": "websocket", "path": "/rooms/7", "headers": [], "query_string": b"", "client": None}
+        task = asyncio.create_task(AuditMiddleware(application, trail=trail)(scope, None, None))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    monkeypatch.setattr("audit_fastapi.websocket.wait_async", never)
+    asyncio.run(cancelled())
+    trail.flush()
+    closed, opened = [event for event in trail.events() if event.action.startswith("websocket.")]
+    assert (opened.action, closed.action, closed.outcome) == ("websocket.open", "websocket.close", "failure")
+
+
 class Base(BaseHTTPMiddleware):
     """Starlette's own way to write a middleware, which runs what is inside of it in a task of its own."""
 

@@ -254,6 +254,18 @@ def test_a_session_that_is_attached_in_two_ways_is_audited_once(engine, trail):
     assert len(told(trail)) == 1
 
 
+def test_two_auditors_of_one_trail_record_a_change_once_and_what_either_of_them_chose(engine, trail):
+    factory = sessionmaker(engine)
+    for chosen in (Patient, Person, Patient):
+        SQLAlchemyAuditor(trail, include=[chosen]).attach(factory)
+    with factory() as session:
+        session.add_all([Patient(name="once"), Doctor(name="too")])
+        session.commit()
+        session.add(User())
+        session.commit()
+    assert sorted(changes["name"][1] for _, _, changes in told(trail)) == ["once", "too"]
+
+
 def test_detach_undoes_attach(engine, trail):
     factory = sessionmaker(engine)
     auditor = SQLAlchemyAuditor(trail)
