@@ -80,7 +80,7 @@ class Follower:
                 raise StoreUnavailableError(f"Not everything could be sealed in time; it is durable and waits{why}.")
 
     def close(self, timeout: float) -> None:
-        """End the thread; what is not sealed waits for the next one who seals."""
+        """Seal a last batch and end the thread; what is not sealed then waits for the next one who seals."""
         if self.running:
             self._stopped = True
             self._woken.set()
@@ -102,6 +102,8 @@ class Follower:
                 time.sleep(GATHER_SECONDS)
             self._woken.clear()
             pause = LOOK_SECONDS if self._pass() else min(LONGEST_PAUSE_SECONDS, 2 * pause)
+        if not self.is_elsewhere:
+            self._pass()  # what was committed while the last one ran, the event of the stop itself among it
 
     def _pass(self) -> bool:
         """One look; whether the next one comes as soon as usual."""
@@ -117,7 +119,7 @@ class Follower:
         except BusyError:
             return True
         except AuditError as error:
-            if str(error) != self.trouble:
+            if str(error) not in {self.trouble, self._sealer.trouble}:  # which the sealer has told
                 logger.warning("Nothing is sealed until this is mended: %s", error)
             self.trouble = str(error)
             return False

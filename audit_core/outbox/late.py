@@ -72,11 +72,6 @@ class Cursor:
         self._missed = _merged(self._missed, now)
         self._snapshot = snapshot
 
-    @property
-    def holes(self) -> int:
-        """How many ids may still come."""
-        return sum(len(missed.ids) for missed in self._missed)
-
 
 def _is_young(missed: _Missed, now: float) -> bool:
     return now - missed.since < GRACE_SECONDS

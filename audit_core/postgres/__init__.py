@@ -239,9 +239,7 @@ def _require_psycopg() -> None:
     try:
         import psycopg  # noqa: F401
     except ImportError:
-        raise ConfigurationError(
-            "PostgreSQL needs psycopg: install audit-core[postgres], and psycopg[binary] where there is no libpq."
-        ) from None
+        raise ConfigurationError("PostgreSQL needs psycopg: install audit-core[postgres].") from None
 
 
 def _roll_back(connection: psycopg.Connection[Any]) -> None:

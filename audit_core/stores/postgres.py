@@ -253,9 +253,8 @@ def _read(stored: Sequence[Any]) -> Row:
     if (address := row[_ADDRESS]) is not None and address.startswith(_FROM_TEXT):
         # What inet could hold is there, or somebody has put it where no query finds it.
         row[_ADDRESS] = address if _fits_inet(address[1:]) else address[1:]
-    with suppress(
-        ValueError, TypeError, RecursionError
-    ):  # no event of ours has such details, and they will not fit their hash
+    # Where it is not one: no event of ours has such details, and they will not fit their hash.
+    with suppress(ValueError, TypeError, RecursionError):
         row[_DETAILS] = encode(decode(row[_DETAILS])).decode()
     return tuple(row)
 

@@ -1,5 +1,6 @@
 """Every statement of the sealer fails once: lost on its way, and done but reported lost."""
 
+import time
 from contextlib import suppress
 
 import psycopg
@@ -73,3 +74,14 @@ def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(trail):
     trail.record("after.cut")
     trail.flush()
     assert [event.action for event in trail.events()] == ["after.cut", "before.cut", "log.created"]
+
+
+def test_an_orderly_stop_seals_what_came_while_the_sealer_was_at_work(state, monkeypatch):
+    with AuditTrail(new_database()) as trail:
+        real = trail.sealer.seal_some
+        monkeypatch.setattr(trail.sealer, "seal_some", lambda limit: (real(limit), time.sleep(0.5))[0])
+        trail.record("a.b")
+        time.sleep(0.2)
+    with AuditTrail(trail.url, lifecycle=False, create=False) as trail:
+        assert list(trail.waiting()) == []
+        assert [event.action for event in trail.events()] == ["trail.stopped", "a.b", "trail.started", "log.created"]
