@@ -1,16 +1,16 @@
 """Compliance audit trails: who did what to which resource, when, from where and with what outcome."""
 
 from audit_core.chain import AuditChain
+from audit_core.chain.proof import Proof
+from audit_core.chain.verification import Verification
 from audit_core.context import add_details, set_actor, set_outcome
 from audit_core.errors import AuditError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.integrity.note import Signer, VerifierKey
 from audit_core.policy import AuditPolicy, audited
-from audit_core.proof import Proof
 from audit_core.redaction import Redactor
 from audit_core.stores import AuditStore
 from audit_core.trail import AuditTrail
-from audit_core.verification import Verification
 
 __all__ = [
     "ActorType",

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from audit_core.backlog import Backlog
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox
 from audit_core.outbox.spill import peek
 from audit_core.query import EventQuery, Place, matches, place_of
 from audit_core.rows import from_row
 from audit_core.stores import AuditStore
+from audit_core.writing.backlog import Backlog
 
 
 class History:

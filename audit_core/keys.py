@@ -17,8 +17,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audit_core.disk import sync_folder, write_all
 from audit_core.errors import ConfigurationError
+from audit_core.process.disk import sync_folder, write_all
 
 KEY_BYTES = 32
 logger = logging.getLogger("audit_core")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
-from audit_core.forking import lock_across_forks
+from audit_core.process.forking import lock_across_forks
 
 CACHE_KIB = 65_536  # the pages that a batch changes, nearly all of two indexes, so that each is written once
 LOCK_WAIT_SECONDS = 0.02  # requests wait while we do; a request may hold the file until its response is sent

@@ -14,30 +14,30 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Self
 
-from audit_core.backlog import Backlog
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
+from audit_core.chain.proof import Proof
+from audit_core.chain.verification import Verification
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Actor, AuditContext, acting, current
-from audit_core.ending import at_the_end_of_a_child
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
-from audit_core.follower import Follower
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
 from audit_core.integrity.verify import as_text
 from audit_core.keys import find_signer, load_hash_key, load_signer
 from audit_core.outbox import Outbox
 from audit_core.policy import AuditPolicy
-from audit_core.proof import Proof
-from audit_core.proxies import TrustedProxies
+from audit_core.process.ending import at_the_end_of_a_child
+from audit_core.process.threads import is_own_thread
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
-from audit_core.sealer import Sealer
-from audit_core.threads import is_own_thread
+from audit_core.requests.proxies import TrustedProxies
 from audit_core.urls import open_store, open_url, without_password
-from audit_core.verification import Verification
-from audit_core.writer import Writer
+from audit_core.writing.backlog import Backlog
+from audit_core.writing.follower import Follower
+from audit_core.writing.sealer import Sealer
+from audit_core.writing.writer import Writer
 
 FLUSH_SECONDS = 10.0
 ORIGIN_LIMIT = 200  # characters; it stands in every record

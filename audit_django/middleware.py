@@ -19,11 +19,11 @@ from django.http.response import HttpResponseBase
 from django.utils.functional import LazyObject, empty
 
 from audit_core import AuditTrail
-from audit_core.actors import actor_of
-from audit_core.answer import Answer, Written, wait, wait_async
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import MOMENT_SECONDS, RequestAudit, is_first
+from audit_core.requests.actors import actor_of
+from audit_core.requests.answer import Answer, Written, wait, wait_async
+from audit_core.requests.request import MOMENT_SECONDS, RequestAudit, is_first
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
 

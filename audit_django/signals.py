@@ -10,9 +10,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 
 from audit_core import Outcome, set_actor
-from audit_core.actors import actor_of
 from audit_core.context import Actor
 from audit_core.policy import resource_name
+from audit_core.requests.actors import actor_of
 from audit_django.trail import get_trail
 
 

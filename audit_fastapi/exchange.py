@@ -9,11 +9,11 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
-from audit_core.actors import actor_of
-from audit_core.answer import Answer, Written, wait_async
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import MOMENT_SECONDS, RequestAudit
+from audit_core.requests.actors import actor_of
+from audit_core.requests.answer import Answer, Written, wait_async
+from audit_core.requests.request import MOMENT_SECONDS, RequestAudit
 from audit_fastapi.routing import route_of
 
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})

@@ -7,7 +7,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
-from audit_core.requests import is_first
+from audit_core.requests.request import is_first
 from audit_fastapi.exchange import Request
 from audit_fastapi.websocket import Socket
 

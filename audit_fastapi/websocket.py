@@ -5,9 +5,9 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message
 from starlette.websockets import WebSocketDisconnect
 
-from audit_core.answer import wait_async
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests import SocketAudit
+from audit_core.requests.answer import wait_async
+from audit_core.requests.request import SocketAudit
 from audit_fastapi.exchange import Exchange
 
 _OPENINGS = frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"})

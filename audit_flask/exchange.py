@@ -14,12 +14,12 @@ from flask import globals as flask_globals
 from werkzeug.local import LocalProxy
 
 from audit_core import AuditTrail
-from audit_core.actors import actor_of
-from audit_core.answer import Answer, Written, wait
 from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
 from audit_core.policy import Route
-from audit_core.requests import RequestAudit
+from audit_core.requests.actors import actor_of
+from audit_core.requests.answer import Answer, Written, wait
+from audit_core.requests.request import RequestAudit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -9,7 +9,7 @@ from flask import Flask, got_request_exception
 
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
-from audit_core.requests import is_first
+from audit_core.requests.request import is_first
 from audit_flask.exchange import Exchange, note_exception
 
 if TYPE_CHECKING:

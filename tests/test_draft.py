@@ -13,10 +13,10 @@ from audit_core.integrity.link import GENESIS_HASH
 from audit_core.normalise import DETAILS_BUDGET, FIELD_LIMITS, fit
 from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.rows import to_json
-from audit_core.sealer import Sealer
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain, make_event
+from audit_core.writing.sealer import Sealer
 
 NESTED_33 = json.loads('{"a":' * 33 + "1" + "}" * 33)
 ARRAYS_33 = {"a": json.loads("[" * 32 + "]" * 32)}

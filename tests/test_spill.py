@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from audit_core.backlog import Backlog
 from audit_core.outbox import spill as spill_module
 from audit_core.outbox.folder import make_folder
 from audit_core.outbox.gate import Gate
 from audit_core.outbox.spill import SpillFile, orphans, peek
 from audit_core.testing import make_event
 from audit_core.trail import AuditTrail
+from audit_core.writing.backlog import Backlog
 
 
 def seconds(directory):
@@ -372,7 +372,7 @@ class TestADiskThatIsFull:
         backlog.abandon()
 
     def test_a_backlog_is_handed_over_oldest_first_and_the_gap_by_itself_at_the_end(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("audit_core.backlog.HELD_AT_MOST", 2)
+        monkeypatch.setattr("audit_core.writing.backlog.HELD_AT_MOST", 2)
         backlog = Backlog(tmp_path, lambda ids: set(), lambda *gap: make_event(action="trail.gap"))
         backlog.add([make_event(n) for n in range(3)])
         backlog.hold([make_event(n) for n in range(3, 7)])

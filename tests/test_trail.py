@@ -10,11 +10,11 @@ import pytest
 
 import audit_core
 from audit_core.errors import ConfigurationError, StoreUnavailableError
-from audit_core.inbox import Inbox
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner, generate_key, load_signer
 from audit_core.trail import AuditTrail
+from audit_core.writing.inbox import Inbox
 from tests.attacks.attacker import AT
 
 

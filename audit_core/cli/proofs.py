@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from audit_core.chain.proof import Proof
 from audit_core.cli.place import AsJson, Out, Url, open_trail, read_file, read_key
 from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.note import decode_base64, encode_base64
-from audit_core.proof import Proof
 from audit_core.reports.reading import NOT_RECORDED
 from audit_core.reports.text import safe_json
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from audit_core.chain.verification import Verification
 from audit_core.cli.place import AsJson, Url, open_trail, read_file, read_key
 from audit_core.cli.terminal import note, progress_bar, say, say_json
 from audit_core.cli.words import describe, limits, verdict
@@ -19,7 +20,6 @@ from audit_core.integrity.note import parse_note
 from audit_core.integrity.verify import Finding, Result
 from audit_core.reports.reading import NOT_RECORDED
 from audit_core.trail import AuditTrail
-from audit_core.verification import Verification
 
 EXIT_CODES = {Result.OK: 0, Result.FAILED: 1, Result.UNANCHORED: 3}
 SHOWN = 100  # findings of one kind; --json has all

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
+from audit_core.chain.verification import Verification
 from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding, Result
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.trail import AuditTrail
 from audit_core.urls import without_password
-from audit_core.verification import Verification
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 _WORDS = {

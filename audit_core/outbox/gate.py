@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from audit_core.forking import abandon_in_children, lock_across_forks
 from audit_core.outbox.folder import is_in_place, make_folder, open_file
 from audit_core.outbox.locks import lock_shared, try_lock_alone, unlock
+from audit_core.process.forking import abandon_in_children, lock_across_forks
 
 logger = logging.getLogger("audit_core")
 

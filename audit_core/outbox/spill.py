@@ -15,11 +15,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from audit_core.disk import sync_folder, write_all
 from audit_core.event import AuditEvent
-from audit_core.forking import abandon_in_children
 from audit_core.outbox.folder import is_in_place, make_folder, open_file
 from audit_core.outbox.locks import try_lock_alone
+from audit_core.process.disk import sync_folder, write_all
+from audit_core.process.forking import abandon_in_children
 from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
 

@@ -12,10 +12,10 @@ from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox
 from audit_core.outbox.memory import MemoryOutbox
 from audit_core.rows import from_row
-from audit_core.sealer import Sealer
 from audit_core.stores.memory import MemoryStore
 from audit_core.testing.making import EDGES, make_chain, make_event
 from audit_core.waiting import read_waiting
+from audit_core.writing.sealer import Sealer
 
 
 def _ids(events: Sequence[AuditEvent]) -> list[str]:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from audit_core.canonical import MAX_RECORD_BYTES, encode_record
+from audit_core.chain.hashing import LOWEST
+from audit_core.chain.proof import FRONTIER_EVERY
 from audit_core.draft import MAX_DRAFT_BYTES, draft_of, place
 from audit_core.errors import ConflictError, IntegrityError
 from audit_core.event import AuditEvent
-from audit_core.hashing import LOWEST
 from audit_core.integrity.verify import Result
-from audit_core.proof import FRONTIER_EVERY
 from audit_core.query import EventQuery, place_of
 from audit_core.rows import from_row
 from audit_core.stores import AuditStore

@@ -8,9 +8,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 
 from audit_core import AuditTrail
-from audit_core.actors import actor_of
 from audit_core.context import Actor, Told, add_details, current, set_outcome
-from audit_core.requests import RequestAudit
+from audit_core.requests.actors import actor_of
+from audit_core.requests.request import RequestAudit
 
 
 class Base(DeclarativeBase):

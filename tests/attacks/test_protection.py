@@ -13,10 +13,10 @@ from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
 from audit_core.outbox.memory import MemoryOutbox
 from audit_core.rows import to_json
-from audit_core.sealer import Sealer
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.postgres import PostgresStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
+from audit_core.writing.sealer import Sealer
 from tests.attacks.attacker import AT, put_back, steal, superuser
 from tests.attacks.scenes import STORES, empty_store, spoil
 

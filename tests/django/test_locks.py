@@ -10,8 +10,8 @@ from tests.django.projects import Project
 
 WORK = """
 import threading
-import audit_core.backlog
-audit_core.backlog.PATIENCE_SECONDS = 100
+import audit_core.writing.backlog
+audit_core.writing.backlog.PATIENCE_SECONDS = 100
 from django.db import transaction
 from django.test import Client
 from tests.django.clinic.models import Patient

@@ -5,7 +5,6 @@ from base64 import b64encode
 
 import pytest
 
-from audit_core import sealer as sealer_module
 from audit_core.canonical import encode_record
 from audit_core.chain import AuditChain, Proof
 from audit_core.draft import draft_of, place
@@ -16,11 +15,12 @@ from audit_core.integrity.note import VerifierKey
 from audit_core.keys import LocalSigner
 from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.rows import from_row
-from audit_core.sealer import Sealer
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
+from audit_core.writing import sealer as sealer_module
+from audit_core.writing.sealer import Sealer
 
 OURS, STRANGERS = LocalSigner(b"k" * 32), LocalSigner(b"x" * 32)
 

@@ -9,8 +9,8 @@ from itertools import chain, islice, starmap
 from typing import Any, NamedTuple
 
 from audit_core.canonical import encode_record
+from audit_core.chain.hashing import LOWEST, OpenStore, hash_chain
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
-from audit_core.hashing import LOWEST, OpenStore, hash_chain
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note, split_signature

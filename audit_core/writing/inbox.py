@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from audit_core.event import AuditEvent
-from audit_core.threads import is_own_thread
+from audit_core.process.threads import is_own_thread
 
 LIMIT = 10_000  # what waits; a full inbox makes callers wait
 

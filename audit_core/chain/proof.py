@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from audit_core.canonical import decode, encode_record
+from audit_core.chain.verification import created_details
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.link import leaf_hash
@@ -12,7 +13,6 @@ from audit_core.integrity.merkle import Frontier, check_inclusion, node_hash, pl
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import parse_head
 from audit_core.stores import AuditStore
-from audit_core.verification import created_details
 
 FRONTIER_EVERY = 256  # events; also the most leaves that a proof or a restart reads below a kept frontier
 

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from audit_core.backlog import Backlog
 from audit_core.event import AuditEvent
-from audit_core.follower import Follower
-from audit_core.forking import lock_across_forks
-from audit_core.inbox import Flush, Poke, Submitted
 from audit_core.outbox.gate import Gate
-from audit_core.sealer import Sealer
-from audit_core.writer_thread import WriterThread
+from audit_core.process.forking import lock_across_forks
+from audit_core.writing.backlog import Backlog
+from audit_core.writing.follower import Follower
+from audit_core.writing.inbox import Flush, Poke, Submitted
+from audit_core.writing.sealer import Sealer
+from audit_core.writing.writer_thread import WriterThread
 
 logger = logging.getLogger("audit_core")
 

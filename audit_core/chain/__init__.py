@@ -8,20 +8,20 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from audit_core.canonical import encode_record, format_timestamp
+from audit_core.chain.hashing import OpenStore
+from audit_core.chain.proof import FRONTIER_EVERY, Proof, prove
+from audit_core.chain.verification import Verification, created_details, signed_by, verify_store
 from audit_core.draft import Draft, draft_of, event_of, place
 from audit_core.errors import ConfigurationError, ConflictError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
-from audit_core.hashing import OpenStore
 from audit_core.identity import new_event_id
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import GENESIS_HASH, leaf_hash
 from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import Signer, VerifierKey, encode_base64
 from audit_core.integrity.verify import parse_head
-from audit_core.proof import FRONTIER_EVERY, Proof, prove
 from audit_core.rows import Row, from_row
 from audit_core.stores import AuditStore, StoredCheckpoint
-from audit_core.verification import Verification, created_details, signed_by, verify_store
 
 LEAVES_AT_ONCE = 10_000
 

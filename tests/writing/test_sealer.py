@@ -4,16 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from audit_core import sealer
 from audit_core.errors import IntegrityError, StoreUnavailableError
 from audit_core.outbox.spill import SpillFile
 from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.rows import from_row, to_json
-from audit_core.sealer import Sealer
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain, make_event, seal
 from audit_core.trail import AuditTrail
+from audit_core.writing import sealer
+from audit_core.writing.sealer import Sealer
 
 
 @pytest.fixture

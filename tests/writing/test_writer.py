@@ -9,15 +9,15 @@ import time
 
 import pytest
 
-from audit_core import backlog as backlog_module
-from audit_core.backlog import Backlog
 from audit_core.errors import StoreUnavailableError
-from audit_core.inbox import Inbox, Submitted
 from audit_core.outbox.gate import Gate
 from audit_core.outbox.spill import SpillFile, orphans, peek
 from audit_core.testing import make_event
 from audit_core.trail import AuditTrail
-from audit_core.writer_thread import BATCH
+from audit_core.writing import backlog as backlog_module
+from audit_core.writing.backlog import Backlog
+from audit_core.writing.inbox import Inbox, Submitted
+from audit_core.writing.writer_thread import BATCH
 
 
 @pytest.fixture

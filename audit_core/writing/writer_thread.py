@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from audit_core.backlog import Backlog
 from audit_core.errors import AuditError, StoreUnavailableError
 from audit_core.event import AuditEvent
-from audit_core.follower import Follower
-from audit_core.forking import lock_across_forks
-from audit_core.inbox import Flush, Inbox, Poke, Submitted
 from audit_core.outbox.gate import Gate
-from audit_core.sealer import Sealer
-from audit_core.threads import OwnThread, is_own_thread
+from audit_core.process.forking import lock_across_forks
+from audit_core.process.threads import OwnThread, is_own_thread
+from audit_core.writing.backlog import Backlog
+from audit_core.writing.follower import Follower
+from audit_core.writing.inbox import Flush, Inbox, Poke, Submitted
+from audit_core.writing.sealer import Sealer
 
 BATCH = 200  # events in one commit: requests that begin meanwhile wait for it, some milliseconds
 BREATH_SECONDS = 0.005  # between two commits, for the requests that wait

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from audit_core.errors import AuditError, BusyError, StoreUnavailableError
 from audit_core.event import AuditEvent
-from audit_core.forking import lock_across_forks
-from audit_core.sealer import BATCH, Sealer
-from audit_core.threads import OwnThread, is_own_thread
+from audit_core.process.forking import lock_across_forks
+from audit_core.process.threads import OwnThread, is_own_thread
+from audit_core.writing.sealer import BATCH, Sealer
 
 LOOK_SECONDS = 0.25  # how often to look for what other processes have committed
 GATHER_SECONDS = 0.02  # after a commit of our own: a batch costs little more than a single event

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import NamedTuple, TypeAlias
 
 from audit_core.event import AuditEvent
-from audit_core.requests import NOT_STORED, RequestAudit, type_of
+from audit_core.requests.request import NOT_STORED, RequestAudit, type_of
 
 REQUEST_ID_HEADER = "X-Request-ID"
 _UNAVAILABLE = 503

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from audit_core import AuditTrail
-from audit_core import hashing as hashing_module
+from audit_core.chain import hashing as hashing_module
 from audit_core.testing import make_event, seal
 
 
