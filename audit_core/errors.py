@@ -9,6 +9,10 @@ class ConfigurationError(AuditError):
     """A setting is missing or wrong; nothing was written."""
 
 
+class BulkForbiddenError(AuditError):
+    """The settings forbid this bulk operation; nothing was written."""
+
+
 class IntegrityError(AuditError):
     """The trail is bad: a note, proof or checkpoint does not hold."""
 
