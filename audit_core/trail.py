@@ -30,9 +30,9 @@ from audit_core.outbox import Outbox
 from audit_core.policy import AuditPolicy
 from audit_core.process.ending import at_the_end_of_a_child
 from audit_core.process.threads import is_own_thread
+from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
-from audit_core.requests.proxies import TrustedProxies
 from audit_core.urls import open_store, open_url, without_password
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.follower import Follower
