@@ -75,7 +75,7 @@ class PostgresStore:
         return self.database.has_table("audit_events")
 
     def is_writable(self) -> bool:
-        question = "SELECT has_table_privilege(%s, 'INSERT') AND NOT pg_is_in_recovery()"
+        question = "SELECT has_table_privilege(%s, 'INSERT') AND current_setting('transaction_read_only') = 'off'"
         return bool(self._fetch(question, (self.database.table("audit_outbox"),), None)[0][0])
 
     def check_schema(self) -> Iterator[Finding]:
