@@ -1,10 +1,12 @@
 """Whatever a database, a role or a session has set, the trail is the same; and it leaves a session as it was."""
 
+import time
+
 import psycopg
 import pytest
 
 from audit_core import AuditTrail
-from tests.postgres.server import new_database
+from tests.postgres.server import VERSIONS, new_database
 
 HOSTILE = {
     "search_path": "nowhere",
@@ -34,6 +36,39 @@ def url(state):
         for name, value in HOSTILE.items():
             connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {name} = '{value}'")
     return url
+
+
+TIMEOUTS = {
+    "statement_timeout": "60ms",
+    "lock_timeout": "1ms",
+    "idle_in_transaction_session_timeout": "50ms",
+    "idle_session_timeout": "200ms",
+    "transaction_timeout": "100ms",  # since 17
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_timeouts_that_a_database_has_set_neither_stop_the_sealer_nor_lose_an_event(state, version):
+    url = new_database(version)
+    with AuditTrail(url, lifecycle=False) as trail:
+        waiting = [trail.event("a.b", resource=("n", str(n))) for n in range(6_000)]
+        with trail.outboxes[0].transaction() as connection:
+            trail.outboxes[0].put(waiting, connection)
+    set_timeouts(url, version)
+    with AuditTrail(url, lifecycle=False) as trail:
+        for number in range(6_000, 6_003):
+            trail.record("a.b", resource=("n", str(number)))
+            time.sleep(0.3)  # the server ends idle sessions meanwhile
+        trail.flush(30)
+        assert sorted(int(event.resource_id) for event in trail.events(action="a.b")) == list(range(6_003))
+        assert trail.verify().findings == ()
+
+
+def set_timeouts(url, version):
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name, value in TIMEOUTS.items():
+            if name != "transaction_timeout" or version >= 17:
+                connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {name} = '{value}'")
 
 
 def test_a_trail_is_the_same_under_any_settings(url):
