@@ -109,7 +109,8 @@ class Doctor:
         except psycopg.errors.InsufficientPrivilege as error:
             if str(error.diag.message_primary).endswith("is append-only"):
                 return Check(holds=False, text=f"{role} could {name}, were it not for the trigger: revoke it")
-            return Check(not allowed, f"{role} cannot {name}: {error.diag.message_primary}")
+            cure = "; run `audit init --roles` again" if allowed else ""
+            return Check(not allowed, f"{role} cannot {name}: {error.diag.message_primary}{cure}")
         except psycopg.Error as error:
             return Check(holds=False, text=f"{role} could not try to {name}: {error.diag.message_primary}")
         return Check(allowed, f"{role} can {name}")
