@@ -25,6 +25,11 @@ WRONG_KEY = (
     "its events wait, and are not lost."
 )
 
+NOT_WRITABLE = (
+    "This user may not write to the trail, or its database is read-only just now: run `audit {command}` as one who "
+    "may, and where it can be written."
+)
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -46,7 +51,7 @@ def init(
         return
     with open_trail(context, url, create=True, origin=origin) as trail:
         if not trail.store.is_writable():
-            raise StoreUnavailableError("This user may not write to the trail: run `audit init` as one who may.")
+            raise StoreUnavailableError(NOT_WRITABLE.format(command="init"))
         trail.store.create()  # what was dropped since
         if roles:
             database_of(trail).run("postgres_roles.sql")
@@ -83,8 +88,8 @@ def seal(
     """Seal what waits, also what processes that died have left in spill files."""
     with open_trail(context, url) as trail:
         trail.store.extent()  # there is a trail
-        if not trail.store.is_writable():
-            raise StoreUnavailableError("This user may not write to the trail: run `audit seal` as one who may.")
+        if not _may_seal(trail, follow=follow):
+            raise StoreUnavailableError(NOT_WRITABLE.format(command="seal"))
         if trail.store.head() is not None and not trail.status()["key_is_ours"]:
             raise ConfigurationError(WRONG_KEY)
         if trail.store.seals_in_transaction:
@@ -100,6 +105,12 @@ def seal(
                         _try_seal(trail)
             elif follow:
                 follow_postgres(trail, told)
+
+
+def _may_seal(trail: AuditTrail, *, follow: bool) -> bool:
+    """Who follows waits for a database that is read-only just now."""
+    waits = follow and not trail.store.seals_in_transaction
+    return trail.store.may_append() if waits else trail.store.is_writable()
 
 
 def _try_seal(trail: AuditTrail, *, quiet: bool = True) -> None:

@@ -65,13 +65,20 @@ class Doctor:
 
     def examine(self) -> Iterator[Check]:
         """Every check, as it is made. Raises what the database raises when it cannot be reached."""
-        for role in ROLES:
-            yield from self._role(role)
+        yield from self._roles()
         yield from self._triggers()
         yield from self._grants()
         yield self._partitions()
         yield self._clock()
         yield from self._unprotected()
+
+    def _roles(self) -> Iterator[Check]:
+        if self.database.fetch("SELECT current_setting('transaction_read_only')::bool")[0][0]:
+            text = "the roles are not tried on a standby, nor while default_transaction_read_only is on"
+            yield Check(holds=True, is_note=True, text=text)
+            return
+        for role in ROLES:
+            yield from self._role(role)
 
     def _role(self, role: str) -> Iterator[Check]:
         with self.database.transaction() as connection:
@@ -102,7 +109,8 @@ class Doctor:
         except psycopg.errors.InsufficientPrivilege as error:
             if str(error.diag.message_primary).endswith("is append-only"):
                 return Check(holds=False, text=f"{role} could {name}, were it not for the trigger: revoke it")
-            return Check(not allowed, f"{role} cannot {name}: {error.diag.message_primary}")
+            cure = "; run `audit init --roles` again" if allowed else ""
+            return Check(not allowed, f"{role} cannot {name}: {error.diag.message_primary}{cure}")
         except psycopg.Error as error:
             return Check(holds=False, text=f"{role} could not try to {name}: {error.diag.message_primary}")
         return Check(allowed, f"{role} can {name}")

@@ -31,12 +31,20 @@ class Follower:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._pid = 0
+        self._refusal: str | None = None  # why the outbox takes nothing
         self.is_elsewhere = False  # this process's role may not seal: a process of another one does
         self._reset()
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
-        """Commit ``events`` to the outbox. Raises StoreUnavailableError."""
-        self._sealer.deliver(events)
+        """Commit ``events`` to the outbox. Raises StoreUnavailableError, ConfigurationError; and says so once."""
+        try:
+            self._sealer.deliver(events)
+        except AuditError as error:
+            if str(error) not in {self._refusal, self.trouble}:
+                logger.warning("Events wait in this process: %s", error)
+            self._refusal = str(error)
+            raise
+        self._refusal = None
         self.wake()
 
     def seal_some(self, limit: int) -> bool:

@@ -4,6 +4,7 @@ import psycopg
 import pytest
 
 from audit_core import AuditTrail
+from audit_core.cli import main
 from audit_core.errors import ConfigurationError, StoreUnavailableError
 from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.doctor import Doctor
@@ -66,6 +67,23 @@ def test_what_a_role_can_do_beyond_its_task_is_found(url, statement, finding):
         assert any(text.startswith(finding) for text in failures(url)), failures(url)
     finally:
         run(url, "DROP SCHEMA audit CASCADE")  # the roles are the server's, their grants this database's
+
+
+LACKING = [
+    "REVOKE SELECT ON audit.audit_outbox FROM audit_auditor",
+    "REVOKE EXECUTE ON FUNCTION audit.audit_make_partitions(integer) FROM audit_sealer",
+    "REVOKE USAGE ON SCHEMA audit FROM audit_application",
+]
+
+
+@pytest.mark.parametrize("statement", LACKING)
+def test_grants_that_a_trail_lacks_are_told_with_their_cure_which_mends_them(url, statement):
+    run(url, statement)
+    found = failures(url)
+    assert found
+    assert all("`audit init --roles`" in text for text in found)
+    assert main(["init", "--roles", "--url", url]) == 0
+    assert failures(url) == []
 
 
 def test_the_application_may_write_and_can_neither_read_nor_forge(url):
