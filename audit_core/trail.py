@@ -35,7 +35,6 @@ from audit_core.redaction import Redactor
 from audit_core.requests.proxies import TrustedProxies
 from audit_core.urls import open_store, open_url, without_password
 from audit_core.writing.backlog import Backlog
-from audit_core.writing.follower import Follower
 from audit_core.writing.sealer import Sealer
 from audit_core.writing.writer import Writer
 
@@ -78,7 +77,6 @@ class AuditTrail:
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(self.store, self._find_signer, _checked_origin(origin))
         self.sealer = Sealer(self.chain, self.outboxes)
-        self._follower = None if self.store.seals_in_transaction else Follower(self.sealer)
         end = partial(_close, weakref.ref(self))
         self._writer = self._make_writer(block=_is_blocking(on_failure), started=partial(at_the_end_of_a_child, end))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
@@ -151,12 +149,7 @@ class AuditTrail:
         self._writer.start()
         outbox = self.outbox_of(connection, key)
         outbox.put(events, connection)
-        if outbox is self.outboxes[0] and self.store.seals_in_transaction:
-            self.sealer.seal_along(connection, also=self._carried(connection))
-        elif self._follower:
-            self._follower.wake()
-        else:
-            self._writer.poke()
+        self._writer.seal_carried(outbox, connection)
 
     def outbox_of(self, connection: Any, key: object) -> Outbox:
         """The outbox in the database of ``connection``. Raises ConfigurationError where there is none."""
@@ -196,21 +189,16 @@ class AuditTrail:
         if is_own_thread():
             return
         self._writer.flush(timeout)
-        if self._follower:
-            self._follower.flush(timeout)
 
     def keep_sealing(self) -> None:
         """Seal what other processes commit too, from now on, where not whoever writes an event seals it."""
-        if self._follower:
-            self._follower.start()
+        self._writer.keep_sealing()
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
         if self._lifecycle and self._writer.running:
             self._writer.submit(self._lifecycle_event("trail.stopped"))
         self._writer.close(FLUSH_SECONDS)
-        if self._follower:
-            self._follower.close(FLUSH_SECONDS)
         for outbox in self.outboxes:
             outbox.close()
         self.store.close()
@@ -341,7 +329,7 @@ class AuditTrail:
 
     def _make_writer(self, *, block: bool, started: Callable[[], None]) -> Writer:
         return Writer(
-            self._follower or self.sealer,
+            self.sealer,
             lambda: Backlog(self._directory, self.store.known, self._gap_event),
             gate=self._gate,
             block=block,
@@ -355,10 +343,6 @@ class AuditTrail:
         return (
             "this process, or whichever has the chain's lock" if self.store.may_append() else "another role's process"
         )
-
-    def _carried(self, connection: Any) -> list[AuditEvent]:
-        backlog = self._writer.backlog
-        return backlog.hand_out(connection) if backlog else []
 
     def _lifecycle_event(self, action: str) -> AuditEvent:
         context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))

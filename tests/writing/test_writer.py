@@ -138,11 +138,11 @@ class TestStopping:
         inbox.close()
         thread.join(5)
         assert late == [False]
-        assert not inbox.over
+        assert not inbox.leave()
         events, control = inbox.take(10, None)
         assert [submitted.event.timestamp.second for submitted in events] == [1, 2]
         assert control is None
-        assert inbox.over
+        assert inbox.leave()
 
     @pytest.mark.parametrize("limit", [10_000, 1])
     def test_a_log_handler_may_record_what_the_writers_thread_logs(self, trail, monkeypatch, limit):
@@ -154,7 +154,7 @@ class TestStopping:
                     trail.flush()
 
         trail.flush()
-        trail._writer._thread.inbox._limit = limit
+        trail._writer._threads.running.inbox._limit = limit
         handler = Recording()
         real, refusals = trail.chain.append_drafts, [RuntimeError("logged")]
         monkeypatch.setattr(trail.chain, "append_drafts", lambda *of: real(*of) if not refusals else fail(refusals))
