@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from audit_core.outbox.spill import SpillFile, orphans, peek
 from audit_core.testing import make_event
 from audit_core.trail import AuditTrail
 from audit_core.writing import backlog as backlog_module
+from audit_core.writing.answers import Waiter
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.inbox import Inbox, Submitted
 from audit_core.writing.writer_thread import BATCH
@@ -143,6 +145,60 @@ class TestStopping:
         assert [submitted.event.timestamp.second for submitted in events] == [1, 2]
         assert control is None
         assert inbox.leave()
+
+    def test_what_is_put_into_an_inbox_that_is_left_meanwhile_is_given_back(self):
+        inbox = Inbox()
+        inbox._items, real = SimpleNamespace(qsize=lambda: 0), inbox._items
+
+        def put(slot):
+            inbox._items = real
+            inbox.close()
+            while not inbox.leave():
+                inbox.take(10, None)
+            real.put(slot)
+
+        inbox._items.put = put
+        assert not inbox.put(Submitted(make_event(1)))
+        assert inbox.take(10, None) == ([], None)
+
+    def test_what_is_recorded_while_the_thread_is_being_started_is_not_lost(self, path):
+        """As a signal handler does it, which interrupts the start."""
+        trail = AuditTrail(f"sqlite:///{path}")
+        greeting, interruptions = trail._writer._greeting, ["signal.seen"]
+
+        def interrupted():
+            if interruptions:
+                trail.record(interruptions.pop())
+            return greeting()
+
+        trail._writer._greeting = interrupted
+        trail.submit("a.b")
+        started = trail._writer._threads.all
+        trail.close()
+        assert all(sealed(trail))
+        actions = [event.action for event in trail.events()]
+        assert (actions.count("a.b"), actions.count("signal.seen")) == (1, 1)
+        assert len(started) == 2
+        assert not any(thread.is_alive() for thread in started)
+
+    def test_a_caller_who_is_interrupted_while_he_asks_for_his_answer_holds_up_nobody(self, trail):
+        waiter, held, done = Waiter(), threading.Event(), threading.Event()
+
+        def interrupted():
+            with waiter._condition:
+                held.set()
+                done.wait(20)
+
+        thread = threading.Thread(target=interrupted)
+        thread.start()
+        held.wait(10)
+        trail._writer._put(Submitted(trail.event("a.c"), waiter))
+        trail.record("a.d")
+        trail.close()
+        done.set()
+        assert waiter.result(10).action == "a.c"
+        thread.join()
+        assert sealed(trail, "a.c") == [True]
 
     @pytest.mark.parametrize("limit", [10_000, 1])
     def test_a_log_handler_may_record_what_the_writers_thread_logs(self, trail, monkeypatch, limit):
