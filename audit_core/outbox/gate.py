@@ -75,6 +75,7 @@ class Gate:
         with self._held(timeout=PATIENCE_SECONDS) as held:
             if held and self._open == 0:
                 self._close_file()
+                self._keep_locked()
 
     def abandon(self) -> None:
         """In a forked child: what is open is open in the parent, and so is the lock file that the two share."""
@@ -107,9 +108,15 @@ class Gate:
                     self._open = max(0, self._open - 1)  # what was opened before a fork is not counted in the child
                 if self._open == 0 and self._fd is not None and self._fd >= 0:
                     unlock(self._fd)
+                    self._keep_locked()
                 self._depth = 0
             finally:
                 self._lock.release()
+
+    def _keep_locked(self) -> None:
+        """After the lock was given back: a signal handler may have opened something just before."""
+        if self._open and (fd := self._file()) >= 0:
+            lock_shared(fd)
 
     def _close_file(self) -> None:
         fd, self._fd = self._fd, None
