@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
-from audit_core.outbox.spill import SpillFile, orphans
+from audit_core.outbox.spill import SpillFile, Torn, orphans
 from audit_core.sqlite import commits_durably
 
 HELD_AT_MOST = 10_000  # events in memory; what is lost beyond them is counted
@@ -86,13 +87,11 @@ class Backlog:
             return
         try:
             with orphans(self._directory, own=self._spill.path) as (events, torn):
-                if torn:
-                    moments = [event.timestamp for event in events] or [datetime.now(UTC)]
-                    events.append(self._make_gap(torn, moments[0], moments[-1]))
-                if events:
-                    self._keep(events)
+                gaps = [self._gap_of(each) for each in torn]
+                if events or gaps:
+                    self._keep([*events, *gaps])
             if torn:
-                logger.error("%d lines of audit spill files cannot be read.", torn)
+                logger.error("%d lines of audit spill files cannot be read.", sum(each.lines for each in torn))
             self._adopts = True
         except OSError:
             if self._adopts:
@@ -150,6 +149,9 @@ class Backlog:
         """Make its event, which stays the same one however often it is tried to write it."""
         if self._gap:
             self._held, self._gap = [*self._held, self._make_gap(*self._gap)], None
+
+    def _gap_of(self, torn: Torn) -> AuditEvent:
+        return replace(self._make_gap(torn.lines, torn.since, torn.until), event_id=torn.event_id)
 
     @property
     def _spilled(self) -> list[AuditEvent]:
