@@ -193,6 +193,7 @@ class TestStopping:
         trail._writer._greeting = interrupted
         trail.submit("a.b")
         started = trail._writer._threads.all
+        assert [thread.stopped for thread in started] == [False, True]
         trail.close()
         assert all(sealed(trail))
         actions = [event.action for event in trail.events()]
@@ -206,14 +207,16 @@ class TestStopping:
         def interrupted():
             with waiter._condition:
                 held.set()
-                done.wait(20)
+                done.wait(60)
 
         thread = threading.Thread(target=interrupted)
         thread.start()
         held.wait(10)
+        began = time.monotonic()
         trail._writer._put(Submitted(trail.event("a.c"), waiter))
-        trail.record("a.d")
+        trail.submit("a.d").result(20)
         trail.close()
+        assert time.monotonic() - began < 8
         done.set()
         assert waiter.result(10).action == "a.c"
         thread.join()
