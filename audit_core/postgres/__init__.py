@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -56,9 +55,8 @@ class PostgresDatabase:
         _require_psycopg()
         self.conninfo, self.schema = _split_schema(url)
         self.name = _without_password(self.conninfo)
-        self._idle: list[psycopg.Connection[Any]] = []
+        self._idle: list[psycopg.Connection[Any]] = []  # changed in single steps, without a lock
         self._abandoned: list[psycopg.Connection[Any]] = []  # a parent's: closing one here would end its session
-        self._lock = threading.Lock()
         self._pid = os.getpid()
 
     def table(self, name: str) -> str:
@@ -133,9 +131,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close every idle connection that this process opened."""
-        with self._lock:
-            idle, self._idle = (self._idle, []) if self._pid == os.getpid() else ([], self._idle)
-        for connection in idle:
+        while connection := self._take_idle():
             connection.close()
 
     def _begin(self) -> psycopg.Connection[Any]:
@@ -163,17 +159,18 @@ class PostgresDatabase:
         return connection
 
     def _take_idle(self) -> psycopg.Connection[Any] | None:
-        with self._lock:
-            if self._pid != os.getpid():
-                self._abandoned, self._idle, self._pid = [*self._abandoned, *self._idle], [], os.getpid()
-            return self._idle.pop() if self._idle else None
+        if self._pid != os.getpid():
+            self._abandoned, self._idle, self._pid = [*self._abandoned, *self._idle], [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _give_back(self, connection: psycopg.Connection[Any]) -> None:
-        with self._lock:
-            if not connection.closed and len(self._idle) < KEPT and self._pid == os.getpid():
-                self._idle.append(connection)
-                return
-        connection.close()
+        if not connection.closed and len(self._idle) < KEPT and self._pid == os.getpid():
+            self._idle.append(connection)
+        else:
+            connection.close()
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -90,7 +90,7 @@ def test_the_application_may_write_and_can_neither_read_nor_forge(url):
     with AuditTrail(as_role(url, "audit_application"), lifecycle=False) as trail:
         trail.record("from.application")
         trail.flush()
-        assert trail._follower.is_elsewhere
+        assert trail._writer.follower.is_elsewhere
         for attempt in (lambda: list(trail.events()), trail.sealer.seal, trail.chain.verify):
             with pytest.raises(ConfigurationError, match="permission denied"):
                 attempt()
