@@ -19,7 +19,8 @@ READ_ONLY = "default_transaction_read_only is on): turn the setting off, or name
 
 def set_read_only(url, value):
     """For every session from now on; what is open ends."""
-    with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = {value}")
         if value == "on":
             connection.execute(CUT, (connection.info.backend_pid,))
@@ -71,6 +72,15 @@ def test_a_session_that_began_read_only_is_not_used_again_after_it_has_failed(st
     with database.transaction() as connection:
         connection.execute("CREATE TABLE public.written ()")
     database.close()
+
+
+def test_a_setting_that_is_meant_for_the_application_alone_is_lifted_in_the_url(state):
+    url = new_database() + "&options=-c%20default_transaction_read_only%3Doff"
+    with AuditTrail(url, lifecycle=False) as trail:
+        set_read_only(url, "on")
+        record(trail, 0)
+        trail.flush()
+    assert sealed(url) == {"0": 1}
 
 
 def test_a_sealer_that_follows_waits_for_a_read_only_database_and_a_single_seal_says_so(state, capsys):
