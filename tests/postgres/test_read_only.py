@@ -49,8 +49,10 @@ def test_a_database_that_was_read_only_gets_every_event_once_when_it_is_not(stat
             trail.carry([trail.event("work.done", resource=("work", "1"))], connection, "key")
         for number in range(2, 6):
             record(trail, number)
+        sealer.keep_sealing()
+        assert wait_until(lambda: sealer._follower.trouble, 10)
         with pytest.raises(StoreUnavailableError, match="turn the setting off"):
-            sealer.flush(1)
+            sealer.flush(0.5)
         assert Counter(event.sealed for event in trail.events(action="work.done")) == {True: 1, False: 5}
         messages = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
         assert any(message.startswith("Events wait in this process") for message in messages)
