@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from audit_core.postgres import PostgresDatabase
+from audit_core.postgres.schema import check_catalog
 
 CLOCK_SECONDS = 2.0  # by which the server's clock and ours may differ
 ROLES = ("audit_application", "audit_sealer", "audit_auditor")
@@ -67,6 +68,7 @@ class Doctor:
         """Every check, as it is made. Raises what the database raises when it cannot be reached."""
         yield from self._roles()
         yield from self._triggers()
+        yield from self._functions()
         yield from self._grants()
         yield self._partitions()
         yield self._clock()
@@ -132,6 +134,15 @@ class Doctor:
             yield Check(
                 holds=True, text="triggers refuse UPDATE, DELETE and TRUNCATE on every partition, to the owner too"
             )
+
+    def _functions(self) -> Iterator[Check]:
+        """The sealer runs one as the owner, and the other is what refuses."""
+        found = (str(line) for finding in check_catalog(self.database) for line in (finding.expected, finding.got))
+        changed = sorted({line.partition(")")[0] + ")" for line in found if line.startswith("function ")})
+        for name in changed:
+            yield Check(holds=False, text=f"{name} is not as `audit init --sql` prints it: run that part of it again")
+        if not changed:
+            yield Check(holds=True, text="the functions are those of `audit init`")
 
     def _grants(self) -> Iterator[Check]:
         """Nobody but the three roles and the owner needs anything."""

@@ -21,7 +21,7 @@ HOSTILE = {
     "standard_conforming_strings": "off",
     "extra_float_digits": "-15",
     "enable_indexscan": "off",
-    "statement_timeout": "1s",
+    "statement_timeout": "300ms",
     "row_security": "off",
     "quote_all_identifiers": "on",
 }
@@ -39,11 +39,11 @@ def url(state):
 
 
 TIMEOUTS = {
-    "statement_timeout": "60ms",
+    "statement_timeout": "300ms",
     "lock_timeout": "1ms",
-    "idle_in_transaction_session_timeout": "50ms",
-    "idle_session_timeout": "200ms",
-    "transaction_timeout": "100ms",  # since 17
+    "idle_in_transaction_session_timeout": "300ms",
+    "idle_session_timeout": "300ms",
+    "transaction_timeout": "300ms",  # since 17
 }
 
 
@@ -51,16 +51,19 @@ TIMEOUTS = {
 def test_timeouts_that_a_database_has_set_neither_stop_the_sealer_nor_lose_an_event(state, version):
     url = new_database(version)
     with AuditTrail(url, lifecycle=False) as trail:
-        waiting = [trail.event("a.b", resource=("n", str(n))) for n in range(6_000)]
+        waiting = [trail.event("a.b", resource=("n", str(n))) for n in range(200)]
         with trail.outboxes[0].transaction() as connection:
             trail.outboxes[0].put(waiting, connection)
     set_timeouts(url, version)
     with AuditTrail(url, lifecycle=False) as trail:
-        for number in range(6_000, 6_003):
+        for number in range(200, 203):
             trail.record("a.b", resource=("n", str(number)))
-            time.sleep(0.3)  # the server ends idle sessions meanwhile
+            time.sleep(0.4)  # the server ends idle sessions meanwhile
+        with trail.store.database.transaction() as connection:  # as long as a large batch may take
+            connection.execute("SELECT pg_sleep(0.4)")
+            time.sleep(0.4)
         trail.flush(30)
-        assert sorted(int(event.resource_id) for event in trail.events(action="a.b")) == list(range(6_003))
+        assert sorted(int(event.resource_id) for event in trail.events(action="a.b")) == list(range(203))
         assert trail.verify().findings == ()
 
 
