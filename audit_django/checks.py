@@ -17,7 +17,7 @@ from audit_django.capture import audits
 from audit_django.databases import OUTBOX, POSTGRESQL
 from audit_django.postgres import existing_tables
 from audit_django.schema import LABEL
-from audit_django.trail import audited_aliases, layout, make_trail, setting, tables_in, under_test
+from audit_django.trail import audited_aliases, bulk_rule, layout, make_trail, setting, tables_in, under_test
 
 MIDDLEWARE = "audit_django.AuditMiddleware"
 MIDDLEWARE_NAMES = {MIDDLEWARE, "audit_django.middleware.AuditMiddleware"}
@@ -40,6 +40,7 @@ def check_project(app_configs: Any, **_: object) -> list[CheckMessage]:
     try:
         make_trail(layout())
         excluded = setting("EXCLUDE")
+        bulk_rule()
     except (AuditError, ValueError, TypeError) as error:
         return [Error(str(error), hint="Correct settings.AUDIT.", id="audit.E001")]
     found = [*_exclusions(excluded), *_middleware(settings.MIDDLEWARE), *_database_cascades()]
