@@ -46,7 +46,7 @@ def _written(field: Any, value: Any) -> Any:
     return getattr(value, "pk", value)
 
 
-def _text(node: Any, parameters: dict[str, list[Any]], name: str) -> str:  # noqa: PLR0911 - one for each kind
+def _text(node: Any, parameters: dict[str, list[Any]], name: str) -> str:
     """``parameters`` collects the values, each by the name of the field that it is compared with."""
     if isinstance(node, WhereNode):
         parts = [_text(child, parameters, name) for child in node.children]

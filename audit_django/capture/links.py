@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db.models import Model
 
@@ -61,7 +61,6 @@ def owner_of(model: type[Model]) -> type[Model]:
 def _ends(through: type[Model]) -> _Ends:
     owner: Any = through._meta.auto_created
     field = next(one for one in owner._meta.local_many_to_many if one.remote_field.through is through)
-    source, target = (
-        through._meta.get_field(name) for name in (field.m2m_field_name(), field.m2m_reverse_field_name())
-    )
-    return _Ends(owner._meta.concrete_model, field.name, source.attname, target.attname)
+    names: Any = (field.m2m_field_name(), field.m2m_reverse_field_name())
+    source, target = (str(vars(through._meta.get_field(name))["attname"]) for name in names)
+    return _Ends(owner._meta.concrete_model, field.name, source, target)

@@ -77,13 +77,14 @@ def _with_new_keys(compiler: Any, fields: Sequence[Any]) -> dict[Key, Values]:
         return dict(matching(compiler, fields))
     selected = _selecting(compiler)
     computed = {f"audit_{field.attname}": value for field, value in written.items() if hasattr(value, "as_sql")}
-    names = [f"audit_{field.attname}" if f"audit_{field.attname}" in computed else field.attname for field in keys]
+    names = [name if (name := f"audit_{field.attname}") in computed else field.attname for field in keys]
     found = fetch(selected.annotate(**computed).order_by().values_list(*names, *(field.attname for field in fields)))
-    plain = {field: field.to_python(getattr(value, "pk", value)) for field, value in written.items()}
+    plain = {
+        keys.index(field): field.to_python(getattr(value, "pk", value))
+        for field, value in written.items()
+        if not hasattr(value, "as_sql")
+    }
     return {
-        tuple(
-            plain[field] if field in plain and name not in computed else value
-            for field, name, value in zip(keys, names, row, strict=False)
-        ): named(fields, row[len(keys) :])
+        tuple(plain.get(place, row[place]) for place in range(len(keys))): named(fields, row[len(keys) :])
         for row in found
     }

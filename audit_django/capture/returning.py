@@ -70,7 +70,7 @@ def _run(compiler: Any, sql: str, parameters: Iterable[Any], fields: Sequence[An
     with compiler.connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         rows = cursor.fetchall()
-    converters = compiler.get_converters([field.cached_col for field in fields])
+    converters = compiler.get_converters([field.get_col(field.model._meta.db_table) for field in fields])
     return [tuple(row) for row in compiler.apply_converters(rows, converters)] if converters else rows
 
 
