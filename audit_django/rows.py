@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, Manager, Model, QuerySet
+from django.db.models import Field, Model, QuerySet
 
 from audit_core.policy import resource_name
 
@@ -45,10 +45,8 @@ def read_rows(
     """The rows with these primary keys. With ``lock`` nobody else changes them from now on, as after our own UPDATE."""
     for start in range(0, len(pks), PAGE):
         some = pks[start : start + PAGE]
-        manager = model._base_manager  # noqa: SLF001 - as Model.save does: other managers may hide rows
-        rows = manager.using(using)
-        # Of a manager of its own we cannot know that its rows can be locked.
-        if lock and type(manager) is Manager and connections[using].features.has_select_for_no_key_update:
+        rows = QuerySet(model, using=using)  # of no manager, which may hide rows
+        if lock and connections[using].features.has_select_for_no_key_update:
             rows = rows.select_for_update(no_key=True)
         yield from read_query(rows.filter(pk=some[0]) if len(some) == 1 else rows.filter(pk__in=some), fields)
 

@@ -107,7 +107,9 @@ def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
         else "savepoint or rollback or other_database or login or async or refuse"
     )
     project.environment["AUDIT_TEST_OPTIONS"] = options
-    files = [f"tests/django/test_{name}.py" for name in ("capture", "bulk", "links", "requests")]
+    files = [
+        f"tests/django/test_{name}.py" for name in ("capture", "bulk", "links", "values", "surroundings", "requests")
+    ]
     command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", chosen]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = result.communicate(timeout=100)
