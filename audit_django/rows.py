@@ -45,7 +45,7 @@ def read_rows(
     """The rows with these primary keys. With ``lock`` nobody else changes them from now on, as after our own UPDATE."""
     for start in range(0, len(pks), PAGE):
         some = pks[start : start + PAGE]
-        rows = QuerySet(model, using=using)  # of no manager, which may hide rows
+        rows: QuerySet[Any, Any] = QuerySet(model, using=using)  # of no manager, which may hide rows
         if lock and connections[using].features.has_select_for_no_key_update:
             rows = rows.select_for_update(no_key=True)
         yield from read_query(rows.filter(pk=some[0]) if len(some) == 1 else rows.filter(pk__in=some), fields)

@@ -49,7 +49,7 @@ def _deleting(original: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(origin, QuerySet) and audits(origin.model, self.using) and not is_link(origin.model):
             bulk_rule().allow("QuerySet.delete", kind_of(origin.model))
         with telling(Unit(self.using, models)) as unit:
-            _sum_up_many(self, origin, unit)
+            _look_at_limit(self, origin, unit)
             return original(self)
 
     return delete
@@ -61,13 +61,16 @@ def _models(collector: Any) -> Iterator[type[Model]]:
     yield from (rows.model for rows in collector.fast_deletes)
 
 
-def _sum_up_many(collector: Any, origin: Any, unit: Unit) -> None:
+def _look_at_limit(collector: Any, origin: Any, unit: Unit) -> None:
     """Django deletes in batches what it has collected: the limit is asked once for all of them."""
+    limit = bulk_rule().limit
     for model, instances in collector.data.items():
-        if len(instances) > bulk_rule().limit and audits(model, collector.using):
-            concrete = model._meta.concrete_model or model
+        concrete = model._meta.concrete_model or model
+        if len(instances) > limit and audits(model, collector.using):
             is_origin = isinstance(origin, QuerySet) and origin.model._meta.concrete_model is concrete
             unit.sum_up("delete", concrete, summary_of("delete", concrete, origin if is_origin else None))
+        elif all(rows.model is not model for rows in collector.fast_deletes):
+            unit.below_limit.add(concrete)
 
 
 WRAPPED = (

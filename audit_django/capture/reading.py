@@ -45,7 +45,7 @@ def conflicting(compiler: Any, fields: Sequence[Any]) -> Iterator[tuple[Key, Val
         same = Q()
         for one in query.objs[start : start + page]:
             same |= Q(**{field.attname: getattr(one, field.attname) for field in query.unique_fields})
-        found = QuerySet(model, using=compiler.using).filter(same)
+        found: QuerySet[Any, Any] = QuerySet(model, using=compiler.using).filter(same)
         if connections[compiler.using].features.has_select_for_no_key_update:
             found = found.select_for_update(no_key=True)
         yield from read_query(found, fields)

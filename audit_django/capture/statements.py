@@ -100,7 +100,8 @@ def _in_unit(compiler: Any, action: str, model: type[Model], write: Callable[[Un
 
 def _sums_up(compiler: Any, action: str, model: type[Model], unit: Unit) -> bool:
     """Whether the rows of this statement are counted. Above the limit nobody wants to hold them all."""
-    if not unit.one_by_one and (action, model) not in unit.summaries:
+    looked = unit.one_by_one or (action == "delete" and model in unit.below_limit)
+    if not looked and (action, model) not in unit.summaries:
         limit = bulk_rule().limit
         objects = getattr(compiler.query, "objs", None)
         if (len(objects) if objects is not None else reading.count(compiler, limit + 1)) > limit:

@@ -22,7 +22,8 @@ class Unit:
 
     using: str
     models: Collection[type[Model]]  # whose rows it is about: others come from signals and the like
-    one_by_one: bool = False  # however many rows its statements change, the limit has been looked at
+    one_by_one: bool = False  # the limit has been looked at: no statement asks again how many rows it changes
+    below_limit: set[type[Model]] = field(default_factory=set)  # the same for deletions of these models
     silent: bool = False  # its statements are told otherwise
     rows: list[Row] = field(default_factory=list)
     summaries: dict[tuple[str, type[Model]], Summary] = field(default_factory=dict)
