@@ -29,10 +29,7 @@ ANSWERING = {  # what may refuse or answer a request by itself
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.middleware.security.SecurityMiddleware",
 }
-NOT_CAPTURED = (
-    "QuerySet.update, bulk_create and bulk_update, many-to-many add, remove, set and clear, raw SQL, and cascades that "
-    "the database does by itself leave no event yet."
-)
+NOT_CAPTURED = "Raw SQL, and cascades and triggers that the database runs by itself, leave no event."
 
 
 def check_project(app_configs: Any, **_: object) -> list[CheckMessage]:

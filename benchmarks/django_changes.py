@@ -48,6 +48,7 @@ def start_django(variant: str, database: dict[str, Any]) -> None:
     django.setup()
     from django.core.management import call_command
 
+    call_command("migrate", verbosity=0)  # the users first, whom a peer's tables refer to
     call_command("migrate", "--run-syncdb", verbosity=0)
     if variant == "auditlog":
         from auditlog.registry import auditlog

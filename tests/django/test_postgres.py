@@ -108,7 +108,8 @@ def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
     )
     project.environment["AUDIT_TEST_OPTIONS"] = options
     files = [
-        f"tests/django/test_{name}.py" for name in ("capture", "bulk", "links", "values", "surroundings", "requests")
+        f"tests/django/test_{name}.py"
+        for name in ("capture", "bulk", "links", "program", "values", "surroundings", "requests")
     ]
     command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", chosen]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
