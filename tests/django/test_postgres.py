@@ -107,10 +107,8 @@ def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
         else "savepoint or rollback or other_database or login or async or refuse"
     )
     project.environment["AUDIT_TEST_OPTIONS"] = options
-    files = [
-        f"tests/django/test_{name}.py"
-        for name in ("capture", "bulk", "links", "program", "values", "surroundings", "requests")
-    ]
+    names = ("capture", "bulk", "links", "program", "values", "surroundings", "requests")
+    files = [f"tests/django/test_{name}.py" for name in names]
     command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", chosen]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = result.communicate(timeout=100)
