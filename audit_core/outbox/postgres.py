@@ -18,6 +18,7 @@ from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
 
 PAGE = 500
+AT_ONCE = 200  # events that one statement writes: each costs a tenth of what it costs alone
 FULL_LOOK_SECONDS = 60.0
 FULL_LOOK_SHARE = 100  # a full look that lasts is repeated so much more seldom
 # What is longer than any event is read in part: whoever may insert may insert a gigabyte.
@@ -72,11 +73,13 @@ class PostgresOutbox:
         return self.database.fetch(ours, tuple(theirs))[0][0] is True
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
-        place = "$1" if "asyncpg" in type(connection).__module__ else "%s"
+        numbered = "asyncpg" in type(connection).__module__
         cursor = connection.cursor()
         try:
-            for event in events:
-                cursor.execute(f"INSERT INTO {self._table} (event) VALUES ({place})", (_ascii(to_json(event)),))
+            for start in range(0, len(events), AT_ONCE):
+                texts = tuple(_ascii(to_json(event)) for event in events[start : start + AT_ONCE])
+                places = ", ".join(f"(${place})" if numbered else "(%s)" for place in range(1, len(texts) + 1))
+                cursor.execute(f"INSERT INTO {self._table} (event) VALUES {places}", texts)
         except Exception as error:
             raise self.database.explained(error) from error
         finally:
