@@ -37,11 +37,18 @@ def mapped(mapper: Mapper[Any]) -> Mapped:
     return known[1]
 
 
-def read(connection: Connection, mapper: Mapper[Any], keys: Sequence[Key], names: Sequence[str]) -> dict[Key, Any]:
-    """The fields ``names`` of the rows with these primary keys, as ``{key: {name: value}}``. One query for a page."""
+def read(
+    connection: Connection, mapper: Mapper[Any], keys: Sequence[Key], names: Sequence[str], *, lock: bool = False
+) -> dict[Key, Any]:
+    """The fields ``names`` of the rows with these primary keys, as ``{key: {name: value}}``. One query for a page.
+
+    With ``lock`` nobody else writes them until the transaction ends, where the database can lock rows.
+    """
     columns = mapped(mapper).columns
     width = len(mapper.primary_key)
     query = select(*mapper.primary_key, *(columns[name] for name in names)).select_from(mapper.persist_selectable)
+    if lock:
+        query = query.with_for_update(key_share=True)
     found: dict[Key, Any] = {}
     for start in range(0, len(keys), PAGE):
         for row in connection.execute(query.where(_one_of(mapper, keys[start : start + PAGE]))):

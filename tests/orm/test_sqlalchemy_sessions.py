@@ -7,7 +7,7 @@ import warnings
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Column, Numeric, Table, create_engine, event, func, inspect, select, text, update
+from sqlalchemy import Column, Numeric, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, make_transient_to_detached, registry, scoped_session, sessionmaker
@@ -560,14 +560,6 @@ def test_reading_and_then_writing_is_not_refused_because_of_us(tmp_path):
             assert values == [(None if turn == 0 else str(turn - 1), str(turn)) for turn in range(15)]
         assert trail.verify().result is Result.UNANCHORED
     engine.dispose()
-
-
-def test_statements_that_are_no_flush_are_not_captured_and_say_so_in_the_documentation(session, trail):
-    session.add(Patient(name="Ann"))
-    session.commit()
-    session.execute(update(Patient).values(name="Beth"))
-    session.commit()
-    assert len(told(trail)) == 1
 
 
 def test_times_are_those_of_the_flush_and_in_order(session, trail):
