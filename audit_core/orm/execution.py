@@ -65,7 +65,7 @@ class Execution:
         result: Any = self.state.invoke_statement(statement)
         pick = result._tuple_getter(columns)  # noqa: SLF001 - how SQLAlchemy reads these rows itself
         rows = [pick(row) for row in result.returned_defaults_rows or ()]
-        if result.rowcount < 0:
+        if self.statement.is_insert:
             result.context._rowcount = len(rows)  # noqa: SLF001 - as it does for an UPDATE
         result.close()
         return result, rows

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, column, false, or_, select, table
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    column,
+    false,
+    literal,
+    or_,
+    select,
+    table,
+)
 from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from audit_core.policy import resource_name
@@ -115,5 +128,12 @@ def _written(mapper: Mapper[Any], element: ColumnElement[Any]) -> Iterator[Colum
 
 def _one_of(mapper: Mapper[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
     if len(mapper.primary_key) == 1:
-        return mapper.primary_key[0].in_([key[0] for key in keys])
-    return or_(*(and_(*(c == v for c, v in zip(mapper.primary_key, key, strict=True))) for key in keys))
+        return any_of(mapper.primary_key[0], [key[0] for key in keys])
+    return or_(
+        *(and_(*(c == literal(v, c.type) for c, v in zip(mapper.primary_key, key, strict=True))) for key in keys)
+    )
+
+
+def any_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """The values have the column's type, whatever Python's is: "7" for 7."""
+    return column.in_(bindparam(None, values, type_=column.type, expanding=True))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Index, Table, UniqueConstraint, and_, exists, or_
+from sqlalchemy import ColumnElement, Connection, Index, Table, UniqueConstraint, and_, exists, false, literal, or_
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 
 from audit_core.orm.criteria import lock_and_read, select_rows
-from audit_core.orm.mapped import PAGE
+from audit_core.orm.mapped import PAGE, any_of
 from audit_core.orm.target import Row, Target
 
 Given = Mapping[int, Any]  # values of one row, by the places of the columns
@@ -57,11 +57,16 @@ def _shared(given: Sequence[Given], statement: Any, target: Target) -> ColumnEle
     alike: list[ColumnElement[bool]] = []
     for places in _unique_places(statement, target):
         complete = [row for row in given if all(row.get(place) is not None for place in places)]
-        if len(places) == 1 and complete:
-            alike.append(target.columns[places[0]].in_([row[places[0]] for row in complete]))
+        values = [row[places[0]] for row in complete]
+        if complete and len(places) == 1 and not any(isinstance(value, ClauseElement) for value in values):
+            alike.append(any_of(target.columns[places[0]], values))
         else:
-            alike.extend(and_(*(target.columns[place] == row[place] for place in places)) for row in complete)
-    return or_(*alike) if alike else and_(target.columns[0].is_(None), target.columns[0].is_not(None))
+            alike += [and_(*(_equals(target.columns[place], row[place]) for place in places)) for row in complete]
+    return or_(*alike) if alike else false()
+
+
+def _equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
+    return column == (value if isinstance(value, ClauseElement) else literal(value, column.type))
 
 
 def _shared_with_select(statement: Any, target: Target) -> ColumnElement[bool]:

@@ -69,6 +69,7 @@ def test_nothing_of_what_was_rolled_back(session, trail, place):
     session.flush()
     session.rollback()
     assert [changes["name"][1] for _, _, changes in told(trail)] == ["kept", "released"]
+    trail.flush()
     assert trail.verify().result is Result.UNANCHORED
 
 
@@ -425,11 +426,13 @@ def test_sessions_on_several_databases_carry_each_change_in_its_own(tmp_path):
 
 
 def test_a_session_that_writes_nothing_has_no_query_of_ours(factory, engine, trail):
+    on_sqlite = engine.dialect.name == "sqlite"
     with factory() as session:
         session.add(Patient(name="Ann"))
         session.commit()
     seen, raw = statements(engine), []
-    event.listen(engine, "checkout", lambda connection, *rest: connection.set_trace_callback(raw.append))
+    if on_sqlite:
+        event.listen(engine, "checkout", lambda connection, *rest: connection.set_trace_callback(raw.append))
     with factory() as session:
         patient = session.scalars(select(Patient)).one()
         session.flush()
@@ -464,8 +467,8 @@ def gate(trail):
 
 
 def test_the_trail_writes_nothing_of_its_own_while_a_session_has_a_transaction(factory, trail, place):
-    if place[1] == "memory:":
-        pytest.skip("a memory trail has no gate")
+    if trail._gate is None:
+        pytest.skip("only the trail in a file has a gate")
     with factory() as session, factory() as other:
         assert gate(trail) == 0
         session.scalars(select(Patient)).all()
@@ -484,8 +487,8 @@ def test_the_trail_writes_nothing_of_its_own_while_a_session_has_a_transaction(f
 
 
 def test_a_failed_flush_and_a_failed_commit_leave_the_gate_open(factory, trail, place, monkeypatch):
-    if place[1] == "memory:":
-        pytest.skip("a memory trail has no gate")
+    if trail._gate is None:
+        pytest.skip("only the trail in a file has a gate")
     with pytest.raises(IntegrityError), factory.begin() as session:
         session.add(Patient(id=1, name=None))
     assert gate(trail) == 0
@@ -497,8 +500,8 @@ def test_a_failed_flush_and_a_failed_commit_leave_the_gate_open(factory, trail, 
 
 
 def test_a_session_that_is_dropped_without_close_lets_the_trail_write(factory, trail, place):
-    if place[1] == "memory:":
-        pytest.skip("a memory trail has no gate")
+    if trail._gate is None:
+        pytest.skip("only the trail in a file has a gate")
     session = factory()
     session.add(Patient(name="Ann"))
     session.flush()
