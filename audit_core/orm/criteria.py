@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Select, and_, exists, literal, or_, select
+from sqlalchemy import CTE, BindParameter, ColumnElement, Connection, Select, and_, exists, literal, or_, select
 from sqlalchemy.orm import ORMExecuteState
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression
@@ -41,6 +41,11 @@ def select_rows(target: Target, condition: Condition, *also: ColumnElement[Any])
     # Columns of a class would make SQLAlchemy read the class, and join what the statement does not join.
     query._propagate_attrs = immutabledict()  # noqa: SLF001 - the same
     return query
+
+
+def writes_elsewhere(condition: Condition) -> bool:
+    """Whether the condition looks at what another INSERT, UPDATE or DELETE returns: to read by it would write twice."""
+    return any(isinstance(one, CTE) and one.element.is_dml for part in condition for one in visitors.iterate(part))
 
 
 def has_more_than(connection: Connection, query: Select[Any], limit: int, parameters: Parameters = None) -> bool:

@@ -26,8 +26,8 @@ class Execution:
     limit: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.state.statement, FromStatement):
-            self.state.statement = _returning_entities(self.state.statement)
+        statement = plain(self.state.statement)
+        self.state.statement = _returning_entities(statement) if isinstance(statement, FromStatement) else statement
 
     @property
     def statement(self) -> Any:
@@ -88,7 +88,7 @@ class Execution:
 
     def _yields_nothing(self) -> bool:
         """The caller of these gets a result with nothing in it: SQLAlchemy splits them up, or the database selects."""
-        if not self.statement.is_insert:
+        if not self.statement.is_insert or self.statement._return_defaults:  # noqa: SLF001 - the same
             return False
         return self.statement.select is not None or bool(self.parameters and self.target.by_class)
 
@@ -103,6 +103,11 @@ class Execution:
         given = given.columns(*range(width)) if width else null_dml_result()
         given.rowcount = len(rows)
         return given, rows
+
+
+def plain(statement: Any) -> Any:
+    """The statement that a ``lambda_stmt`` stands for."""
+    return getattr(statement, "_resolved", statement)
 
 
 def _returning_entities(statement: FromStatement[Any]) -> Any:

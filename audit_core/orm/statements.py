@@ -16,7 +16,7 @@ from sqlalchemy.orm.context import FromStatement
 
 from audit_core.orm.bulk import Bulk, Summary
 from audit_core.orm.changes import Change
-from audit_core.orm.execution import Execution
+from audit_core.orm.execution import Execution, plain
 from audit_core.orm.target import Target, target_of
 from audit_core.orm.written import write
 
@@ -118,6 +118,7 @@ def carry(trail: AuditTrail, connection: Connection, facts: Sequence[Change | Su
 
 
 def _written_by(statement: Any) -> Any:
+    statement = plain(statement)
     return statement.element if isinstance(statement, FromStatement) else statement
 
 

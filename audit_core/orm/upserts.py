@@ -10,7 +10,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 
 from audit_core.orm.criteria import lock_and_read, select_rows
-from audit_core.orm.mapped import PAGE, any_of
+from audit_core.orm.mapped import PAGE, Key, any_of
 from audit_core.orm.target import Row, Target
 
 Given = Mapping[int, Any]  # values of one row, by the places of the columns
@@ -19,6 +19,11 @@ Given = Mapping[int, Any]  # values of one row, by the places of the columns
 def updates_in_conflict(statement: Any) -> bool:
     """Whether the statement updates the rows that it cannot insert."""
     return any(one.__visit_name__ == "on_conflict_do_update" for one in _conflict_clauses(statement))
+
+
+def replaces_in_conflict(statement: Any) -> bool:
+    """Whether it is SQLite's INSERT OR REPLACE, which deletes the rows in its way."""
+    return any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001 - has no public name
 
 
 def rows_given(statement: Any, parameters: Any, target: Target) -> list[Given]:
@@ -30,19 +35,19 @@ def rows_given(statement: Any, parameters: Any, target: Target) -> list[Given]:
     return [_placed({**common, **one}, target) for one in sets]
 
 
-def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Target) -> list[Row]:
-    """The rows that have a unique value in common with one that is to be inserted, locked."""
+def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Target) -> dict[Key, Row]:
+    """The rows that have a unique value in common with one that is to be inserted, by their keys, and locked."""
     if statement.select is not None:
         conditions = [_shared_with_select(statement, target)]
     else:
         pages = [given[start : start + PAGE] for start in range(0, len(given), PAGE)]
         conditions = [_shared(page, statement, target) for page in pages]
-    found: dict[Any, Row] = {}
+    found: dict[Key, Row] = {}
     for condition in conditions:
         query = select_rows(target, (condition,))
         rows = lock_and_read(connection, target, query, _NO_LIMIT, None, key=False)
         found.update((target.key_of(row), row) for row in rows)
-    return list(found.values())
+    return found
 
 
 _NO_LIMIT = 2**31

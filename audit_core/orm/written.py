@@ -12,11 +12,17 @@ from sqlalchemy.sql.elements import ClauseElement
 from audit_core.orm.bulk import Summary
 from audit_core.orm.by_key import KeyedUpdate, created_by_key
 from audit_core.orm.changes import Change
-from audit_core.orm.criteria import conditions_of_each, has_more_than, lock_and_read, select_rows
+from audit_core.orm.criteria import (
+    conditions_of_each,
+    has_more_than,
+    lock_and_read,
+    select_rows,
+    writes_elsewhere,
+)
 from audit_core.orm.execution import Execution
 from audit_core.orm.mapped import Key, read
 from audit_core.orm.target import Row
-from audit_core.orm.upserts import rows_given, rows_in_the_way, updates_in_conflict
+from audit_core.orm.upserts import replaces_in_conflict, rows_given, rows_in_the_way, updates_in_conflict
 
 Told = tuple[Mapper[Any], Change | Summary]
 Outcome = tuple[Result[Any], Iterable[Told]]
@@ -30,7 +36,7 @@ def write(execution: Execution) -> Outcome:
     several = isinstance(execution.parameters, list)
     if several and statement.is_update and target.by_class:
         return _update_by_key(execution)
-    if not target.key:
+    if not target.key or writes_elsewhere(execution.condition):
         return _summed_up(execution, "update" if statement.is_update else "delete")
     if several:
         return _write_each(execution)
@@ -111,18 +117,19 @@ def _insert(execution: Execution) -> Outcome:
     if above or not target.key:
         result, count = execution.run_counting(len(given))
         return result, _one(execution, "create", count)
-    held: dict[Any, Row] = {}
-    if updates_in_conflict(statement):
-        found = rows_in_the_way(connection, statement, given, target)
-        held = {target.key_of(row): row for row in found}
+    held: dict[Key, Row] = {}
+    if updates_in_conflict(statement) or replaces_in_conflict(statement):
+        held = rows_in_the_way(connection, statement, given, target)
     if execution.parameters and target.by_class and len(target.mapper.tables) > 1:
         result, keys = execution.run_returning_keys()
         return result, created_by_key(connection, target.mapper, keys)
     result, rows = execution.run_returning(target.columns)
-    told = []
+    told: list[Told | None] = []
     for row in rows:
-        old = held.get(target.key_of(row))
+        old = held.pop(target.key_of(row), None)
         told.append(target.created(row) if old is None else target.updated(old, dict(enumerate(row))))
+    if replaces_in_conflict(statement):
+        told = [*map(target.deleted, held.values()), *told]
     return result, [one for one in told if one is not None]
 
 

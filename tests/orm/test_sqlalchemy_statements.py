@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from sqlalchemy import bindparam, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import bindparam, create_engine, delete, event, func, insert, lambda_stmt, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -287,6 +287,22 @@ def test_criteria_that_a_listener_adds_later_hold_too(factory, patients, trail):
     assert told(trail, 3) == wards((3, ("w", "x")))
 
 
+def test_a_condition_that_writes_is_not_carried_out_twice(patients, trail):
+    if patients.get_bind().dialect.name == "sqlite":
+        pytest.skip("SQLite has no such condition")
+    moved = insert(Composite).values(a="x", b=1).returning(Composite.b).cte()
+    patients.execute(update(Patient).where(Patient.id.in_(select(moved.c.b))).values(ward="x"))
+    patients.commit()
+    assert patients.scalars(select(Composite.a)).all() == ["x"]
+    assert events(trail)[3].details["bulk"]["rows"] == 1
+
+
+def test_a_statement_in_a_lambda_is_told(patients, trail):
+    patients.execute(lambda_stmt(lambda: update(Patient).where(Patient.id == 1).values(ward="x")))
+    patients.commit()
+    assert told(trail, 3) == wards((1, ("w", "x")))
+
+
 def test_a_result_that_a_listener_gives_is_the_callers(factory, patients, trail):
     event.listen(factory, "do_orm_execute", lambda state: state.is_delete and patients.execute(text("SELECT 42")))
     assert patients.execute(delete(Patient)).scalar() == 42
@@ -399,6 +415,17 @@ def test_an_upsert_that_leaves_what_is_there_tells_only_what_is_new(session, tra
     session.execute(statement, [{"a": "x", "b": 1, "v": "new"}, {"a": "y", "b": 1, "v": "new"}])
     session.commit()
     assert [resource for _, resource, _ in told(trail)] == ["composite:x,1", "composite:y,1"]
+
+
+def test_insert_or_replace_tells_what_it_replaces(patients, trail):
+    if patients.get_bind().dialect.name != "sqlite":
+        pytest.skip("only SQLite has it")
+    patients.execute(insert(Patient).prefix_with("OR REPLACE"), [{"id": 1, "name": "new"}, {"id": 9, "name": "more"}])
+    patients.commit()
+    assert told(trail, 3) == [
+        ("update", "patient:1", {"name": ("a", "new"), "ward": ("w", None)}),
+        ("create", "patient:9", {"id": (None, 9), "name": (None, "more")}),
+    ]
 
 
 # --- The limit, and none at all
