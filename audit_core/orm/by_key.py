@@ -23,8 +23,12 @@ class KeyedUpdate:
         fields = mapped(mapper)
         self._connection, self._mapper = connection, mapper
         self._keys = list(dict.fromkeys(key for one in mappings if (key := _key(one, fields.key))))
-        written = {name for one in mappings for name in one} | fields.computed | set(also)
-        self._names = [name for name in fields.columns if name in written or name == _kind(mapper)]
+        written = {name for one in mappings for name in one} | set(also)
+        if written <= fields.columns.keys():
+            told = written | fields.computed | {_kind(mapper)}
+            self._names = [name for name in fields.columns if name in told]
+        else:  # a hybrid or a composite, which may write any column
+            self._names = list(fields.columns)
         take_write_lock(connection, mapper, delete=False)
         self._before = read(connection, mapper, self._keys, self._names, lock=True)
 

@@ -12,13 +12,13 @@ from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.util import immutabledict
 
 from audit_core.orm.mapped import PAGE, take_write_lock
-from audit_core.orm.target import Target
+from audit_core.orm.targets import Written
 
 Condition = tuple[ColumnElement[bool], ...]
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
 
-def condition_of(state: ORMExecuteState, target: Target) -> Condition:
+def condition_of(state: ORMExecuteState, target: Written) -> Condition:
     """What the statement asks of a row, with what SQLAlchemy adds for the class and for ``with_loader_criteria``."""
     statement: Any = state.statement
     condition: Condition = tuple(statement._where_criteria)  # noqa: SLF001 - has no public name
@@ -33,7 +33,7 @@ def condition_of(state: ORMExecuteState, target: Target) -> Condition:
     return condition
 
 
-def select_rows(target: Target, condition: Condition, *also: ColumnElement[Any]) -> Select[Any]:
+def select_rows(target: Written, condition: Condition, *also: ColumnElement[Any]) -> Select[Any]:
     """The rows that meet the condition, each once, whichever other tables it looks at."""
     query = select(*target.columns, *also).select_from(target.table)
     if condition:
@@ -56,7 +56,7 @@ def has_more_than(connection: Connection, query: Select[Any], limit: int, parame
 
 
 def lock_and_read(
-    connection: Connection, target: Target, query: Select[Any], limit: int, parameters: Parameters, *, key: bool
+    connection: Connection, target: Written, query: Select[Any], limit: int, parameters: Parameters, *, key: bool
 ) -> list[Any]:
     """The rows before they are written, one more than ``limit`` at most, and locked until the transaction ends.
 
@@ -73,7 +73,7 @@ def conditions_of_each(condition: Condition, parameters: Sequence[Mapping[str, A
     return [or_(*each[start : start + PAGE]) for start in range(0, len(each), PAGE)]
 
 
-def told(condition: Condition, target: Target, parameters: Parameters) -> tuple[str, dict[str, Any]]:
+def told(condition: Condition, target: Written, parameters: Parameters) -> tuple[str, dict[str, Any]]:
     """The condition as text with names where its values were, and the values by these names."""
     if not condition:
         return "", {}
@@ -111,7 +111,7 @@ def _text(condition: ColumnElement[bool]) -> str:
         return "(a condition that SQLAlchemy cannot write without its database)"
 
 
-def _names(whole: ColumnElement[bool], target: Target) -> dict[str, str]:
+def _names(whole: ColumnElement[bool], target: Written) -> dict[str, str]:
     """For each value the field that it is compared with: the innermost comparison's first."""
     fields = dict(zip(target.columns, target.names(range(len(target.columns))), strict=True))
     names: dict[str, str] = {}
@@ -125,7 +125,7 @@ def _names(whole: ColumnElement[bool], target: Target) -> dict[str, str]:
     return names
 
 
-def _about_rows(target: Target, condition: Condition) -> ColumnElement[bool]:
+def _about_rows(target: Written, condition: Condition) -> ColumnElement[bool]:
     """Where the condition looks at other tables, a row that meets it several times is written once all the same."""
     others = {table for one in condition for table in one._from_objects} - {target.table}  # noqa: SLF001 - the same
     return exists().where(*condition).correlate(target.table) if others else and_(*condition)

@@ -13,7 +13,7 @@ from sqlalchemy.orm.context import FromStatement
 
 from audit_core.orm.bulk import Summary
 from audit_core.orm.criteria import Condition, condition_of, told
-from audit_core.orm.target import Target
+from audit_core.orm.targets import Written
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Execution:
     """A statement of ``session.execute`` that writes ``target``; ``limit`` is how many rows are told one by one."""
 
     state: ORMExecuteState
-    target: Target
+    target: Written
     connection: Connection
     limit: int
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm.context import FromStatement
 from audit_core.orm.bulk import Bulk, Summary
 from audit_core.orm.changes import Change
 from audit_core.orm.execution import Execution, plain
-from audit_core.orm.target import Target, target_of
+from audit_core.orm.targets import target_of
 from audit_core.orm.written import write
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _written_by(statement: Any) -> Any:
 
 
 def _classes(statement: Any) -> list[Mapper[Any]]:
-    target: Target | None = target_of(_written_by(statement))
+    target = target_of(_written_by(statement))
     return target.mappers if target else []
 
 

@@ -1,16 +1,13 @@
-"""Which mapped class a statement writes, and what the rows of its table are as objects of that class."""
+"""What the rows of a table are as objects of the class that is mapped to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, FromClause, Table
+from sqlalchemy import ColumnElement, FromClause
 from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.mapper import _all_registries
-from sqlalchemy.sql.base import Executable
 
 from audit_core.orm.changes import Change, created, deleted, updated
 from audit_core.orm.mapped import Key, mapped
@@ -26,7 +23,7 @@ class Target:
     """
 
     def __init__(self, mapper: Mapper[Any], table: FromClause, *, by_class: bool = True) -> None:
-        self.mapper, self.table = mapper, table
+        self.mapper, self.table, self.origin = mapper, table, mapper.local_table
         self.by_class = by_class  # the statement names the class, not the table
         attributes = [p for m in mapper.self_and_descendants for p in m.column_attrs]
         origins = {c for p in attributes for c in p.columns}
@@ -95,14 +92,18 @@ class Target:
         fields = mapped(mapper)
         return mapper, deleted(fields.resource_type, self.key_of(row), self._values(mapper, row), fields.key)
 
-    def updated(self, old: Row, new: Mapping[int, Any]) -> Told | None:
-        """``new`` is what was written, by the places of the columns."""
+    def updated(self, old: Row | None, new: Mapping[int, Any]) -> list[Told]:
+        """``new`` is what was written, by the places of the columns; ``old`` is None where nobody knows it.
+
+        That is a row that somebody else committed between our reading and the writing.
+        """
+        old = old or (None,) * len(self.columns)
         mapper = self._mapper_of(old)
         fields = mapped(mapper)
         names = [(name, place) for name, place in self.fields(mapper).items() if place in new]
         before, after = {n: old[p] for n, p in names}, {n: new[p] for n, p in names}
         change = updated(fields.resource_type, self.key_of(new), before, after, fields.key)
-        return None if change is None else (mapper, change)
+        return [] if change is None else [(mapper, change)]
 
     def _values(self, mapper: Mapper[Any], row: Row) -> dict[str, Any]:
         return {name: row[place] for name, place in self.fields(mapper).items()}
@@ -117,32 +118,3 @@ class Target:
             return self.mapper
         found: Mapper[Any] = self.mapper.polymorphic_map.get(row[self._kind], self.mapper)
         return found if found.isa(self.mapper) else self.mapper
-
-
-def target_of(statement: Executable) -> Target | None:
-    """What an INSERT, UPDATE or DELETE writes; None for a table that no class is mapped to."""
-    table: Any = getattr(statement, "table", None)
-    if table is None:
-        return None
-    entity = table._annotations.get("parententity")  # noqa: SLF001 - how a statement names a class
-    if entity is None:
-        mapper = _mapper_of_table(table)
-        return None if mapper is None else Target(mapper, table, by_class=False)
-    return Target(entity.mapper, table if entity.is_aliased_class else entity.mapper.local_table)
-
-
-def _mapper_of_table(table: object) -> Mapper[Any] | None:
-    if not isinstance(table, Table):
-        origin = getattr(table, "element", None)  # an alias
-        return None if origin is None else _mapper_of_table(origin)
-    if table not in _mappers:
-        every = [m for registry in list(_all_registries()) for m in list(registry.mappers)]
-        found = [m for m in every if m.local_table is table and (m.inherits is None or m.concrete)]
-        found = found or [m for m in every if m.local_table is table]
-        if not found:
-            return None
-        _mappers[table] = found[0]
-    return _mappers[table]
-
-
-_mappers: WeakKeyDictionary[Table, Mapper[Any]] = WeakKeyDictionary()

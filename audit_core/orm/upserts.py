@@ -11,7 +11,8 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from audit_core.orm.criteria import lock_and_read, select_rows
 from audit_core.orm.mapped import PAGE, Key, any_of
-from audit_core.orm.target import Row, Target
+from audit_core.orm.target import Row
+from audit_core.orm.targets import Written
 
 Given = Mapping[int, Any]  # values of one row, by the places of the columns
 
@@ -26,7 +27,7 @@ def replaces_in_conflict(statement: Any) -> bool:
     return any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001 - has no public name
 
 
-def rows_given(statement: Any, parameters: Any, target: Target) -> list[Given]:
+def rows_given(statement: Any, parameters: Any, target: Written) -> list[Given]:
     """What the statement says of each row that it inserts; nothing where a SELECT says it."""
     common = statement._values or {}  # noqa: SLF001 - has no public name
     sets = [one for many in statement._multi_values for one in many]  # noqa: SLF001 - the same
@@ -35,7 +36,7 @@ def rows_given(statement: Any, parameters: Any, target: Target) -> list[Given]:
     return [_placed({**common, **one}, target) for one in sets]
 
 
-def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Target) -> dict[Key, Row]:
+def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Written) -> dict[Key, Row]:
     """The rows that have a unique value in common with one that is to be inserted, by their keys, and locked."""
     if statement.select is not None:
         conditions = [_shared_with_select(statement, target)]
@@ -53,12 +54,12 @@ def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Give
 _NO_LIMIT = 2**31
 
 
-def _placed(values: Mapping[Any, Any], target: Target) -> Given:
+def _placed(values: Mapping[Any, Any], target: Written) -> Given:
     placed = ((target.place(name), value) for name, value in values.items())
     return {place: value for place, value in placed if place is not None}
 
 
-def _shared(given: Sequence[Given], statement: Any, target: Target) -> ColumnElement[bool]:
+def _shared(given: Sequence[Given], statement: Any, target: Written) -> ColumnElement[bool]:
     alike: list[ColumnElement[bool]] = []
     for places in _unique_places(statement, target):
         complete = [row for row in given if all(row.get(place) is not None for place in places)]
@@ -74,7 +75,7 @@ def _equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
     return column == (value if isinstance(value, ClauseElement) else literal(value, column.type))
 
 
-def _shared_with_select(statement: Any, target: Target) -> ColumnElement[bool]:
+def _shared_with_select(statement: Any, target: Written) -> ColumnElement[bool]:
     source = statement.select.subquery()
     names = [target.place(name) for name in statement._select_names]  # noqa: SLF001 - has no public name
     columns = dict(zip(names, source.c, strict=True))
@@ -86,8 +87,8 @@ def _shared_with_select(statement: Any, target: Target) -> ColumnElement[bool]:
     return exists().where(or_(*alike)).correlate(target.table)
 
 
-def _unique_places(statement: Any, target: Target) -> Iterator[tuple[int, ...]]:
-    table = target.mapper.local_table
+def _unique_places(statement: Any, target: Written) -> Iterator[tuple[int, ...]]:
+    table = target.origin
     sets: list[Any] = []
     if isinstance(table, Table):
         sets.append(table.primary_key.columns)

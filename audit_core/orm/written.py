@@ -9,6 +9,7 @@ from sqlalchemy import BindParameter, ColumnElement, Result, literal, type_coerc
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import ClauseElement
 
+from audit_core.orm.associations import Association
 from audit_core.orm.bulk import Summary
 from audit_core.orm.by_key import KeyedUpdate, created_by_key
 from audit_core.orm.changes import Change
@@ -21,7 +22,7 @@ from audit_core.orm.criteria import (
 )
 from audit_core.orm.execution import Execution
 from audit_core.orm.mapped import Key, read
-from audit_core.orm.target import Row
+from audit_core.orm.target import Row, Target
 from audit_core.orm.upserts import replaces_in_conflict, rows_given, rows_in_the_way, updates_in_conflict
 
 Told = tuple[Mapper[Any], Change | Summary]
@@ -34,8 +35,10 @@ def write(execution: Execution) -> Outcome:
     if statement.is_insert:
         return _insert(execution)
     several = isinstance(execution.parameters, list)
-    if several and statement.is_update and target.by_class:
-        return _update_by_key(execution)
+    if several and statement.is_update and isinstance(target, Target) and target.by_class:
+        return _update_by_key(execution, target)
+    if several and statement.is_update and isinstance(target, Association):
+        return _summed_up(execution, "update")
     if not target.key or writes_elsewhere(execution.condition):
         return _summed_up(execution, "update" if statement.is_update else "delete")
     if several:
@@ -55,13 +58,16 @@ def _update(execution: Execution) -> Outcome:
     held = lock_and_read(execution.connection, target, query, execution.limit, execution.parameters, key=bool(moved))
     if len(held) > execution.limit:
         return _summed_up(execution, "update")
-    places = list(dict.fromkeys((*target.key, *written, *target.computed)))
+    # A name that is no column's may be a hybrid's or a composite's: then any column may be written.
+    told_of = range(len(target.columns)) if None in written else (*written, *target.computed)
+    places = [place for place in dict.fromkeys((*target.key, *told_of)) if place is not None]
     result, rows = execution.run_returning([target.columns[place] for place in places])
     before = {_key_after(row, target.key, moved, len(target.columns)): row for row in held}
-    pairs = ((dict(zip(places, row, strict=True)), row) for row in rows)
-    unknown: Row = (None,) * len(target.columns)  # a row that somebody else has just added
-    told = (target.updated(before.get(target.key_of(new), unknown), new) for new, _ in pairs)
-    return result, [one for one in told if one is not None]
+    told: list[Told] = []
+    for row in rows:
+        new = dict(zip(places, row, strict=True))
+        told += target.updated(before.get(target.key_of(new)), new)
+    return result, told
 
 
 def _key_after(row: Any, key: Sequence[int], moved: Sequence[int], width: int) -> tuple[Any, ...]:
@@ -89,20 +95,18 @@ def _write_each(execution: Execution) -> Outcome:
         if len(held) > execution.limit:
             return _summed_up(execution, "update" if is_update else "delete")
     result = execution.run()
-    if not is_update:
+    if not is_update or not isinstance(target, Target):
         return result, [target.deleted(row) for row in held.values()]
     fields = target.fields(target.mapper)
     found = read(execution.connection, target.mapper, list(held), list(fields))
     news = {key: {fields[name]: value for name, value in values.items()} for key, values in found.items()}
-    told = (target.updated(row, news[key]) for key, row in held.items() if key in news)
-    return result, [one for one in told if one is not None]
+    return result, [one for key, row in held.items() if key in news for one in target.updated(row, news[key])]
 
 
-def _update_by_key(execution: Execution) -> Outcome:
+def _update_by_key(execution: Execution, target: Target) -> Outcome:
     if len(execution.parameters) > execution.limit:
         return _summed_up(execution, "update", len(execution.parameters))
-    also = execution.target.names(_values_set(execution))
-    update = KeyedUpdate(execution.connection, execution.target.mapper, execution.parameters, also)
+    update = KeyedUpdate(execution.connection, target.mapper, execution.parameters, _names_set(execution))
     return execution.run(), update.told()
 
 
@@ -124,13 +128,13 @@ def _insert(execution: Execution) -> Outcome:
         result, keys = execution.run_returning_keys()
         return result, created_by_key(connection, target.mapper, keys)
     result, rows = execution.run_returning(target.columns)
-    told: list[Told | None] = []
+    told: list[Told] = []
     for row in rows:
         old = held.pop(target.key_of(row), None)
-        told.append(target.created(row) if old is None else target.updated(old, dict(enumerate(row))))
+        told += [target.created(row)] if old is None else target.updated(old, dict(enumerate(row)))
     if replaces_in_conflict(statement):
         told = [*map(target.deleted, held.values()), *told]
-    return result, [one for one in told if one is not None]
+    return result, told
 
 
 # -- above the limit -------------------------------------------------------------------------------------------------
@@ -146,19 +150,22 @@ def _one(execution: Execution, action: str, rows: int) -> list[Told]:
         return []
     target, values = execution.target, {}
     if action == "update" and not isinstance(execution.parameters, list):
-        written = _values_set(execution)
+        written = {place: value for place, value in _values_set(execution).items() if place is not None}
         values = dict(zip(target.names(written), map(_shown, written.values()), strict=True))
     return [(target.mapper, execution.summary(action, rows, values))]
 
 
-def _values_set(execution: Execution) -> dict[int, Any]:
-    """What an UPDATE sets, by the places of the columns."""
+def _values_set(execution: Execution) -> dict[int | None, Any]:
+    """What an UPDATE sets, by the places of the columns; None stands for a name that is no column's."""
     statement, target = execution.statement, execution.target
     values = dict(getattr(statement, "_ordered_values", None) or statement._values or {})  # noqa: SLF001 - no public name
     if isinstance(execution.parameters, Mapping):
         values |= execution.parameters
-    placed = {target.place(name): value for name, value in values.items()}
-    return {place: value for place, value in placed.items() if place is not None}
+    return {target.place(name): value for name, value in values.items()}
+
+
+def _names_set(execution: Execution) -> list[str]:
+    return execution.target.names(place for place in _values_set(execution) if place is not None)
 
 
 def _expression(value: Any) -> ColumnElement[Any]:
