@@ -66,7 +66,7 @@ class _Bulk:
             told = update.told()
         else:
             told = created_by_key(connection, self.mapper, self._insert(save))
-        record(self.listeners, self.session, connection, told)
+        record(self.listeners, self.session, connection, list(told))
 
     def _insert(self, save: Save) -> list[Key]:
         """The new keys. Copies take them where the caller does not want them in what he has passed."""

@@ -7,7 +7,9 @@ RETURNING, and so does what an INSERT wrote and what a DELETE removed. What the 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Result
@@ -68,8 +70,10 @@ class Last:
         connection = state.session.connection(bind_arguments=dict(state.bind_arguments))
         check_outboxes(listeners, connection)
         limit = max(one.bulk.limit for one in listeners)
-        result, told = write(Execution(state, target, connection, limit))
-        record(listeners, state.session, connection, told)
+        with _in_its_schema(state, connection):
+            result, told = write(Execution(state, target, connection, limit))
+            facts = list(told)
+        record(listeners, state.session, connection, facts)
         return result
 
 
@@ -91,10 +95,9 @@ def check_outboxes(listeners: Iterable[StatementListener], connection: Connectio
 
 
 def record(
-    listeners: Iterable[StatementListener], session: Session, connection: Connection, told: Iterable[Told]
+    listeners: Iterable[StatementListener], session: Session, connection: Connection, facts: Sequence[Told]
 ) -> None:
     """Write the events of one statement. What this raises undoes the transaction, as a flush that fails does."""
-    facts = list(told)
     try:
         for trail in {one.trail: None for one in listeners}:
             choices = [one.audits for one in listeners if one.trail is trail]
@@ -112,9 +115,25 @@ def carry(trail: AuditTrail, connection: Connection, facts: Sequence[Change | Su
     if not facts:
         return
     redactor = trail.redactor
-    events = [trail.event(one.action, resource=one.resource(redactor), details=one.details) for one in facts]
+    told = [replace(one, criteria=redactor.text(one.criteria)) if isinstance(one, Summary) else one for one in facts]
+    events = [trail.event(one.action, resource=one.resource(redactor), details=one.details) for one in told]
     # A weak reference equals another one to the same engine, and keeps no engine alive.
     trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
+
+
+@contextmanager
+def _in_its_schema(state: ORMExecuteState, connection: Connection) -> Iterator[None]:
+    """What we read is read where the statement writes."""
+    chosen = state.execution_options.get("schema_translate_map")
+    usual = connection.get_execution_options().get("schema_translate_map")
+    if chosen is None or chosen == usual:
+        yield
+        return
+    connection.execution_options(schema_translate_map=chosen)
+    try:
+        yield
+    finally:
+        connection.execution_options(schema_translate_map=usual)
 
 
 def _written_by(statement: Any) -> Any:

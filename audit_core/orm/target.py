@@ -97,7 +97,8 @@ class Target:
 
         That is a row that somebody else committed between our reading and the writing.
         """
-        old = old or (None,) * len(self.columns)
+        if old is None:
+            old = dict.fromkeys(range(len(self.columns))) | {place: new[place] for place in self.key}
         mapper = self._mapper_of(old)
         fields = mapped(mapper)
         names = [(name, place) for name, place in self.fields(mapper).items() if place in new]

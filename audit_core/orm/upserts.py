@@ -30,7 +30,12 @@ def replaces_in_conflict(statement: Any) -> bool:
 def rows_given(statement: Any, parameters: Any, target: Written) -> list[Given]:
     """What the statement says of each row that it inserts; nothing where a SELECT says it."""
     common = statement._values or {}  # noqa: SLF001 - has no public name
-    sets = [one for many in statement._multi_values for one in many]  # noqa: SLF001 - the same
+    names = [column.key for column in statement.table.c]
+    sets = [
+        one if isinstance(one, Mapping) else dict(zip(names, one, strict=False))
+        for many in statement._multi_values  # noqa: SLF001 - the same
+        for one in many
+    ]
     if not sets:
         sets = [parameters or {}] if isinstance(parameters, Mapping | None) else parameters
     return [_placed({**common, **one}, target) for one in sets]

@@ -135,6 +135,13 @@ def test_returning_gives_the_caller_what_he_asked_for_and_no_more(session, trail
     ]
 
 
+def test_rows_that_are_given_by_position(session, trail):
+    session.execute(Composite.__table__.insert().values([("x", 1, "v"), ("y", 2, None)]))
+    session.execute(upsert(session, Composite).values(("z", 1, "w")))
+    session.commit()
+    assert [resource for _, resource, _ in told(trail)] == ["composite:x,1", "composite:y,2", "composite:z,1"]
+
+
 def test_entities_from_an_insert_statement(session, trail):
     inserted = insert(Patient).values(name="a").returning(Patient)
     assert session.scalars(select(Patient).from_statement(inserted)).one() is session.get(Patient, 1)
@@ -301,6 +308,49 @@ def test_a_statement_in_a_lambda_is_told(patients, trail):
     patients.execute(lambda_stmt(lambda: update(Patient).where(Patient.id == 1).values(ward="x")))
     patients.commit()
     assert told(trail, 3) == wards((1, ("w", "x")))
+
+
+def test_a_row_that_somebody_adds_meanwhile_is_told_with_what_was_written(patients, trail, engine):
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite lets nobody write meanwhile")
+    added = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def add(connection, cursor, statement, *rest):
+        if statement.startswith("UPDATE patient") and not added:
+            added.append(9)
+            with Session(engine) as other:
+                other.execute(text("INSERT INTO patient (id, name, ward) VALUES (9, 'z', 'w')"))
+                other.commit()
+
+    patients.execute(update(Patient).where(Patient.id > 2).values(ward="x"))
+    patients.commit()
+    assert new(trail, 3) == wards((3, ("w", "x")), (9, (None, "x")))
+
+
+def test_another_schema_is_read_where_the_statement_writes(patients, trail):
+    if patients.get_bind().dialect.name == "sqlite":
+        pytest.skip("SQLite has one schema for each file")
+    there = {"execution_options": {"schema_translate_map": {None: "tenant"}}}
+    patients.execute(text("CREATE SCHEMA tenant"))
+    patients.execute(text("CREATE TABLE tenant.patient (LIKE patient INCLUDING ALL)"))
+    patients.execute(insert(Patient), [{"id": 1, "name": "other", "ward": "v"}], **there)
+    patients.execute(update(Patient).values(ward="x"), **there)
+    patients.execute(update(Patient), [{"id": 1, "ward": "y"}], **there)
+    patients.execute(delete(Patient), **there)
+    patients.execute(update(Patient).where(Patient.id == 1).values(ward="z"))
+    patients.commit()
+    assert told(trail, 4)[:2] == wards((1, ("v", "x")), (1, ("x", "y")))
+    assert told(trail, 7) == wards((1, ("w", "z")))
+
+
+def test_a_secret_in_a_condition_that_is_text_is_not_told(engine, trail):
+    with limited(engine, trail, limit=0) as session:
+        session.execute(insert(Patient), [{"name": "a"}])
+        session.execute(update(Patient).where(text("password IS NULL OR password = 'hunter2'")).values(ward="x"))
+        session.commit()
+    assert "hunter2" not in str([one.details for one in events(trail)])
+    assert [one.action for one in events(trail)] == ["create", "update"]
 
 
 def test_a_result_that_a_listener_gives_is_the_callers(factory, patients, trail):
