@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import CTE, BindParameter, ColumnElement, Connection, Select, and_, exists, literal, or_, select
 from sqlalchemy.orm import ORMExecuteState
 from sqlalchemy.sql import visitors
+from sqlalchemy.sql.base import CompileState
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.util import immutabledict
 
@@ -22,7 +23,7 @@ def condition_of(state: ORMExecuteState, target: Written) -> Condition:
     """What the statement asks of a row, with what SQLAlchemy adds for the class and for ``with_loader_criteria``."""
     statement: Any = state.statement
     condition: Condition = tuple(statement._where_criteria)  # noqa: SLF001 - has no public name
-    compiler: Any = state._compile_state_cls  # noqa: SLF001 - the same
+    compiler: Any = CompileState._get_plugin_class_for_plugin(statement, "orm")  # noqa: SLF001 - the same
     if target.by_class and compiler is not None:
         added: dict[Any, Any] = {}
         for option in statement._with_options:  # noqa: SLF001 - the same

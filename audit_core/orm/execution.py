@@ -70,6 +70,15 @@ class Execution:
         result.close()
         return result, rows
 
+    @property
+    def can_return(self) -> bool:
+        """Whether the database has RETURNING for this statement; SQLite has it from 3.35 on."""
+        dialect, statement = self.connection.dialect, self.statement
+        if statement.is_insert:
+            many = isinstance(self.parameters, list)
+            return bool(dialect.insert_executemany_returning if many else dialect.insert_returning)
+        return bool(dialect.update_returning if statement.is_update else dialect.delete_returning)
+
     def run_returning_keys(self) -> tuple[Result[Any], list[Any]]:
         """A bulk INSERT into the several tables of a class, with the primary keys."""
         mapper = self.target.mapper
@@ -88,12 +97,18 @@ class Execution:
 
     def _yields_nothing(self) -> bool:
         """The caller of these gets a result with nothing in it: SQLAlchemy splits them up, or the database selects."""
+        if not getattr(self.target.origin, "implicit_returning", True):
+            return True
         if not self.statement.is_insert or self.statement._return_defaults:  # noqa: SLF001 - the same
             return False
         return self.statement.select is not None or bool(self.parameters and self.target.by_class)
 
     def _run_returning_more(self, columns: Sequence[ColumnElement[Any]]) -> tuple[Result[Any], list[Any]]:
         """The caller has a RETURNING of his own, or needs one: ours stand behind his, and he does not see them."""
+        if any(getattr(one, "_is_star", False) for one in self.statement._returning):  # noqa: SLF001 - the same
+            everything = self.run().freeze()
+            rows = [row._mapping for row in everything.data]  # noqa: SLF001 - SQLAlchemy's public name for it
+            return everything(), [tuple(row[column.name] for column in columns) for row in rows]
         more = [column.label(f"audit_{number}") for number, column in enumerate(columns)]
         result: Any = self.state.invoke_statement(self.statement.returning(*more))
         frozen = result.freeze()
@@ -101,7 +116,7 @@ class Execution:
         given: Any = frozen()
         width = len(given.keys()) - len(more)
         given = given.columns(*range(width)) if width else null_dml_result()
-        given.rowcount = len(rows)
+        given.raw, given.rowcount = getattr(result, "raw", None), len(rows)
         return given, rows
 
 

@@ -41,7 +41,7 @@ def write(execution: Execution) -> Outcome:
         return _summed_up(execution, "update")
     if not target.key or writes_elsewhere(execution.condition):
         return _summed_up(execution, "update" if statement.is_update else "delete")
-    if several:
+    if several or not execution.can_return:
         return _write_each(execution)
     return _update(execution) if statement.is_update else _delete(execution)
 
@@ -85,10 +85,11 @@ def _delete(execution: Execution) -> Outcome:
 
 
 def _write_each(execution: Execution) -> Outcome:
-    """One statement for several sets of parameters, which no driver gives a RETURNING."""
+    """Without RETURNING, which no driver has for several sets of parameters: read before, and read again."""
     target, is_update = execution.target, execution.statement.is_update
     held: dict[Key, Row] = {}
-    for condition in conditions_of_each(execution.condition, execution.parameters):
+    sets = execution.parameters if isinstance(execution.parameters, list) else [execution.parameters or {}]
+    for condition in conditions_of_each(execution.condition, sets):
         query = select_rows(target, (condition,))
         rows = lock_and_read(execution.connection, target, query, execution.limit, None, key=False)
         held.update((target.key_of(row), row) for row in rows)
@@ -118,7 +119,7 @@ def _insert(execution: Execution) -> Outcome:
     given = rows_given(statement, execution.parameters, target)
     source = statement.select
     above = len(given) > execution.limit if source is None else has_more_than(connection, source, execution.limit)
-    if above or not target.key:
+    if above or not target.key or not execution.can_return:
         result, count = execution.run_counting(len(given))
         return result, _one(execution, "create", count)
     held: dict[Key, Row] = {}

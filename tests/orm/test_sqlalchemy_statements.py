@@ -3,12 +3,28 @@
 import asyncio
 
 import pytest
-from sqlalchemy import bindparam, create_engine, delete, event, func, insert, lambda_stmt, select, text, update
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    lambda_stmt,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.ext.horizontal_shard import ShardedSession
-from sqlalchemy.orm import Session, aliased, sessionmaker, with_loader_criteria
+from sqlalchemy.orm import Session, aliased, registry, sessionmaker, with_loader_criteria
 
 from audit_core import AuditTrail, Bulk
 from audit_core.errors import BulkForbiddenError, ConfigurationError, StoreUnavailableError
@@ -127,11 +143,14 @@ def test_returning_gives_the_caller_what_he_asked_for_and_no_more(session, trail
     one = session.scalars(update(Patient).where(Patient.id == 4).values(name="f").returning(Patient)).one()
     assert one is session.get(Patient, 4)
     assert session.execute(delete(Patient).where(Patient.id == 4).returning(Patient.name)).all() == [("f",)]
+    star = session.execute(update(table).where(table.c.id == 3).values(ward="x").returning(text("*"))).one()
+    assert (star.id, star.ward, len(star)) == (3, "x", 4)
     session.commit()
     assert [(action, resource) for action, resource, _ in told(trail)] == [
         *[("create", f"patient:{number}") for number in (1, 2, 3, 4)],
         *[("update", "patient:4")] * 2,
         ("delete", "patient:4"),
+        ("update", "patient:3"),
     ]
 
 
@@ -145,8 +164,13 @@ def test_rows_that_are_given_by_position(session, trail):
 def test_entities_from_an_insert_statement(session, trail):
     inserted = insert(Patient).values(name="a").returning(Patient)
     assert session.scalars(select(Patient).from_statement(inserted)).one() is session.get(Patient, 1)
+    updated = update(Patient).values(name="b").returning(Patient)
+    assert session.scalars(select(Patient).from_statement(updated)).one() is session.get(Patient, 1)
     session.commit()
-    assert told(trail) == [("create", "patient:1", {"id": (None, 1), "name": (None, "a")})]
+    assert told(trail) == [
+        ("create", "patient:1", {"id": (None, 1), "name": (None, "a")}),
+        ("update", "patient:1", {"name": ("a", "b")}),
+    ]
 
 
 # --- UPDATE and DELETE by a condition
@@ -351,6 +375,44 @@ def test_a_secret_in_a_condition_that_is_text_is_not_told(engine, trail):
         session.commit()
     assert "hunter2" not in str([one.details for one in events(trail)])
     assert [one.action for one in events(trail)] == ["create", "update"]
+
+
+def test_a_database_without_returning_is_read_before_and_after(patients, trail, engine, monkeypatch):
+    for kind in ("insert_returning", "insert_executemany_returning", "update_returning", "delete_returning"):
+        monkeypatch.setattr(engine.dialect, kind, False)
+    patients.execute(update(Patient).where(Patient.id > 1).values(ward=func.upper(Patient.name)))
+    patients.execute(delete(Patient).where(Patient.id == 3))
+    patients.execute(insert(Patient).values(id=9, name="z"))
+    patients.commit()
+    assert [(one.action, one.details.get("bulk")) for one in events(trail)[3:]] == [
+        ("update", None),
+        ("update", None),
+        ("delete", None),
+        ("create", {"rows": 1}),
+    ]
+
+
+def test_a_table_that_forbids_implicit_returning_is_told_too(session, engine, trail):
+    table = Table(
+        "quiet",
+        mappings := MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("name", String(9)),
+        implicit_returning=False,
+    )
+    quiet = registry()
+    quiet.map_imperatively(type("Quiet", (), {}), table)
+    mappings.create_all(engine)
+    session.execute(insert(table), [{"id": 1, "name": "a"}])
+    assert session.execute(update(table).values(name="b")).rowcount == 1
+    assert session.execute(delete(table)).rowcount == 1
+    session.commit()
+    assert told(trail) == [
+        ("create", "quiet:1", {"id": (None, 1), "name": (None, "a")}),
+        ("update", "quiet:1", {"name": ("a", "b")}),
+        ("delete", "quiet:1", {"id": (1, None), "name": ("b", None)}),
+    ]
+    quiet.dispose()
 
 
 def test_a_result_that_a_listener_gives_is_the_callers(factory, patients, trail):
