@@ -19,11 +19,13 @@ from audit_core.orm.mapped import Key, mapped
 from audit_core.orm.statements import StatementListener, check_outboxes, listeners_of, record
 
 Save = Callable[..., None]
+_HOW = ("isupdate", "isstates", "return_defaults", "update_changed_only", "render_nulls")
 
 
 def _audited(save: Save) -> Save:
     @wraps(save)
-    def _bulk_save_mappings(session: Session, mapper: Any, mappings: Iterable[Any], **how: Any) -> None:
+    def _bulk_save_mappings(session: Session, mapper: Any, mappings: Iterable[Any], *places: Any, **how: Any) -> None:
+        how |= dict(zip(_HOW, places, strict=False))  # older versions give them no names
         own: Mapper[Any] = inspect(mapper)
         listeners = listeners_of(session, list(own.self_and_descendants))
         if listeners and not getattr(session, "connection_callable", None):
@@ -58,18 +60,21 @@ class _Bulk:
         check_outboxes(self.listeners, connection)
         if len(self.rows) > max(one.bulk.limit for one in self.listeners):
             save(self.session, self.mapper, self.rows, **self.how)
-            action = "update" if self.how["isupdate"] else "create"
-            told: Any = [(self.mapper, Summary(action, self.type, len(self.rows)))]
+            told: Any = self._sum("update" if self.how["isupdate"] else "create")
         elif self.how["isupdate"]:
             update = KeyedUpdate(connection, self.mapper, self._values(), ())
             save(self.session, self.mapper, self.rows, **self.how)
             told = update.told()
         else:
-            told = created_by_key(connection, self.mapper, self._insert(save))
+            keys = self._insert(save)
+            told = created_by_key(connection, self.mapper, keys) if keys else self._sum("create")
         record(self.listeners, self.session, connection, list(told))
 
     def _insert(self, save: Save) -> list[Key]:
-        """The new keys. Copies take them where the caller does not want them in what he has passed."""
+        """The new keys. Copies take them where the caller does not want them in what he has passed.
+
+        There are none where SQLAlchemy (before 2.0.32) does not put them into mappings.
+        """
         if self.how["return_defaults"]:
             save(self.session, self.mapper, self.rows, **self.how)
             filled = self._values()
@@ -77,7 +82,11 @@ class _Bulk:
             filled = [dict(values) for values in self._values()]
             save(self.session, self.mapper, filled, **(self.how | {"isstates": False, "return_defaults": True}))
         names = mapped(self.mapper).key
-        return [tuple(values[name] for name in names) for values in filled]
+        keys = [tuple(values.get(name) for name in names) for values in filled]
+        return [] if any(None in key for key in keys) else keys
+
+    def _sum(self, action: str) -> list[tuple[Mapper[Any], Summary]]:
+        return [(self.mapper, Summary(action, self.type, len(self.rows)))]
 
     def _values(self) -> list[dict[str, Any]]:
         return [one.dict if isinstance(one, InstanceState) else one for one in self.rows]
