@@ -86,7 +86,7 @@ def take_write_lock(connection: Connection, mapper: Mapper[Any], *, delete: bool
     if isinstance(known, Table):
         # Not the mapped table: its columns may have defaults that are called for every UPDATE.
         name = next(iter(known.primary_key.columns or known.columns)).name
-        plain = table(known.name, column(name), schema=known.schema)
+        plain = table(known.name, column(name), schema=connection.schema_for_object(known))
         statement = plain.delete() if delete else plain.update().values({name: plain.columns[name]})
         connection.execute(statement.where(false()))
 

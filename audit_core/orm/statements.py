@@ -65,7 +65,7 @@ class Last:
         listeners = listeners_for(self._listeners, target.mappers)
         for one in listeners:
             one.bulk.allow(f"{_verb(statement)} statement", target.resource_type)
-        if state.execution_options.get("autoflush", True):
+        if _option(state, "autoflush", usual=True):
             state.session._autoflush()  # noqa: SLF001 - what the statement would do first
         connection = state.session.connection(bind_arguments=dict(state.bind_arguments))
         check_outboxes(listeners, connection)
@@ -121,10 +121,15 @@ def carry(trail: AuditTrail, connection: Connection, facts: Sequence[Change | Su
     trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
 
 
+def _option(state: ORMExecuteState, name: str, usual: Any) -> Any:
+    """An execution option, as a listener may have changed it."""
+    return state.local_execution_options.get(name, state.execution_options.get(name, usual))
+
+
 @contextmanager
 def _in_its_schema(state: ORMExecuteState, connection: Connection) -> Iterator[None]:
     """What we read is read where the statement writes."""
-    chosen = state.execution_options.get("schema_translate_map")
+    chosen = _option(state, "schema_translate_map", usual=None)
     usual = connection.get_execution_options().get("schema_translate_map")
     if chosen is None or chosen == usual:
         yield

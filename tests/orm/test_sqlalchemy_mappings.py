@@ -224,6 +224,33 @@ def test_rows_of_an_association_table_are_links(session, trail):
     ]
 
 
+def test_a_schema_that_the_engine_translates(engine, trail):
+    class Own(DeclarativeBase):
+        pass
+
+    class Far(Own):
+        __tablename__ = "far"
+        __table_args__ = {"schema": "there"}  # noqa: RUF012 - the form of a mapping is SQLAlchemy's
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    here = "main" if engine.dialect.name == "sqlite" else "public"
+    translated = engine.execution_options(schema_translate_map={"there": here})
+    Own.metadata.create_all(translated)
+    factory = sessionmaker(translated)
+    SQLAlchemyAuditor(trail).attach(factory)
+    with factory() as session:
+        session.add(Far(id=1, name="a"))
+        session.commit()
+        session.execute(update(Far).values(name="b"))
+        session.commit()
+        session.delete(session.get(Far, 1))
+        session.get(Far, 1)
+        session.commit()
+    assert actions(trail) == [("create", "far:1"), ("update", "far:1"), ("delete", "far:1")]
+    Own.registry.dispose()
+
+
 def test_deleting_whoever_acted_changes_no_event(session, trail):
     session.add(Patient(id=1, name="the actor himself"))
     session.commit()

@@ -271,6 +271,14 @@ def test_a_pending_change_is_flushed_before_the_statement_reads_old_values(patie
     assert told(trail, 3) == wards((1, ("w", "pending")), (1, ("pending", "x")))
 
 
+def test_a_listener_may_keep_pending_changes_from_being_flushed(factory, patients, trail):
+    event.listen(factory, "do_orm_execute", lambda state: state.update_execution_options(autoflush=False))
+    patient = patients.get(Patient, 1)
+    patient.name = "pending"
+    patients.execute(update(Patient).where(Patient.id == 2).values(ward="x"))
+    assert patient in patients.dirty
+
+
 def test_a_condition_on_other_tables_tells_each_row_once(patients, trail):
     patients.add_all([Note(patient_id=1, text="n"), Note(patient_id=1, text="n"), Note(patient_id=2, text="m")])
     patients.commit()
