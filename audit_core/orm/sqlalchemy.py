@@ -14,7 +14,10 @@ from sqlalchemy import event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, scoped_session, sessionmaker
 
 from audit_core.errors import ConfigurationError
+from audit_core.orm import bulk_methods as _bulk_methods  # noqa: F401 - makes sessions tell
+from audit_core.orm.bulk import Bulk
 from audit_core.orm.flush import begin, finish
+from audit_core.orm.statements import StatementListener, carry
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
@@ -23,14 +26,20 @@ OWN_TABLES = frozenset(("audit_events", "audit_checkpoints", "audit_outbox"))
 
 
 class SQLAlchemyAuditor:
-    """Audits what sessions flush: create, update and delete of each object, link and unlink of many-to-many.
+    """Audits what sessions write: create, update and delete of each object, link and unlink of many-to-many.
 
     The event commits or rolls back with the change, on the same connection. ``include`` names the only mapped classes
     that are audited, with their subclasses; ``exclude`` names those that are not. The trail's own tables never are.
+    ``bulk`` says what becomes of statements and methods that write many rows at once.
     """
 
     def __init__(
-        self, trail: AuditTrail, *, include: Iterable[type] | None = None, exclude: Iterable[type] = ()
+        self,
+        trail: AuditTrail,
+        *,
+        include: Iterable[type] | None = None,
+        exclude: Iterable[type] = (),
+        bulk: Bulk | None = None,
     ) -> None:
         self.trail = trail
         self._include = None if include is None else tuple(include)
@@ -38,6 +47,7 @@ class SQLAlchemyAuditor:
         self._audited: weakref.WeakKeyDictionary[Mapper[Any], bool] = weakref.WeakKeyDictionary()
         self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
         self._open = weakref.WeakKeyDictionary()
+        self._statements = StatementListener(trail, self.audits, bulk or Bulk())
 
     def attach(self, target: Any) -> None:
         """Audit the sessions of ``target``, from now on. May be repeated, by another auditor of the same trail too.
@@ -66,8 +76,9 @@ class SQLAlchemyAuditor:
             self._audited[mapper] = answer
         return answer
 
-    def _listeners(self) -> list[tuple[str, Callable[..., None]]]:
+    def _listeners(self) -> list[tuple[str, Callable[..., object]]]:
         return [
+            ("do_orm_execute", self._statements),
             ("after_transaction_create", self._transaction_begins),
             ("after_transaction_end", self._transaction_ends),
             ("before_flush", self._flush_begins),
@@ -81,10 +92,7 @@ class SQLAlchemyAuditor:
     def _flush_ends(self, session: Session, uow: UOWTransaction) -> None:
         """What this raises rolls the flush back: a change whose event cannot be written does not commit."""
         for connection, changes in finish(session, uow, self.trail).items():
-            redactor = self.trail.redactor
-            events = [self.trail.event(c.action, resource=c.resource(redactor), details=c.details) for c in changes]
-            # A weak reference equals another one to the same engine, and keeps no engine alive.
-            self.trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
+            carry(self.trail, connection, changes)
 
     def _transaction_begins(self, session: Session, transaction: SessionTransaction) -> None:
         """The trail waits with writes of its own while a transaction may be about to write."""
