@@ -158,8 +158,11 @@ def _hold(wanted: Layout, trail: AuditTrail) -> None:
     _held = (wanted, trail)
 
 
-def make_trail(wanted: Layout) -> AuditTrail:
-    """A trail for this layout; nothing is opened or written yet. Raises ConfigurationError as ``get_trail`` does."""
+def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
+    """A trail for this layout; nothing is opened or written yet. Raises ConfigurationError as ``get_trail`` does.
+
+    Without ``lifecycle`` it does not record that it was started and stopped.
+    """
     rules = setting("REDACT")
     return AuditTrail(
         wanted.url,
@@ -171,7 +174,7 @@ def make_trail(wanted: Layout) -> AuditTrail:
         durable=setting("DURABLE"),
         on_failure=setting("ON_FAILURE"),
         create=False,  # the migration does it
-        lifecycle=not under_test(),
+        lifecycle=lifecycle and not under_test(),
     )
 
 

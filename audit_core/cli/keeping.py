@@ -15,7 +15,7 @@ from audit_core.canonical import parse_timestamp
 from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_postgres
 from audit_core.cli.terminal import note, say, say_exactly, say_json
-from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
+from audit_core.errors import ConfigurationError, Cures, IntegrityError, StoreUnavailableError
 from audit_core.trail import AuditTrail
 from audit_core.urls import schema_sql, without_password
 
@@ -53,6 +53,7 @@ def init(
         if not trail.store.is_writable():
             raise StoreUnavailableError(NOT_WRITABLE.format(command="init"))
         trail.store.create()  # what was dropped since
+        _check_checkpoints(trail)
         if roles:
             database_of(trail).run("postgres_roles.sql")
         with trail.store.transaction(patient=True) as connection:
@@ -64,6 +65,16 @@ def init(
             note(f"The trail was there already, and its origin stays: {trail.chain.origin}.", "yellow")
         _note_trouble(trail.status())
         note("Hand the verifier key to the auditor by a way that whoever runs this database does not control.")
+
+
+def _check_checkpoints(trail: AuditTrail) -> None:
+    """To begin again over what was sealed would hide that its checkpoints are gone."""
+    events, signed = trail.store.extent()
+    if events and not signed:
+        raise IntegrityError(
+            f"The trail has {events:,} events, but its signed checkpoints were removed: `audit init` cannot make them "
+            "again. Put them back from a backup; new events wait until then."
+        )
 
 
 def status(context: typer.Context, *, url: Url = None, as_json: AsJson = False) -> None:
