@@ -25,7 +25,7 @@ CONNECT_SECONDS = 10
 KEPT = 2  # idle connections that a process keeps
 _BEGIN = """\
 BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE;
-SELECT set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UTC', true),
+SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('TimeZone', 'UTC', true),
        set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
        set_config('bytea_output', 'hex', true), set_config('standard_conforming_strings', 'on', true),
        set_config('quote_all_identifiers', 'off', true), set_config('enable_seqscan', 'off', true),
