@@ -149,9 +149,9 @@ def catalog(database: PostgresDatabase) -> list[str]:
     """What there is, a line each."""
     names = ("events", "checkpoints", "outbox")
     values = {"schema": database.schema, **{name: database.table(f"audit_{name}") for name in names}}
-    kind = "SELECT relkind FROM pg_class WHERE oid = to_regclass(%s)"
+    may_lock = "SELECT relkind = 'p' AND has_table_privilege(oid, 'SELECT') FROM pg_class WHERE oid = to_regclass(%s)"
     with database.transaction() as connection:
-        if database.fetch(kind, (values["events"],), connection) == [("p",)]:
+        if database.fetch(may_lock, (values["events"],), connection) == [(True,)]:
             # The months are being exchanged, perhaps: the snapshot of the query must be younger than the lock.
             database.execute(f"LOCK TABLE {values['events']} IN ACCESS SHARE MODE", None, connection)
         return sorted(str(line) for (line,) in database.fetch(_QUERY, values, connection))
