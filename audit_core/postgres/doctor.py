@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from audit_core.errors import ConfigurationError, Cures
-from audit_core.postgres import PostgresDatabase
+from audit_core.postgres import ROLES, PostgresDatabase
 from audit_core.postgres.schema import check_catalog
 
 CLOCK_SECONDS = 2.0  # by which the server's clock and ours may differ
-ROLES = ("audit_application", "audit_sealer", "audit_auditor")
 _EVENT_COLUMNS = (
     "(sequence, timestamp, event_id, actor_type, action, outcome, details, private, previous_hash, event_hash)"
 )

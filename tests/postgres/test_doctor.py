@@ -8,8 +8,8 @@ import pytest
 from audit_core import AuditTrail
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError, StoreUnavailableError
-from audit_core.postgres import PostgresDatabase
-from audit_core.postgres.doctor import ROLES, Doctor
+from audit_core.postgres import ROLES, PostgresDatabase
+from audit_core.postgres.doctor import Doctor
 from audit_core.urls import schema_sql
 from tests.postgres.server import Server, as_role, new_database
 
@@ -246,3 +246,20 @@ def test_the_auditor_verifies_and_cannot_write(url):
             application.record("from.application")
         with pytest.raises((ConfigurationError, StoreUnavailableError)):
             trail.sealer.seal()
+
+
+def test_an_owner_who_may_not_make_roles_is_told_what_to_do(state):
+    server = Server(16)
+    try:
+        run(server.url, "CREATE ROLE plain LOGIN CREATEDB PASSWORD 'test'")
+        parts = urlsplit(server.url)
+        plain = urlunsplit(parts._replace(netloc=f"plain:test@{parts.netloc.rpartition('@')[2]}"))
+        url = new_database(url=plain)
+        database = PostgresDatabase(url)
+        with pytest.raises(ConfigurationError, match="with CREATEROLE"):
+            database.make_roles()
+        database.close()
+        assert main(["init", "--roles", "--url", url]) == 2
+        assert main(["verify", "--url", url]) == 3  # sound, and without roles
+    finally:
+        server.stop()
