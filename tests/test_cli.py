@@ -121,6 +121,18 @@ class TestInit:
         said = refused("init", "--url", f"sqlite:///{tmp_path}/missing/clinic.db")
         assert said.endswith("may use it.\n")
 
+    def test_checkpoints_that_were_removed_are_not_made_again(self, refused, url, path, events):
+        tamper(path, "DELETE FROM audit_checkpoints")
+        assert "The trail has 13 events, but its signed checkpoints were removed" in refused("init", "--url", url)
+        with closing(sqlite3.connect(path)) as reader:
+            counts = [reader.execute(f"SELECT count(*) FROM audit_{name}").fetchone()[0]
+                      for name in ("events", "checkpoints")]  # fmt: skip
+        assert counts == [13, 0]
+
+    def test_a_table_of_checkpoints_that_was_dropped_is_no_new_trail(self, refused, url, path, events):
+        tamper(path, "DROP TABLE audit_checkpoints")
+        assert "Put them back from a backup" in refused("init", "--url", url)
+
     def test_who_may_not_write_is_told(self, url, path, events):
         assert as_nobody(read_only(path, lambda: main(["init", "--url", url]))) == 2
         path.parent.chmod(0o755)
@@ -232,6 +244,15 @@ class TestVerify:
         tamper(path, statement)
         code, out, _ = audit("verify", "--url", f"sqlite:///{path}", "--key", verifier_key())
         assert (code, words in out) == (1, True)
+
+    def test_a_trail_that_was_never_begun_is_not_verified_and_how_to_begin_is_said(self, audit, refused, url, path):
+        AuditTrail(url, lifecycle=False).close()
+        before = path.read_bytes()
+        said = refused("verify", "--url", url)
+        assert "nothing to verify yet" in said
+        assert "audit init` or the first event begins it" in said
+        assert path.read_bytes() == before
+        assert audit("verify", "--url", url, "--key", verifier_key())[0] == 1
 
     def test_hostile_values_do_not_reach_the_terminal(self, audit, url, path, events):
         tamper(path, "UPDATE audit_events SET action = char(27) || '[2J' WHERE sequence = 4")
