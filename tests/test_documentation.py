@@ -227,7 +227,7 @@ def test_every_command_is_named_where_commands_are_listed():
     changes = (ROOT / "CHANGELOG.md").read_text()
     assert [name for name in commands if f"`{name}`" not in changes] == []
     django = (ROOT / "audit_django" / "management" / "commands" / "audit.py").read_text()
-    (help_,) = re.findall(r'^    help = "(.*)"$', django, re.MULTILINE)
+    (help_,) = re.findall(r"^    help = \((.*?)^    \)$", django, re.MULTILINE | re.DOTALL)
     assert [name for name in commands if not re.search(rf"\b{name}\b", help_)] == []
 
 

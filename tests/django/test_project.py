@@ -195,6 +195,7 @@ def test_manage_audit_passes_on_to_the_command_line_with_the_projects_trail(migr
     assert verified.returncode == 3, verified.stdout + verified.stderr  # unanchored
     status = migrated.manage("audit", "status", "--settings=tests.django.settings", "--pythonpath=.")
     assert "default.sqlite3" in status.stdout
+    assert "room:7" in migrated.manage("audit", "events", "--action=create", "--limit=1").stdout
     with opened(migrated.folder / "default.sqlite3") as connection:
         connection.execute("DROP TRIGGER audit_events_no_update")
         connection.execute("UPDATE audit_events SET resource_id = '8' WHERE resource_id = '7'")
