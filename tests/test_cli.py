@@ -578,7 +578,7 @@ class TestReport:
         ("report", "access"), ("report", "access", "patient", "--since", "yesterday"), ("report", "nonsense"),
         ("report", "failures", "--min", "0"), ("report", "privileged", "--format", "xml"), ("nonsense",),
         ("report", "access", "patient", "--until", "9999-12-31"), ("prove",), ("check-proof", "x"), ("--nonsense",),
-        ("events", "--limit", "0"), ("events", "--outcome", "lost"), ("events", "--since", "yesterday"), ("show",),
+        ("show",),
     ])  # fmt: skip
     def test_usage_errors_exit_with_2(self, audit, words):
         code, out, err = audit(*words)
@@ -684,6 +684,14 @@ class TestEvents:
     def test_who_may_not_write_reads_all_the_same(self, url, path, events, words):
         assert as_nobody(read_only(path, lambda: main([*words, "--url", url]))) == 0
         path.parent.chmod(0o755)
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [("--limit=0", "--limit"), ("--outcome=lost", "'denied'"), ("--since=yesterday", "ISO 8601")],
+    )
+    def test_a_value_that_none_can_have_is_refused_with_those_that_can(self, audit, url, events, wrong, said):
+        code, out, err = audit("events", wrong, "--url", url)
+        assert (code, out, said in err) == (2, "", True)
 
 
 class TestShow:
