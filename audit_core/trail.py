@@ -240,6 +240,10 @@ class AuditTrail:
         """What ``events`` and the reports read."""
         return self._history.select(query)
 
+    def find(self, event: str | int) -> AuditEvent | None:
+        """One event, sealed or waiting, by its id; a sealed one by its sequence, too."""
+        return self._history.find(event)
+
     def waiting(self) -> Iterator[AuditEvent]:
         """Events that are committed and not yet sealed."""
         return self._history.waiting()
