@@ -145,7 +145,7 @@ class TestStatus:
         for part in (ORIGIN, "13", "the transaction that carries an event", verifier_key(), "is the trail's"):
             assert part in out
 
-    def test_as_json(self, audit, url, events):
+    def test_json_has_the_same_figures(self, audit, url, events):
         code, out, _ = audit("status", "--url", url, "--json")
         found = json.loads(out)
         assert (code, found["size"], found["waiting"], found["key_is_ours"]) == (0, 13, 0, True)
@@ -193,7 +193,7 @@ class TestVerify:
         assert code == 0
         assert "The last 1 events came after" in out
 
-    def test_several_checkpoints(self, audit, url, events, tmp_path):
+    def test_of_several_checkpoints_the_longest_vouches(self, audit, url, events, tmp_path):
         for name in ("a", "b"):
             audit("checkpoint", "--url", url, "--out", tmp_path / name)
             audit("verify", "--url", url)
@@ -553,12 +553,12 @@ class TestReport:
         code, out, _ = audit("report", "access", "patient:42", "--url", url, "--format", "json")
         assert (code, len(json.loads(out)["rows"])) == (0, 12)
 
-    def test_privileged(self, audit, url, events):
+    def test_privileged_shows_what_administrators_did(self, audit, url, events):
         audit("verify", "--url", url)
         rows = json.loads(audit("report", "privileged", "--url", url, "--format", "json")[1])["rows"]
         assert [row["action"] for row in rows] == ["trail.verified", "trail.read"]
 
-    def test_failures(self, audit, url, events):
+    def test_failures_are_grouped_from_the_fewest_that_are_wanted_on(self, audit, url, events):
         rows = json.loads(audit("report", "failures", "--url", url, "--format", "json")[1])["rows"]
         assert [(row["by"], row["who"], row["failures"]) for row in rows] == [("actor", "amina", 6)]
         assert not json.loads(audit("report", "failures", "--min", "7", "--url", url, "--format", "json")[1])["rows"]
@@ -758,7 +758,7 @@ READING = [("status",), ("verify",), ("prove", "x"), ("checkpoint",), ("seal",),
 
 class TestOneSentenceWithTheCure:
     @pytest.mark.parametrize("words", [*READING, ("init",)])
-    def test_no_url(self, refused, words):
+    def test_without_a_url_it_is_asked_for(self, refused, words):
         assert "--url" in refused(*words)
 
     @pytest.mark.parametrize("words", READING)
@@ -791,7 +791,7 @@ class TestOneSentenceWithTheCure:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
     @pytest.mark.parametrize("words", READING[:-1])
-    def test_no_permission(self, url, path, events, words):
+    def test_a_file_that_this_user_may_not_read_is_said(self, url, path, events, words):
         run = read_only(path, lambda: main([*words, "--url", url]))
         path.chmod(0o600)
         assert as_nobody(run) == 2
@@ -905,7 +905,7 @@ def test_main_never_exits_the_process(audit):
     assert generate_key() != generate_key()
 
 
-def test_the_version(audit):
+def test_the_version_is_printed(audit):
     assert audit("--version") == (0, f"audit-core {version('audit-core')}\n", "")
 
 
