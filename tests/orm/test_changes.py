@@ -175,6 +175,19 @@ def test_details_that_are_flat_are_made_clean_once_and_come_out_the_same(value):
     assert normalise(action="create", details=details) == normalise(action="create", details=dict(details))
 
 
+def nest(levels):
+    value = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [nest(28), nest(29), nest(30), [1] * 4_990, [1] * 5_010, [1] * 19_998, ["x" * 9_000]])
+def test_details_with_deep_and_long_values_are_the_same_as_if_cleaned_as_a_whole(value):
+    details = created("patient", [1], {"field": value, "other": value}).details
+    assert normalise(action="create", details=details) == normalise(action="create", details=dict(details))
+
+
 def test_a_change_as_deep_as_a_value_may_be_is_cut_with_its_event():
     value = []
     for _ in range(40):
