@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit_core import AuditTrail
 from audit_core.canonical import decode, encode
+from audit_core.context import Actor, AuditContext, enter, leave
 from audit_core.normalise import normalise
 from audit_core.orm.changes import (
     changed,
@@ -197,3 +199,18 @@ def test_a_change_as_deep_as_a_value_may_be_is_cut_with_its_event():
     while isinstance(inner, list):
         inner, depth = inner[0], depth + 1
     assert (inner, depth) == ("[cut: nested deeper than 32]", 32)
+
+
+def test_changes_that_happen_together_have_one_actor_who_is_looked_up_once():
+    asked = []
+    token = enter(AuditContext(find_actor=lambda: asked.append(1) or Actor("u-1", "user"), tenant_id="t-1"))
+    try:
+        with AuditTrail("memory:") as trail:
+            events = trail.events_of([created("patient", [n], {"n": n}) for n in range(3)], {"database": "other"})
+    finally:
+        leave(token)
+    assert len(asked) == 1
+    assert [(one.actor_id, one.tenant_id, one.resource_id) for one in events] == [
+        ("u-1", "t-1", number) for number in "012"
+    ]
+    assert events[2].details == {"changes": {"n": {"old": None, "new": 2}}, "database": "other"}
