@@ -13,7 +13,7 @@ from typing import Any, Self
 from audit_core.chain import AuditChain
 from audit_core.chain.proof import Proof
 from audit_core.chain.verification import Verification
-from audit_core.compose import Resource, compose, split_resource
+from audit_core.compose import Resource, Told, compose, compose_all, split_resource
 from audit_core.context import AuditContext, acting, current
 from audit_core.errors import AuditError, ConfigurationError
 from audit_core.event import ActorType, AuditEvent, Outcome
@@ -135,6 +135,15 @@ class AuditTrail:
             source=self.source,
             redactor=self.redactor,
         )
+
+    def events_of(self, changes: Iterable[Told], more: Mapping[str, str] | None = None) -> list[AuditEvent]:
+        """Make an event of each of these changes, with ``more`` details; they happen now, together. For ORM hooks."""
+        redactor, done = self.redactor, Outcome.SUCCESS.value
+        deeds = [
+            (one.action, one.resource(redactor), done, {**one.details, **more} if more else one.details)
+            for one in changes
+        ]
+        return compose_all(deeds, context=current(), source=self.source, redactor=redactor)
 
     def carry(self, events: Sequence[AuditEvent], connection: Any, key: object) -> None:
         """Write events in the caller's transaction, on his DB-API connection; for ORM hooks.

@@ -769,3 +769,7 @@ def test_a_rule_for_a_name_that_is_also_a_side_of_a_change_holds_there_too():
         "ward": {"old": REDACTED, "new": "C3"}
     }
     assert Redactor().details({"changes": changes})["changes"] == changes
+
+
+def test_a_github_token_of_the_long_kind_is_found_by_itself():
+    assert Redactor().details({"note": "github_pat_" + "a" * 24}) == {"note": REDACTED}
