@@ -16,7 +16,7 @@ from audit_flask import Audit, add_details, audited, set_actor
 from tests.adapters.behaviour import Behaviour
 from tests.adapters.flask_app import make_app
 from tests.adapters.processes import running, sealed_and_stopped
-from tests.adapters.servers import WaitressServer
+from tests.adapters.servers import WaitressServer, wait_until
 
 
 class FlaskServer(WaitressServer):
@@ -204,7 +204,7 @@ def test_a_response_that_a_test_never_closes_holds_nothing_open(tmp_path):
         assert current() is outside
         del response
         gc.collect()
-        assert trail._gate._open == 0
+        assert wait_until(lambda: trail._gate._open == 0)
         assert [event.action for event in events(trail)] == ["POST /x"]
 
 
