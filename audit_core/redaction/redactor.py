@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from audit_core.canonical import Json
 from audit_core.redaction.free_text import redact_text, redact_unmistakable
-from audit_core.redaction.rules import REDACTED, Rule, Rules
+from audit_core.redaction.rules import REDACTED, Rule, Rules, Treatment
 from audit_core.redaction.urls import redact_parameters, redact_path, redact_query, redact_unrouted
 
 _SHORTEST: Final = 12  # redis://:p@h
@@ -45,6 +45,10 @@ class Redactor:
         their names are, private keys, JWTs, marked tokens (``sk_live_``), passwords in URLs and card numbers are.
         """
         return {name: self._member(name, value, resource_type) for name, value in details.items()}
+
+    def treatment(self, field: str, resource_type: str | None = None) -> Treatment | None:
+        """What happens to values of a field, where that is decided beforehand; None where they stay."""
+        return self._rules.of(field, resource_type)
 
     def identifier(self, identifier: str, resource_type: str | None = None, fields: Iterable[str] = ()) -> str:
         """Redact the id of a resource: the keyed hash of one that is itself a secret, the same in every event.
