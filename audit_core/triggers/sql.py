@@ -24,7 +24,7 @@ _ARGUMENTS = 90  # a function of PostgreSQL takes at most 100
 _SETTINGS = "\nSET datestyle = 'ISO' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'"
 _EVENT_ID = (  # RFC 9562 5.7, from milliseconds and a random UUID
     "encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING substring(int8send((extract(epoch FROM "
-    "clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid"
+    "clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid::text"
 )
 
 
@@ -64,7 +64,7 @@ def wanted_triggers(table: Table) -> list[str]:
 def function_sql(table: Table, rules: Rules, schema: str, version: int) -> str:
     """The function that tells of one table."""
     parts = _Function(table, rules, schema).parts()
-    parts |= {"event_id": "uuidv7()" if version >= 180_000 else _EVENT_ID, "limit": str(rules.limit)}
+    parts |= {"event_id": "uuidv7()::text" if version >= 180_000 else _EVENT_ID, "limit": str(rules.limit)}
     quote = "$audit$"
     while any(quote in part for part in parts.values()):  # a column may have any name
         quote = f"{quote[:-1]}_$"
