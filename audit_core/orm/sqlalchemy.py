@@ -8,13 +8,15 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, scoped_session, sessionmaker
 
 from audit_core.errors import ConfigurationError
 from audit_core.orm.flush import begin, finish
+from audit_core.orm.triggered import Triggered
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
@@ -27,14 +29,21 @@ class SQLAlchemyAuditor:
 
     The event commits or rolls back with the change, on the same connection. ``include`` names the only mapped classes
     that are audited, with their subclasses; ``exclude`` names those that are not. The trail's own tables never are.
+    With ``triggers`` the rows of tables that have ours (PostgreSQL) are left to them, and they are told who acts.
     """
 
     def __init__(
-        self, trail: AuditTrail, *, include: Iterable[type] | None = None, exclude: Iterable[type] = ()
+        self,
+        trail: AuditTrail,
+        *,
+        include: Iterable[type] | None = None,
+        exclude: Iterable[type] = (),
+        triggers: bool = False,
     ) -> None:
         self.trail = trail
         self._include = None if include is None else tuple(include)
         self._exclude = tuple(exclude)
+        self._triggered = Triggered(trail) if triggers else None
         self._audited: weakref.WeakKeyDictionary[Mapper[Any], bool] = weakref.WeakKeyDictionary()
         self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
         self._open = weakref.WeakKeyDictionary()
@@ -67,7 +76,9 @@ class SQLAlchemyAuditor:
         return answer
 
     def _listeners(self) -> list[tuple[str, Callable[..., None]]]:
+        follows = [("after_begin", self._connection_begins)] if self._triggered else []
         return [
+            *follows,
             ("after_transaction_create", self._transaction_begins),
             ("after_transaction_end", self._transaction_ends),
             ("before_flush", self._flush_begins),
@@ -76,7 +87,7 @@ class SQLAlchemyAuditor:
 
     def _flush_begins(self, session: Session, uow: UOWTransaction, objects: object) -> None:
         del objects
-        begin(session, uow, self.trail, self.audits)
+        begin(session, uow, self.trail, _Beside(self, self._triggered, session) if self._triggered else self.audits)
 
     def _flush_ends(self, session: Session, uow: UOWTransaction) -> None:
         """What this raises rolls the flush back: a change whose event cannot be written does not commit."""
@@ -85,6 +96,11 @@ class SQLAlchemyAuditor:
             events = [self.trail.event(c.action, resource=c.resource(redactor), details=c.details) for c in changes]
             # A weak reference equals another one to the same engine, and keeps no engine alive.
             self.trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
+
+    def _connection_begins(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+        del session, transaction
+        if self._triggered:
+            self._triggered.follow(connection)
 
     def _transaction_begins(self, session: Session, transaction: SessionTransaction) -> None:
         """The trail waits with writes of its own while a transaction may be about to write."""
@@ -103,6 +119,24 @@ class SQLAlchemyAuditor:
             _, _, (trail, process), _ = found
             if process == os.getpid():
                 trail.closed()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Beside:
+    """Which classes of a session the hooks audit: those that no trigger does. Links are theirs in any case."""
+
+    auditor: SQLAlchemyAuditor
+    triggered: Triggered
+    session: Session
+    known: dict[Mapper[Any], bool] = field(default_factory=dict)
+
+    def __call__(self, mapper: Mapper[Any]) -> bool:
+        if mapper not in self.known:
+            self.known[mapper] = self.auditor.audits(mapper) and not self.triggered.tells(self.session, mapper)
+        return self.known[mapper]
+
+    def links(self, mapper: Mapper[Any]) -> bool:
+        return self.auditor.audits(mapper)
 
 
 def _dropped(trail: AuditTrail, process: int) -> None:

@@ -10,7 +10,7 @@ import json
 from contextlib import closing
 from typing import Any
 
-from audit_core.context import AuditContext, current
+from audit_core.context import AuditContext, said
 from audit_core.event import ActorType
 from audit_core.normalise import normalise
 from audit_core.triggers.told import CONTEXT_FIELDS
@@ -19,18 +19,19 @@ SETTING = "audit.context"
 
 
 def context_text(context: AuditContext | None = None, source: str | None = None) -> str:
-    """What the triggers are told of ``context``, or of the current one."""
-    context = context or current()
+    """What the triggers are told of ``context``, or of the current one; "" where there is none: nobody says."""
+    if (context := context or said()) is None:
+        return ""
     actor = context.current_actor()
     fields = normalise(
         action="", actor_id=actor.id, actor_type=ActorType(actor.type).value, on_behalf_of=actor.on_behalf_of,
         tenant_id=context.tenant_id, source=source, ip_address=context.ip_address, user_agent=context.user_agent,
         request_id=context.request_id, session_id=context.session_id,
     )  # fmt: skip
-    said: dict[str, Any] = {name: fields[name] for name in CONTEXT_FIELDS if fields[name] is not None}
+    told: dict[str, Any] = {name: fields[name] for name in CONTEXT_FIELDS if fields[name] is not None}
     if context.told.ended:
-        said["after_request"] = True
-    return json.dumps(said)  # in ASCII: the application's connection may speak any encoding
+        told["after_request"] = True
+    return json.dumps(told)  # in ASCII: the application's connection may speak any encoding
 
 
 def carry_context(connection: Any, context: AuditContext | None = None, *, source: str | None = None) -> None:

@@ -264,7 +264,8 @@ def test_values_are_written_as_the_orms_write_them_whatever_the_session_prefers(
 
 def test_sensitive_columns_never_leave_the_table(db):
     db.make(
-        "CREATE TABLE patient (id int PRIMARY KEY, password text, photo bytea, phone text, password_changed_at timestamptz)",
+        "CREATE TABLE patient (id int PRIMARY KEY, password text, photo bytea, phone text, "
+        "password_changed_at timestamptz)",
         columns={"exclude": ["patient.photo"], "mask": ["patient.phone"]},
     )
     with db.transaction():
