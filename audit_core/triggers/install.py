@@ -108,7 +108,8 @@ class Triggers:
             disabled = [name for name, enabled in there.triggers.items() if not enabled and name in TRIGGERS]
             parts += [f"ALTER TABLE {table.full_name} ENABLE TRIGGER {name};" for name in disabled]
             own = function_name(self.schema, table)
-            parts += [f"DROP FUNCTION {old}();" for old in there.functions if self._is_ours(old) and old != own]
+            others = [one for one in there.functions if self._is_ours(one) and self._plain(one) != own]
+            parts += [f"DROP FUNCTION {other}();" for other in others]
         return "\n".join(parts) + "\n"
 
     def drop_sql(self, tables: Iterable[Table] | None = None) -> str:
