@@ -69,7 +69,7 @@ def clean(value: object) -> Json:
     """Bring any value into the domain, by the rules above. Never raises."""
     try:
         return _Visit().value(value, 0)
-    except (Exception, SystemExit):  # noqa: BLE001  # no stack or memory left: a constant needs neither
+    except Exception:  # noqa: BLE001  # no stack or memory left: a constant needs neither
         return UNREADABLE
 
 
@@ -90,7 +90,7 @@ class _Visit:
             return self.text(value)
         try:
             return _rule(kind)(self, value, depth)
-        except (Exception, SystemExit):  # noqa: BLE001  # the value's own code may raise anything
+        except Exception:  # noqa: BLE001  # the value's own code may raise anything
             return _class_name(kind)
 
     def text(self, text: str) -> str:
@@ -154,7 +154,7 @@ def _unused(name: str, taken: Mapping[str, object], repeats: dict[str, int]) -> 
 def _class_name(kind: type) -> str:
     try:
         return _well_formed(f"<{kind.__module__}.{kind.__qualname__}>"[:256])
-    except (Exception, SystemExit):  # noqa: BLE001  # the value's own code may raise anything
+    except Exception:  # noqa: BLE001  # the value's own code may raise anything
         return UNREADABLE
 
 
@@ -273,7 +273,7 @@ def _object_of_fields(names: tuple[str, ...], visit: _Visit, value: object, dept
 def _attribute(value: object, name: str) -> Any:
     try:
         return getattr(value, name)
-    except (Exception, SystemExit):  # noqa: BLE001  # the value's own code may raise anything
+    except Exception:  # noqa: BLE001  # the value's own code may raise anything
         return UNREADABLE
 
 

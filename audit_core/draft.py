@@ -88,6 +88,12 @@ def place(draft: Draft, sequence: int, previous_hash: str) -> Row:
     )
 
 
+def draft_of_row(row: Row) -> Draft:
+    """What a stored record was before it got its place."""
+    place_of = {"previous_hash", "sequence"}
+    return tuple(value for name, value in zip(RECORD_COLUMNS, row, strict=False) if name not in place_of)
+
+
 def _checked(values: Iterable[Any], *, plain: bool) -> Draft:
     """``plain`` says that no text among the values, however deep, can have a character that is not allowed."""
     columns = list(values)

@@ -8,7 +8,15 @@ from enum import StrEnum
 from typing import Any
 
 
-class ActorType(StrEnum):
+class _Choice(StrEnum):
+    """One of a few words; an unknown one is told which there are."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ValueError(f"{value!r} is no {cls.__name__}: choose from {', '.join(cls)}.")
+
+
+class ActorType(_Choice):
     """What kind of actor did it."""
 
     USER = "user"
@@ -18,7 +26,7 @@ class ActorType(StrEnum):
     ANONYMOUS = "anonymous"
 
 
-class Outcome(StrEnum):
+class Outcome(_Choice):
     """How it ended."""
 
     SUCCESS = "success"

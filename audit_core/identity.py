@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from hashlib import sha256
 
 _HEX = "%08x-%04x-%04x-%04x-%012x"
 
@@ -16,10 +17,17 @@ if hasattr(os, "register_at_fork"):
 
 def new_event_id() -> str:
     """48 bits of Unix milliseconds, 74 random bits; the standard library has it from Python 3.14 on."""
-    milliseconds = time.time_ns() // 1_000_000
-    noise = _noise.getrandbits(74)
+    return _event_id(time.time_ns() // 1_000_000, _noise.getrandbits(74))
+
+
+def event_id_of(nanoseconds: int, content: bytes) -> str:
+    """The same one whenever the same thing is found: of a moment and of what was found."""
+    return _event_id(nanoseconds // 1_000_000, int.from_bytes(sha256(content).digest()) >> 182)
+
+
+def _event_id(milliseconds: int, noise: int) -> str:
     return _HEX % (
-        milliseconds >> 16,
+        milliseconds >> 16 & 0xFFFFFFFF,
         milliseconds & 0xFFFF,
         0x7000 | noise >> 62,
         0x8000 | noise >> 48 & 0x3FFF,

@@ -30,6 +30,10 @@ _ENVELOPE: Final = 2_048  # names, hashes, times, numbers, and an origin of 200 
 DETAILS_BUDGET: Final = MAX_RECORD_BYTES - 6 * sum(FIELD_LIMITS.values()) - _ENVELOPE
 
 
+class Clean(dict[str, Any]):
+    """Details that are clean already, and flat: nothing in them lies deeper than a field's old and new value."""
+
+
 def clean_text(value: object, limit: int = 512) -> str:
     """Clean a value into a text of at most ``limit`` characters.
 
@@ -118,6 +122,8 @@ def _optional(value: object, field: str) -> str | None:
 def _clean_details(details: object) -> Json:
     if details is None:
         return {}
+    if type(details) is Clean:
+        return dict(details)
     cleaned = clean(details)
     return cleaned if type(cleaned) is dict else clean({"value": details})
 

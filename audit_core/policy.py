@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1: they as
 UNROUTED = "(unrouted)"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ATTRIBUTE = "__audited__"
+logger = logging.getLogger("audit_core")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -97,7 +99,7 @@ class AuditPolicy:
         if route is None:
             return f"{method} {UNROUTED}", None, None
         naming = naming_of(route.endpoint, method) or Naming()
-        kind, identifier = _resource(route) if naming.resource is None else _fill(naming.resource, route.parameters)
+        kind, identifier = _resource(route) if naming.resource is None else _fill(naming.resource, route)
         return naming.action or f"{method} {route.template}", kind, identifier
 
     def _reads(self, route: Route) -> bool:
@@ -148,8 +150,21 @@ def _singular(word: str) -> str:
     return word[:-1] if is_plural else word
 
 
-def _fill(resource: str, parameters: Mapping[str, Any]) -> tuple[str, str | None]:
+def _fill(resource: str, route: Route) -> tuple[str, str | None]:
     """``patient:{patient_id}`` with the request's parameters; one that it has not becomes empty."""
     kind, _, identifier = resource.partition(":")
-    filled = _PARAMETER.sub(lambda match: str(parameters.get(match[1], "")), identifier)
+    names = _PARAMETER.findall(identifier)
+    if not all(name in route.parameters for name in names):
+        _warn_of_unknown(resource, route.template, tuple(route.parameters))
+    filled = _PARAMETER.sub(lambda match: str(route.parameters.get(match[1], "")), identifier)
     return kind, filled or None
+
+
+@lru_cache(maxsize=4096)
+def _warn_of_unknown(resource: str, template: str, names: tuple[str, ...]) -> None:
+    """Once for each route."""
+    known = ", ".join(f"{{{name}}}" for name in names) or "none"
+    logger.warning(
+        "@audited(resource=%r) names a parameter that the route %s has not (it has %s): its events name no such id.",
+        resource, template, known,
+    )  # fmt: skip

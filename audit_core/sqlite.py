@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
-from audit_core.process.forking import lock_across_forks
 
 CACHE_KIB = 65_536  # the pages that a batch changes, nearly all of two indexes, so that each is written once
 LOCK_WAIT_SECONDS = 0.02  # requests wait while we do; a request may hold the file until its response is sent
@@ -31,7 +30,6 @@ _CURES = {
 
 _FileId: TypeAlias = tuple[int, int]
 
-_counting = lock_across_forks()
 _abandoned: list[_Held] = []  # a parent process's: closing one here would drop the parent's locks
 
 
@@ -66,7 +64,7 @@ class SqliteDatabase:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self._local = threading.local()
-        self._open: weakref.WeakSet[_Held] = weakref.WeakSet()
+        self._open: set[weakref.ref[_Held]] = set()  # changed in single steps, without a lock: see ``Inbox``
         self._pid = os.getpid()
 
     @contextmanager
@@ -116,16 +114,15 @@ class SqliteDatabase:
 
     def _held(self) -> _Held:
         if self._pid != os.getpid():
-            _abandoned.extend(self._open)
-            self._local, self._open, self._pid = threading.local(), weakref.WeakSet(), os.getpid()
+            _abandoned.extend(theirs for each in self._open if (theirs := each()))
+            self._local, self._open, self._pid = threading.local(), set(), os.getpid()
         held: _Held | None = getattr(self._local, "held", None)
         if held is not None and not (held.closed or held.connection.in_transaction or held.is_to(self.path)):
             logger.warning("%s is not the file any more that it was: it is opened anew.", self.path)
             held.close()
         if held is None or held.closed:
             held = self._local.held = self._connect()
-            with _counting:
-                self._open.add(held)
+            self._open.add(weakref.ref(held, self._open.discard))
         return held
 
     def create(self, script: str) -> None:
@@ -158,11 +155,10 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close every connection that this process opened."""
         if self._pid == os.getpid():
-            with _counting:
-                opened = list(self._open)
-                self._local, self._open = threading.local(), weakref.WeakSet()
-            for held in opened:
-                held.close()
+            opened, self._open, self._local = self._open, set(), threading.local()
+            for each in tuple(opened):
+                if held := each():
+                    held.close()
 
     def _connect(self) -> _Held:
         if (file := _file_id(self.path)) is None:

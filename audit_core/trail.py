@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
-import socket
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from typing import Any, Self
 
-from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.chain.proof import Proof
 from audit_core.chain.verification import Verification
 from audit_core.compose import Resource, compose, split_resource
-from audit_core.context import Actor, AuditContext, acting, current
-from audit_core.errors import AuditError, ConfigurationError, IntegrityError
+from audit_core.context import AuditContext, acting, current
+from audit_core.errors import AuditError, ConfigurationError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
-from audit_core.integrity.verify import as_text
-from audit_core.keys import find_signer, load_hash_key, load_signer
+from audit_core.keys import load_hash_key
+from audit_core.lifecycle import OwnEvents, close_at_the_end
 from audit_core.outbox import Outbox
 from audit_core.policy import AuditPolicy
 from audit_core.process.ending import at_the_end_of_a_child
 from audit_core.process.threads import is_own_thread
+from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
-from audit_core.requests.proxies import TrustedProxies
+from audit_core.signing import SigningKey
+from audit_core.status import describe
 from audit_core.urls import open_store, open_url, without_password
 from audit_core.writing.backlog import Backlog
-from audit_core.writing.follower import Follower
 from audit_core.writing.sealer import Sealer
 from audit_core.writing.writer import Writer
 
@@ -71,18 +67,16 @@ class AuditTrail:
         self.url, self.source, self.durable = url, source, durable
         self.policy = policy or AuditPolicy()
         self.proxies = TrustedProxies(trusted_proxies)
-        self._redactor, self._signer, self._lifecycle = redactor, signer, lifecycle
+        self._redactor, self._key, self._lifecycle = redactor, SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
         others = [outbox] if isinstance(outbox, str) else list(outbox)
         self.outboxes: list[Outbox] = [own_outbox, *(open_url(other).outbox for other in others)]
         self._outbox_by_key: dict[object, Outbox] = {}
-        self.chain = AuditChain(self.store, self._find_signer, _checked_origin(origin))
+        self.chain = AuditChain(self.store, lambda: self._key.for_sealing(self.store), _checked_origin(origin))
         self.sealer = Sealer(self.chain, self.outboxes)
-        self._follower = None if self.store.seals_in_transaction else Follower(self.sealer)
-        end = partial(_close, weakref.ref(self))
-        self._writer = self._make_writer(block=_is_blocking(on_failure), started=partial(at_the_end_of_a_child, end))
+        self._own_events = OwnEvents(self.event)
+        self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
-        atexit.register(end)
         if create:
             self.create()
 
@@ -151,12 +145,7 @@ class AuditTrail:
         self._writer.start()
         outbox = self.outbox_of(connection, key)
         outbox.put(events, connection)
-        if outbox is self.outboxes[0] and self.store.seals_in_transaction:
-            self.sealer.seal_along(connection, also=self._carried(connection))
-        elif self._follower:
-            self._follower.wake()
-        else:
-            self._writer.poke()
+        self._writer.seal_carried(outbox, connection)
 
     def outbox_of(self, connection: Any, key: object) -> Outbox:
         """The outbox in the database of ``connection``. Raises ConfigurationError where there is none."""
@@ -196,21 +185,16 @@ class AuditTrail:
         if is_own_thread():
             return
         self._writer.flush(timeout)
-        if self._follower:
-            self._follower.flush(timeout)
 
     def keep_sealing(self) -> None:
         """Seal what other processes commit too, from now on, where not whoever writes an event seals it."""
-        if self._follower:
-            self._follower.start()
+        self._writer.keep_sealing()
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
         if self._lifecycle and self._writer.running:
-            self._writer.submit(self._lifecycle_event("trail.stopped"))
+            self._writer.submit(self._own_events.stopped())
         self._writer.close(FLUSH_SECONDS)
-        if self._follower:
-            self._follower.close(FLUSH_SECONDS)
         for outbox in self.outboxes:
             outbox.close()
         self.store.close()
@@ -273,9 +257,8 @@ class AuditTrail:
         Without a ``key`` it is this process's own, if it has one, else the one that the trail names. Raises
         ConfigurationError when a sound trail is signed with another key than this process's: say then which is right.
         """
-        own = self._signer or find_signer()
         again = partial(open_store, self.url) if self._directory else None  # memory is where it is
-        found = self.chain.verify(key, known, progress, own=own, jobs=jobs, open_store=again)
+        found = self.chain.verify(key, known, progress, own=self._key.own, jobs=jobs, open_store=again)
         self.note_reading("trail.verified", {"result": found.result, "size": found.size, "origin": found.origin})
         return found
 
@@ -288,28 +271,7 @@ class AuditTrail:
 
     def status(self) -> dict[str, Any]:
         """Size, head, what waits and since when, who seals, with which key."""
-        head, waiting, oldest, note, trouble = self.store.head(), 0, None, None, self.sealer.trouble
-        for event in self.waiting():
-            waiting, oldest = waiting + 1, min(oldest or event.timestamp, event.timestamp)
-        try:
-            note = self.chain.checkpoint_note()
-        except IntegrityError as error:
-            trouble = trouble or str(error)
-        return {
-            "url": self.url,
-            "store": self.store.name,
-            "origin": self.chain.origin,
-            "size": head.tree_size if head else 0,
-            "root": as_text(head.root) if head else None,
-            "checkpoint": note,
-            "sealed_at": as_text(head.sealed_at) if head else None,
-            "waiting": waiting,
-            "oldest_waiting": None if oldest is None else format_timestamp(oldest),
-            "sealed_by": self._sealed_by(),
-            "key": self.chain.named_key,
-            "key_is_ours": self._holds_key(),
-            "trouble": trouble,
-        }
+        return describe(self.url, self.sealer, self._key, self.waiting())
 
     def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
         """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
@@ -339,55 +301,15 @@ class AuditTrail:
         for outbox in self.outboxes:
             outbox.create()
 
-    def _make_writer(self, *, block: bool, started: Callable[[], None]) -> Writer:
+    def _make_writer(self, *, block: bool) -> Writer:
         return Writer(
-            self._follower or self.sealer,
-            lambda: Backlog(self._directory, self.store.known, self._gap_event),
+            self.sealer,
+            lambda: Backlog(self._directory, self.store.known, self._own_events.gap),
             gate=self._gate,
             block=block,
-            greeting=partial(self._lifecycle_event, "trail.started") if self._lifecycle else None,
-            started=started,
+            greeting=self._own_events.started if self._lifecycle else None,
+            started=partial(at_the_end_of_a_child, close_at_the_end(self)),
         )
-
-    def _sealed_by(self) -> str:
-        if self.store.seals_in_transaction:
-            return "the transaction that carries an event"
-        return (
-            "this process, or whichever has the chain's lock" if self.store.may_append() else "another role's process"
-        )
-
-    def _carried(self, connection: Any) -> list[AuditEvent]:
-        backlog = self._writer.backlog
-        return backlog.hand_out(connection) if backlog else []
-
-    def _lifecycle_event(self, action: str) -> AuditEvent:
-        context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))
-        return self.event(action, details={"host": socket.gethostname(), "pid": os.getpid()}, context=context)
-
-    def _gap_event(self, count: int, since: datetime, until: datetime) -> AuditEvent:
-        details = {"lost": count, "since": format_timestamp(since), "until": format_timestamp(until)}
-        context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))
-        return self.event("trail.gap", outcome=Outcome.FAILURE, details=details, context=context)
-
-    def _holds_key(self) -> bool:
-        signer, origin = self._signer or find_signer(), self.chain.origin
-        if not origin:
-            return True
-        try:
-            return signer is not None and self.chain.is_signed_by(VerifierKey(origin, signer.public_key))
-        except IntegrityError:  # the first event was changed, and names an origin that none can have
-            return False
-
-    def _find_signer(self) -> Signer:
-        """The key to sign with; one is only made for a trail that has none yet."""
-        if self._signer is None:
-            self._signer = load_signer() if self.store.head() is None else find_signer()
-        if self._signer is None:
-            raise ConfigurationError(
-                "This user has no signing key: set AUDIT_KEY to the key that the trail was made with; until then its "
-                "events wait in the outbox."
-            )
-        return self._signer
 
 
 def _checked_origin(origin: str | None) -> str | None:
@@ -402,10 +324,3 @@ def _is_blocking(on_failure: str) -> bool:
     if on_failure not in {"spill", "block"}:
         raise ConfigurationError(f'on_failure is "spill" or "block", not {on_failure!r}.')
     return on_failure == "block"
-
-
-def _close(trail: weakref.ref[AuditTrail]) -> None:
-    """At the process's end."""
-    if (alive := trail()) is not None:
-        with suppress(AuditError):
-            alive.close()

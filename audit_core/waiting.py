@@ -17,7 +17,7 @@ def read_draft(text: str) -> Draft:
     try:
         return draft_of(read_told(text)) if text.startswith(BEGINNING) else parse_draft(text)
     except ValueError:
-        return draft_of(_unreadable(repr(text)))
+        return unreadable_draft(repr(text))
 
 
 def draft_or_unreadable(event: AuditEvent) -> Draft:
@@ -25,7 +25,7 @@ def draft_or_unreadable(event: AuditEvent) -> Draft:
     try:
         return draft_of(event)
     except (TypeError, ValueError, AttributeError):
-        return draft_of(_unreadable(repr(event)))
+        return unreadable_draft(repr(event))
 
 
 def read_waiting(text: str) -> AuditEvent:
@@ -33,12 +33,15 @@ def read_waiting(text: str) -> AuditEvent:
     return event_of(read_draft(text))
 
 
-def _unreadable(text: str) -> AuditEvent:
-    return AuditEvent(
-        event_id=new_event_id(),
-        timestamp=datetime.now(UTC),
-        action="outbox.unreadable",
-        actor_type=ActorType.SYSTEM.value,
-        outcome=Outcome.FAILURE.value,
-        details={"text": clean_text(text), "sha256": sha256(text.encode("utf-8", "replace")).hexdigest()},
+def unreadable_draft(text: str) -> Draft:
+    """The event that says that ``text`` waited and was none."""
+    return draft_of(
+        AuditEvent(
+            event_id=new_event_id(),
+            timestamp=datetime.now(UTC),
+            action="outbox.unreadable",
+            actor_type=ActorType.SYSTEM.value,
+            outcome=Outcome.FAILURE.value,
+            details={"text": clean_text(text), "sha256": sha256(text.encode("utf-8", "replace")).hexdigest()},
+        )
     )

@@ -17,7 +17,7 @@ from audit_django.capture import audits
 from audit_django.databases import OUTBOX, POSTGRESQL
 from audit_django.postgres import existing_tables
 from audit_django.schema import LABEL
-from audit_django.trail import audited_aliases, layout, make_trail, setting, tables_in, under_test
+from audit_django.trail import audited_aliases, bulk_rule, layout, make_trail, setting, tables_in, under_test
 
 MIDDLEWARE = "audit_django.AuditMiddleware"
 MIDDLEWARE_NAMES = {MIDDLEWARE, "audit_django.middleware.AuditMiddleware"}
@@ -29,10 +29,7 @@ ANSWERING = {  # what may refuse or answer a request by itself
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.middleware.security.SecurityMiddleware",
 }
-NOT_CAPTURED = (
-    "QuerySet.update, bulk_create and bulk_update, many-to-many add, remove, set and clear, raw SQL, and cascades that "
-    "the database does by itself leave no event yet."
-)
+NOT_CAPTURED = "Raw SQL, and cascades and triggers that the database runs by itself, leave no event."
 
 
 def check_project(app_configs: Any, **_: object) -> list[CheckMessage]:
@@ -40,6 +37,7 @@ def check_project(app_configs: Any, **_: object) -> list[CheckMessage]:
     try:
         make_trail(layout())
         excluded = setting("EXCLUDE")
+        bulk_rule()
     except (AuditError, ValueError, TypeError) as error:
         return [Error(str(error), hint="Correct settings.AUDIT.", id="audit.E001")]
     found = [*_exclusions(excluded), *_middleware(settings.MIDDLEWARE), *_database_cascades()]

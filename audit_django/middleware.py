@@ -23,6 +23,7 @@ from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
 from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, Written, wait, wait_async
+from audit_core.requests.checks import checked_trail
 from audit_core.requests.request import MOMENT_SECONDS, RequestAudit, is_first
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
@@ -47,7 +48,7 @@ class AuditMiddleware:
                 f'AuditMiddleware is in MIDDLEWARE, but changes are not captured: INSTALLED_APPS += ["{_APP}"].'
             )
         self.get_response = get_response
-        self.trail = trail
+        self.trail = None if trail is None else checked_trail(trail)
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)

@@ -16,7 +16,7 @@ from audit_core.errors import StoreUnavailableError
 from audit_django.trail import schema_in
 
 _TABLES = """
-SELECT c.relname, has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT')
+SELECT c.relname, has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'INSERT')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname LIKE 'audit_%%'"""
 _MAY_CREATE = """

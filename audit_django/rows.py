@@ -9,7 +9,9 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, Manager, Model, QuerySet
+from django.db.models import Field, Model, QuerySet
+
+from audit_core.policy import resource_name
 
 Key = tuple[Any, ...]
 Values = dict[str, Any]
@@ -19,6 +21,11 @@ PAGE = 200  # rows that one query reads: SQLite's oldest limit on parameters is 
 def concrete_fields(model: type[Model]) -> list[Field[Any, Any]]:
     """The fields of all the model's tables, without the links between these."""
     return [field for field in model._meta.concrete_fields if not getattr(field.remote_field, "parent_link", False)]
+
+
+def kind_of(model: type[Model]) -> str:
+    """What the trail calls a row of this model; a proxy is what it stands for."""
+    return resource_name((model._meta.concrete_model or model).__name__)
 
 
 def key_of(pk: Any) -> Key:
@@ -32,35 +39,31 @@ def key_fields(model: type[Model]) -> Key:
     return tuple(field.name for field in fields)
 
 
-def read_row(
-    model: type[Model], using: str, fields: Sequence[Field[Any, Any]], pk: Any, *, lock: bool = False
-) -> Values | None:
-    """One row; None where there is none. With ``lock`` nobody else changes it from now on, as after our own UPDATE."""
-    return next((values for _, values in read_rows(model, using, fields, [pk], lock=lock)), None)
-
-
 def read_rows(
     model: type[Model], using: str, fields: Sequence[Field[Any, Any]], pks: Sequence[Any], *, lock: bool = False
 ) -> Iterator[tuple[Key, Values]]:
-    """The rows with these primary keys."""
+    """The rows with these primary keys. With ``lock`` nobody else changes them from now on, as after our own UPDATE."""
     for start in range(0, len(pks), PAGE):
         some = pks[start : start + PAGE]
-        manager = model._base_manager  # noqa: SLF001 - as Model.save does: other managers may hide rows
-        rows = manager.using(using)
-        # Of a manager of its own we cannot know that its rows can be locked.
-        if lock and type(manager) is Manager and connections[using].features.has_select_for_no_key_update:
+        rows: QuerySet[Any, Any] = QuerySet(model, using=using)  # of no manager, which may hide rows
+        if lock and connections[using].features.has_select_for_no_key_update:
             rows = rows.select_for_update(no_key=True)
         yield from read_query(rows.filter(pk=some[0]) if len(some) == 1 else rows.filter(pk__in=some), fields)
 
 
-def read_query(rows: QuerySet[Any], fields: Sequence[Field[Any, Any]]) -> Iterator[tuple[Key, Values]]:
+def read_query(rows: QuerySet[Any, Any], fields: Sequence[Field[Any, Any]]) -> Iterator[tuple[Key, Values]]:
     """The key and these fields of each row of a query, by their column attribute (``patient_id``)."""
     names = [field.attname for field in fields]
-    for pk, *values in _fetch(rows.order_by().values_list("pk", *names)):
-        yield key_of(pk), dict(zip(names, values, strict=True))
+    for pk, *values in fetch(rows.order_by().values_list("pk", *names)):
+        yield key_of(pk), named(fields, values)
 
 
-def _fetch(query: QuerySet[Any, Any]) -> list[Any]:
+def named(fields: Sequence[Field[Any, Any]], values: Sequence[Any]) -> Values:
+    """Values by the column attributes of their fields."""
+    return dict(zip((field.attname for field in fields), values, strict=True))
+
+
+def fetch(query: QuerySet[Any, Any]) -> list[Any]:
     """Run it as Django does, but past what counts, logs or forbids queries: it is not the application's."""
     compiler = query.query.get_compiler(query.db)
     connection: BaseDatabaseWrapper = compiler.connection

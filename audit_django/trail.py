@@ -16,6 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from audit_core import AuditPolicy, AuditTrail, Redactor
 from audit_core.errors import ConfigurationError, StoreUnavailableError
 from audit_core.keys import load_hash_key
+from audit_core.orm.bulk import ROWS_TOLD, Bulk
 from audit_django.databases import (
     IN_MEMORY,
     MEMORY,
@@ -32,7 +33,7 @@ from audit_django.databases import (
 DEFAULTS: Mapping[str, Any] = {
     "URL": None,  # the trail's database; None is the default database
     "DATABASES": None,  # the aliases whose changes are audited; None is all of them but replicas
-    "EXCLUDE": (),  # "app_label" or "app_label.Model", on top of capture.NOT_AUDITED
+    "EXCLUDE": (),  # "app_label" or "app_label.Model", on top of selection.NOT_AUDITED
     "READS": (),
     "SKIP": (),
     "REDACT": {},
@@ -40,6 +41,8 @@ DEFAULTS: Mapping[str, Any] = {
     "SOURCE": None,
     "DURABLE": True,
     "ON_FAILURE": "spill",
+    "BULK": "record",
+    "BULK_LIMIT": ROWS_TOLD,
 }
 _LISTS = {"DATABASES", "EXCLUDE", "READS", "SKIP", "TRUSTED_PROXIES"}
 
@@ -100,6 +103,14 @@ def setting(name: str) -> Any:
     return value
 
 
+def bulk_rule() -> Bulk:
+    """What becomes of bulk operations. Raises ConfigurationError for settings that say nothing of the kind."""
+    mode = setting("BULK")
+    if mode not in {"record", "forbid"}:
+        raise ConfigurationError(f'settings.AUDIT[\'BULK\'] is "record" or "forbid", not {mode!r}.')
+    return Bulk(setting("BULK_LIMIT"), mode == "forbid")
+
+
 def layout() -> Layout:
     """What the settings say just now. Raises ConfigurationError for a database that cannot hold a trail."""
     databases = tuple((alias, _database(alias)) for alias in audited_aliases())
@@ -147,8 +158,11 @@ def _hold(wanted: Layout, trail: AuditTrail) -> None:
     _held = (wanted, trail)
 
 
-def make_trail(wanted: Layout) -> AuditTrail:
-    """A trail for this layout; nothing is opened or written yet. Raises ConfigurationError as ``get_trail`` does."""
+def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
+    """A trail for this layout; nothing is opened or written yet. Raises ConfigurationError as ``get_trail`` does.
+
+    Without ``lifecycle`` it does not record that it was started and stopped.
+    """
     rules = setting("REDACT")
     return AuditTrail(
         wanted.url,
@@ -160,7 +174,7 @@ def make_trail(wanted: Layout) -> AuditTrail:
         durable=setting("DURABLE"),
         on_failure=setting("ON_FAILURE"),
         create=False,  # the migration does it
-        lifecycle=not under_test(),
+        lifecycle=lifecycle and not under_test(),
     )
 
 

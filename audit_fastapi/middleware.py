@@ -7,6 +7,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
+from audit_core.requests.checks import checked_trail
 from audit_core.requests.request import is_first
 from audit_fastapi.exchange import Request
 from audit_fastapi.websocket import Socket
@@ -17,12 +18,13 @@ _EXCHANGES: dict[str, type[Request | Socket]] = {"http": Request, "websocket": S
 class AuditMiddleware:
     """Records every request, before the first byte of its response leaves.
 
-    At the end of the application's lifespan it closes the trail, so that what waits is sealed.
+    At the end of the application's lifespan it closes the trail, so that what waits is sealed. Raises
+    ConfigurationError for a trail that is none.
     """
 
     def __init__(self, app: ASGIApp, trail: AuditTrail) -> None:
         self.app = app
-        self.trail = trail
+        self.trail = checked_trail(trail)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI scope: a request, a WebSocket, or the application's life."""

@@ -9,6 +9,7 @@ from flask import Flask, got_request_exception
 
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
+from audit_core.requests.checks import checked_trail
 from audit_core.requests.request import is_first
 from audit_flask.exchange import Exchange, note_exception
 
@@ -25,7 +26,7 @@ class Audit:
     """
 
     def __init__(self, app: Flask | None = None, trail: AuditTrail | None = None) -> None:
-        self.trail = trail
+        self.trail = None if trail is None else checked_trail(trail)
         if app is not None:
             self.init_app(app)
 
@@ -33,6 +34,7 @@ class Audit:
         """Audit one application more. Raises ConfigurationError without a trail, or when it is audited already."""
         if (trail := trail or self.trail) is None:
             raise ConfigurationError("Audit needs a trail: Audit(app, AuditTrail(url)).")
+        trail = checked_trail(trail)
         if _EXTENSION in app.extensions:
             raise ConfigurationError(f"The application {app.name} is audited already.")
         app.extensions[_EXTENSION] = trail

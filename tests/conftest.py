@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 import tempfile
 import weakref
 from pathlib import Path
@@ -12,6 +13,9 @@ from audit_core.trail import AuditTrail
 os.environ["AUDIT_STATE_DIR"] = tempfile.mkdtemp(prefix="audit-state-")
 for variable in ("AUDIT_KEY", "AUDIT_HASH_KEY", "AUDIT_URL"):
     os.environ.pop(variable, None)
+
+# A shell's background jobs ignore Ctrl-C, and what a process ignores its children ignore as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WITH_DJANGO = [Path(__file__).parent / "django", Path(__file__).parent / "adapters"]
 

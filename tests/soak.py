@@ -1,6 +1,7 @@
 """The long forms of the tests: `scripts/soak` runs them, and docs/soak.md has what they found.
 
 python -m tests.soak torture [--minutes 60]     on each version of PostgreSQL in turn, under each isolation level
+python -m tests.soak interleavings              every order of two transactions and the sealer
 python -m tests.soak growth [--events 10000000]
 """
 
@@ -11,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.postgres import torture
-from tests.postgres.server import VERSIONS, Server
+from tests.postgres import interleavings, torture
+from tests.postgres.server import VERSIONS, Server, new_database
 
 ROUND_SECONDS = 120
 ISOLATION = ("read committed", "repeatable read", "serializable")
@@ -36,9 +37,16 @@ def torture_for(minutes):
     print(f"{total:,} events in all")
 
 
+def interleave():
+    """Every order, on each version; 280 of them, and the sealer between the steps as chance has it."""
+    for version in VERSIONS:
+        count = interleavings.play(new_database(version))
+        print(f"PostgreSQL {version}: {count} orders of two transactions, nobody waited, all sealed once", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["torture", "growth"])
+    parser.add_argument("what", choices=["torture", "interleavings", "growth"])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--events", type=int, default=10_000_000)
     options = parser.parse_args()
@@ -46,6 +54,8 @@ def main():
         os.environ["AUDIT_STATE_DIR"] = state
         if options.what == "torture":
             torture_for(options.minutes)
+        elif options.what == "interleavings":
+            interleave()
         else:
             from benchmarks.postgres import growth
 

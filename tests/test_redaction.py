@@ -37,6 +37,7 @@ SENSITIVE = """
     subscription-key webhook_keys mysql_pwd _xsrf XSRF-TOKEN _csrf_token csrf_token user_session aiohttp_session symfony
     proxy-authorization x_api_key x_csrftoken basic_auth code_verifier client_assertion SAMLResponse magic_link
     sharedAccessKey account_key stripe_key pgp_key certificate_key consumer_key redis_url SQLALCHEMY_DATABASE_URI
+    track2 track_2 track1 trackData track2Data cardTrack2 card_track_data magstripe
     reset_code reset_link oauth_verifier slack_webhook otpauth_url pswd old_pw newPw laravel_session
 """.split()
 INNOCENT = """
@@ -50,6 +51,7 @@ INNOCENT = """
     secret_name secretName token_at authority authors auth_provider auth_method side sidebar inside president
     account_sid session_count license license_number code country_code signature two_factor appkeyboard keynote
     prompt_tokens completion_tokens iban_country reset_count redis_host
+    track track_id track_name tracking_number soundtrack racetrack2 track10 backtrack track_count
     can_reset_password requires_token is_pin_set token_issuer password_history
 """.split()
 
@@ -113,14 +115,29 @@ class TestNames:
             ("password_history", 123456), ("has_pin", 1234), ("card_number_used", 4111111111111111),
             ("ssn_valid", "123456789"), ("ssn_used", "123-45-6789"), ("cvv_required", "123"), ("otp_sent", 994411),
             ("password_expires", "20261231"), ("account_number_used", "12345678901234"), ("pin_at", "12:34"),
-            ("mfa_code_valid", 123456), ("token_used", "123-45-6789"),
+            ("mfa_code_valid", 123456), ("token_used", "123-45-6789"), ("token_count", "078-05-1120"),
+            ("password_age", 123456), ("password_age", "hunter2"), ("pin_length", 1234),
+            ("password_changed_at", 123456),
         ],
     )  # fmt: skip
     def test_a_secret_of_digits_does_not_pass_for_a_measure(self, name: str, value: Json) -> None:
         assert Redactor().query(f"{name}={value}") == f"{name}={REDACTED}"
-        if name != "token_used":
-            assert Redactor().details({name: value}) == {name: REDACTED}
-            assert Redactor().text(f"{name}={value}") == f"{name}={REDACTED}"
+        assert Redactor().details({name: value}) == {name: REDACTED}
+        assert Redactor().text(f"{name}={value}") == f"{name}={REDACTED}"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("password_age", 365), ("password_age", "365"), ("password_max_age", 90), ("password_age_days", 365),
+            ("password_expiry_days", 180), ("session_id_count", 1204), ("pin_age", "365 days"), ("cvv_count", 3),
+            ("password_changed_at", "2026-05-01T10:00:00.000000Z"), ("password_changed_at", 1700000000),
+            ("passwordUpdatedAt", 1700000000000), ("token_count", 123456), ("password_lifetime", "P365D"),
+        ],
+    )  # fmt: skip
+    def test_how_old_a_secret_is_and_how_many_there_are_stays(self, name: str, value: Json) -> None:
+        assert Redactor().details({name: value}) == {name: value}
+        assert Redactor().query(f"{name}={value}") == f"{name}={value}"
+        assert Redactor().text(f"{name}={value}") == f"{name}={value}"
 
     @pytest.mark.parametrize("value", [0, 4096, 200_000, 1_700_000_000, 1_700_000_000_000, "31536000", "1.5"])
     @pytest.mark.parametrize("name", ["max_tokens", "token_expires", "cookie_age", "api_key_count", "session_key_age"])
@@ -298,6 +315,10 @@ class TestDetails:
             ("4111-1111-1111-1111", REDACTED),
             ("4111111111111111", REDACTED),
             (4111111111111111, REDACTED),
+            ("078-05-1120", REDACTED),
+            ("SSN 078-05-1120, as he says", "SSN [redacted], as he says"),
+            ("%B4111111111111111^DOE/ADA^25121010000000000?", "%B[redacted]"),
+            (";4111111111111111=25121010000000000?", ";[redacted]"),
             ("it is 378282246310005.", "it is [redacted]."),
             *((f"a {token}", "a [redacted]") for token in [
                 "sk_" + "live_abcdefghijklmnopqrstuvwx", "ghp_" + "abcdefghijklmnopqrstuvwxyz0123456789",
@@ -318,7 +339,8 @@ class TestDetails:
             "4111111111111112", 4111111111111112, "/patients/4111111111111111", "https://db:8080/a", "bearer of news",
             "a4111111111111111", "490154203237518", "41111111-1111-1111-1111-111111111111", 1700000000000000,
             "2026-05-01T10:00:00.000000Z", "+49 1234 5678 9012", "skill", "password=hunter2", "4006381333931",
-            "hmac-sha256:" + "4111111111111111" * 4,
+            "hmac-sha256:" + "4111111111111111" * 4, "000-12-3456", "666-12-3456", "900-12-3456", "123-00-4567",
+            "123-45-0000", "1123-45-6789", "123-45-67890", "A123-45-6789", "2026-05-01", "4111111111111112=2512101",
         ],
     )  # fmt: skip
     def test_what_only_resembles_a_secret_stays(self, value: Json) -> None:
@@ -471,7 +493,16 @@ class TestPaths:
             ("/tokens/5", "/tokens/{token_count}", "/tokens/5"),
             ("/files/a/b.txt", "/files/{path}", "/files/a/b.txt"),
             ("/mounted/reset/hunter2", "/mounted/{path}", "/mounted/reset/[redacted]"),
-            ("/tokens/x", "/tokens/{token_id}", "/tokens/x"),
+            ("/tokens/7", "/tokens/{token_id}", "/tokens/7"),
+            ("/tokens/hunter2", "/tokens/{token_id}", "/tokens/[redacted]"),
+            ("/tokens/hunter2", "/tokens/{key}", "/tokens/[redacted]"),
+            ("/api-keys/hunter2/rotate", "/api-keys/{value}/rotate", "/api-keys/[redacted]/rotate"),
+            ("/users/ada/tokens/hunter2", "/users/{user}/tokens/{key}", "/users/ada/tokens/[redacted]"),
+            ("/reset/MQ/hunter2", "/reset/{uid}/{key}", "/reset/MQ/[redacted]"),
+            ("/invite/hunter2", "/invite/{code}", "/invite/[redacted]"),
+            ("/settings/theme", "/settings/{key}", "/settings/theme"),
+            ("/countries/de", "/countries/{code}", "/countries/de"),
+            ("/rooms/7", "/rooms/{number}", "/rooms/7"),
             ("/sessions/x", "/sessions/{session_id}", "/sessions/[redacted]"),
             ("/sessions/x", "/sessions/{userSessionId}", "/sessions/[redacted]"),
             ("/tokens/x", "/tokens/{token_count}", "/tokens/[redacted]"),
@@ -488,6 +519,17 @@ class TestPaths:
         parameters = {"token": "hunter2", "item": 7}
         redacted = Redactor().routed_path("/items/7", "/items/{item}", parameters, "/by/hunter2")
         assert redacted == "/by/[redacted]/items/7"
+
+    def test_rules_of_a_resource_hold_in_its_path(self) -> None:
+        redactor = Redactor({"patient.mrn": "replace", "token": "keep"})
+        assert redactor.routed_path("/patients/7", "/patients/{mrn}", {}, "", "patient") == "/patients/[redacted]"
+        assert redactor.routed_path("/tokens/ada", "/tokens/{id}", {}, "", "token") == "/tokens/ada"
+
+    def test_what_a_route_to_a_secret_calls_it_does_not_name_its_resource(self) -> None:
+        parameters = {"user": "ada", "key": "hunter2"}
+        redacted = Redactor().parameters(parameters, "key", "/reset/{user}/{key}")
+        assert redacted == {"user": "ada", "key": REDACTED}
+        assert Redactor().parameters(parameters, "setting", "/settings/{user}/{key}") == parameters
 
     def test_parameters_follow_the_rules_of_their_resource(self) -> None:
         redactor = Redactor({"patient.mrn": "mask"})
@@ -597,6 +639,10 @@ TEXTS = [
     ("4111111111111112", "4111111111111112"),
     ("1700000000000 00000000000000", "1700000000000 00000000000000"),
     ("54111111111111111112345", "54111111111111111112345"),
+    ("track %B4111111111111111^DOE/ADA^2512101?", "track %B[redacted]"),
+    ("read ;4111111111111111=25121010000000000? twice", "read ;[redacted] twice"),
+    ("1234567890123=2024010", "1234567890123=2024010"),
+    ("password_age=365 password_changed_at=2026-05-01", "password_age=365 password_changed_at=2026-05-01"),
     ("ssn 123-45-6789.", "ssn [redacted]."),
     ("phone 123-45-67890 and 2-123-45-6789", "phone 123-45-67890 and 2-123-45-6789"),
 ]

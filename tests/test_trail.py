@@ -465,10 +465,10 @@ class TestVerifying:
         forged = AuditTrail("memory:", origin=on_file.chain.origin, signer=thief)
         forged.record("a.b")
         forged.flush()
-        forged._signer = on_file._find_signer()
+        forged._key._signer = on_file._key.own
         with pytest.raises(ConfigurationError, match="not signed with"):
             forged.verify()
-        forged._signer = thief
+        forged._key._signer = thief
         forged.close()
 
     def test_a_proof_needs_only_the_verifier_key(self, trail):

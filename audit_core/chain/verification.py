@@ -20,6 +20,10 @@ from audit_core.stores import AuditStore, Extent, StoredCheckpoint
 
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
 PROGRESS_EVERY = 5_000  # events
+NOT_BEGUN = (
+    "The trail is empty: there is nothing to verify yet. `audit init` or the first event begins it. If it had events, "
+    "they were removed: verify it with the verifier key, or with a checkpoint that was kept elsewhere."
+)
 
 Progress = Callable[[int, int], None] | None
 
@@ -69,6 +73,8 @@ def verify_store(
         if not damage or (not notes and any(finding.kind == "empty" for finding in damage)):
             raise
         return Verification(Result.FAILED, tuple(damage), "", 0)
+    if extent == (0, 0) and key is None and not notes and not damage and not any(store.check_indexes()):
+        raise ConfigurationError(NOT_BEGUN)
     trust = _find_trust(store, created, key, own, notes)
     if isinstance(trust, Finding):
         return Verification(Result.FAILED, (*damage, trust), "", extent.events)

@@ -15,7 +15,7 @@ from audit_core.canonical import parse_timestamp
 from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_postgres
 from audit_core.cli.terminal import note, say, say_exactly, say_json
-from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
+from audit_core.errors import ConfigurationError, Cures, IntegrityError, StoreUnavailableError
 from audit_core.trail import AuditTrail
 from audit_core.urls import schema_sql, without_password
 
@@ -23,6 +23,11 @@ LOOK_SECONDS = 0.25  # how often --follow looks for what waits
 WRONG_KEY = (
     "This process's signing key is not the trail's: set AUDIT_KEY to the key that the trail was made with. Until then "
     "its events wait, and are not lost."
+)
+
+NOT_WRITABLE = (
+    "This user may not write to the trail, or its database is read-only just now: run `audit {command}` as one who "
+    "may, and where it can be written."
 )
 
 
@@ -46,8 +51,9 @@ def init(
         return
     with open_trail(context, url, create=True, origin=origin) as trail:
         if not trail.store.is_writable():
-            raise StoreUnavailableError("This user may not write to the trail: run `audit init` as one who may.")
+            raise StoreUnavailableError(NOT_WRITABLE.format(command="init"))
         trail.store.create()  # what was dropped since
+        _check_checkpoints(trail)
         if roles:
             database_of(trail).run("postgres_roles.sql")
         with trail.store.transaction(patient=True) as connection:
@@ -59,6 +65,16 @@ def init(
             note(f"The trail was there already, and its origin stays: {trail.chain.origin}.", "yellow")
         _note_trouble(trail.status())
         note("Hand the verifier key to the auditor by a way that whoever runs this database does not control.")
+
+
+def _check_checkpoints(trail: AuditTrail) -> None:
+    """To begin again over what was sealed would hide that its checkpoints are gone."""
+    events, signed = trail.store.extent()
+    if events and not signed:
+        raise IntegrityError(
+            f"The trail has {events:,} events, but its signed checkpoints were removed: `audit init` cannot make them "
+            "again. Put them back from a backup; new events wait until then."
+        )
 
 
 def status(context: typer.Context, *, url: Url = None, as_json: AsJson = False) -> None:
@@ -83,8 +99,8 @@ def seal(
     """Seal what waits, also what processes that died have left in spill files."""
     with open_trail(context, url) as trail:
         trail.store.extent()  # there is a trail
-        if not trail.store.is_writable():
-            raise StoreUnavailableError("This user may not write to the trail: run `audit seal` as one who may.")
+        if not _may_seal(trail, follow=follow):
+            raise StoreUnavailableError(NOT_WRITABLE.format(command="seal"))
         if trail.store.head() is not None and not trail.status()["key_is_ours"]:
             raise ConfigurationError(WRONG_KEY)
         if trail.store.seals_in_transaction:
@@ -100,6 +116,12 @@ def seal(
                         _try_seal(trail)
             elif follow:
                 follow_postgres(trail, told)
+
+
+def _may_seal(trail: AuditTrail, *, follow: bool) -> bool:
+    """Who follows waits for a database that is read-only just now."""
+    waits = follow and not trail.store.seals_in_transaction
+    return trail.store.may_append() if waits else trail.store.is_writable()
 
 
 def _try_seal(trail: AuditTrail, *, quiet: bool = True) -> None:

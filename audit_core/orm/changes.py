@@ -28,11 +28,13 @@ from typing import Any
 
 from audit_core.canonical import Json, encode
 from audit_core.clean import clean
-from audit_core.normalise import clean_text
+from audit_core.normalise import Clean, clean_text
 from audit_core.redaction import Redactor
 
 Values = Mapping[str, object]
 Changes = dict[str, dict[str, Json]]
+FIELDS_AT_MOST = 1_000  # of one row: with more, an event's details are looked through as a whole
+_CONTAINERS = frozenset((dict, list))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,12 @@ class Change:
         return self.resource_type, redactor.identifier(self.resource_id, self.resource_type, self.key_fields)
 
     @property
-    def details(self) -> dict[str, Changes]:
+    def details(self) -> Mapping[str, Any]:
         """The event's details."""
-        return {"changes": self.changes}
+        is_flat = len(self.changes) <= FIELDS_AT_MOST and not any(
+            type(value) in _CONTAINERS for change in self.changes.values() for value in change.values()
+        )
+        return Clean(changes=self.changes) if is_flat else {"changes": self.changes}
 
 
 def created(resource_type: str, key: Sequence[object], new: Values, key_fields: Sequence[str] = ()) -> Change:
@@ -119,6 +124,8 @@ def changed(old: Values, new: Values) -> Changes:
 
 def field_value(value: object) -> Json:
     """One value as it is written; what the value is later does not reach it."""
+    if value is None:
+        return None
     kind: Any = type(value)
     if _is_file(kind):
         return clean(getattr(value, "name", None))

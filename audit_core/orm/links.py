@@ -64,13 +64,13 @@ def _pair(end: _End, other: State | None, pairs: _Pairs) -> None:
     if other is None:
         return
     relationship, state = end
-    owner = min((relationship, *relationship._reverse_property), key=_place)  # noqa: SLF001 - has no public name
+    owner = min((relationship, *relationship._reverse_property), key=place_in_table)  # noqa: SLF001 - has no public name
     if owner is not relationship:
         state, other = other, state
     pairs.setdefault((owner, state), {})[other] = None
 
 
-def _place(relationship: Relationship) -> int:
+def place_in_table(relationship: Relationship) -> int:
     """Where the key of the relationship's own class stands in the association table."""
     table = relationship.secondary
     places: dict[object, int] = {} if table is None else {column: i for i, column in enumerate(table.columns)}

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, column, false, or_, select, table
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    column,
+    false,
+    literal,
+    or_,
+    select,
+    table,
+)
 from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from audit_core.policy import resource_name
@@ -37,11 +50,18 @@ def mapped(mapper: Mapper[Any]) -> Mapped:
     return known[1]
 
 
-def read(connection: Connection, mapper: Mapper[Any], keys: Sequence[Key], names: Sequence[str]) -> dict[Key, Any]:
-    """The fields ``names`` of the rows with these primary keys, as ``{key: {name: value}}``. One query for a page."""
+def read(
+    connection: Connection, mapper: Mapper[Any], keys: Sequence[Key], names: Sequence[str], *, lock: bool = False
+) -> dict[Key, Any]:
+    """The fields ``names`` of the rows with these primary keys, as ``{key: {name: value}}``. One query for a page.
+
+    With ``lock`` nobody else writes them until the transaction ends, where the database can lock rows.
+    """
     columns = mapped(mapper).columns
     width = len(mapper.primary_key)
     query = select(*mapper.primary_key, *(columns[name] for name in names)).select_from(mapper.persist_selectable)
+    if lock:
+        query = query.with_for_update(key_share=True)
     found: dict[Key, Any] = {}
     for start in range(0, len(keys), PAGE):
         for row in connection.execute(query.where(_one_of(mapper, keys[start : start + PAGE]))):
@@ -66,7 +86,7 @@ def take_write_lock(connection: Connection, mapper: Mapper[Any], *, delete: bool
     if isinstance(known, Table):
         # Not the mapped table: its columns may have defaults that are called for every UPDATE.
         name = next(iter(known.primary_key.columns or known.columns)).name
-        plain = table(known.name, column(name), schema=known.schema)
+        plain = table(known.name, column(name), schema=connection.schema_for_object(known))
         statement = plain.delete() if delete else plain.update().values({name: plain.columns[name]})
         connection.execute(statement.where(false()))
 
@@ -108,5 +128,12 @@ def _written(mapper: Mapper[Any], element: ColumnElement[Any]) -> Iterator[Colum
 
 def _one_of(mapper: Mapper[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
     if len(mapper.primary_key) == 1:
-        return mapper.primary_key[0].in_([key[0] for key in keys])
-    return or_(*(and_(*(c == v for c, v in zip(mapper.primary_key, key, strict=True))) for key in keys))
+        return any_of(mapper.primary_key[0], [key[0] for key in keys])
+    return or_(
+        *(and_(*(c == literal(v, c.type) for c, v in zip(mapper.primary_key, key, strict=True))) for key in keys)
+    )
+
+
+def any_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """The values have the column's type, whatever Python's is: "7" for 7."""
+    return column.in_(bindparam(None, values, type_=column.type, expanding=True))

@@ -15,7 +15,10 @@ from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, scoped_session, sessionmaker
 
 from audit_core.errors import ConfigurationError
-from audit_core.orm.flush import begin, finish
+from audit_core.orm import bulk_methods as _bulk_methods  # noqa: F401 - makes sessions tell
+from audit_core.orm.bulk import Bulk
+from audit_core.orm.flush import Audits, begin, finish
+from audit_core.orm.statements import StatementListener, carry
 from audit_core.orm.triggered import Triggered
 
 if TYPE_CHECKING:
@@ -25,11 +28,12 @@ OWN_TABLES = frozenset(("audit_events", "audit_checkpoints", "audit_outbox"))
 
 
 class SQLAlchemyAuditor:
-    """Audits what sessions flush: create, update and delete of each object, link and unlink of many-to-many.
+    """Audits what sessions write: create, update and delete of each object, link and unlink of many-to-many.
 
     The event commits or rolls back with the change, on the same connection. ``include`` names the only mapped classes
     that are audited, with their subclasses; ``exclude`` names those that are not. The trail's own tables never are.
     With ``triggers`` the rows of tables that have ours (PostgreSQL) are left to them, and they are told who acts.
+    ``bulk`` says what becomes of statements and methods that write many rows at once.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class SQLAlchemyAuditor:
         include: Iterable[type] | None = None,
         exclude: Iterable[type] = (),
         triggers: bool = False,
+        bulk: Bulk | None = None,
     ) -> None:
         self.trail = trail
         self._include = None if include is None else tuple(include)
@@ -47,6 +52,8 @@ class SQLAlchemyAuditor:
         self._audited: weakref.WeakKeyDictionary[Mapper[Any], bool] = weakref.WeakKeyDictionary()
         self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
         self._open = weakref.WeakKeyDictionary()
+        beside = (lambda connection: self._beside(lambda _: connection)) if triggers else None
+        self._statements = StatementListener(trail, self.audits, bulk or Bulk(), beside)
 
     def attach(self, target: Any) -> None:
         """Audit the sessions of ``target``, from now on. May be repeated, by another auditor of the same trail too.
@@ -75,10 +82,11 @@ class SQLAlchemyAuditor:
             self._audited[mapper] = answer
         return answer
 
-    def _listeners(self) -> list[tuple[str, Callable[..., None]]]:
+    def _listeners(self) -> list[tuple[str, Callable[..., object]]]:
         follows = [("after_begin", self._connection_begins)] if self._triggered else []
         return [
             *follows,
+            ("do_orm_execute", self._statements),
             ("after_transaction_create", self._transaction_begins),
             ("after_transaction_end", self._transaction_ends),
             ("before_flush", self._flush_begins),
@@ -87,15 +95,15 @@ class SQLAlchemyAuditor:
 
     def _flush_begins(self, session: Session, uow: UOWTransaction, objects: object) -> None:
         del objects
-        begin(session, uow, self.trail, _Beside(self, self._triggered, session) if self._triggered else self.audits)
+        begin(session, uow, self.trail, self._beside(lambda mapper: session.connection({"mapper": mapper})))
 
     def _flush_ends(self, session: Session, uow: UOWTransaction) -> None:
         """What this raises rolls the flush back: a change whose event cannot be written does not commit."""
         for connection, changes in finish(session, uow, self.trail).items():
-            redactor = self.trail.redactor
-            events = [self.trail.event(c.action, resource=c.resource(redactor), details=c.details) for c in changes]
-            # A weak reference equals another one to the same engine, and keeps no engine alive.
-            self.trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
+            carry(self.trail, connection, changes)
+
+    def _beside(self, connection_of: Callable[[Mapper[Any]], Connection]) -> Audits:
+        return _Beside(self, self._triggered, connection_of) if self._triggered else self.audits
 
     def _connection_begins(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
         del session, transaction
@@ -123,16 +131,17 @@ class SQLAlchemyAuditor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Beside:
-    """Which classes of a session the hooks audit: those that no trigger does. Links are theirs in any case."""
+    """Which classes the hooks audit: those that no trigger does. Links are theirs in any case."""
 
     auditor: SQLAlchemyAuditor
     triggered: Triggered
-    session: Session
+    connection_of: Callable[[Mapper[Any]], Connection]
     known: dict[Mapper[Any], bool] = field(default_factory=dict)
 
     def __call__(self, mapper: Mapper[Any]) -> bool:
         if mapper not in self.known:
-            self.known[mapper] = self.auditor.audits(mapper) and not self.triggered.tells(self.session, mapper)
+            audited = self.auditor.audits(mapper)
+            self.known[mapper] = audited and not self.triggered.tells(self.connection_of(mapper), mapper)
         return self.known[mapper]
 
     def links(self, mapper: Mapper[Any]) -> bool:

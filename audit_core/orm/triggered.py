@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Table, event
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper
 
 from audit_core.triggers.context import context_text, say
 from audit_core.triggers.tables import literal
@@ -29,7 +29,10 @@ _READING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _COVERED = (
-    "SELECT n.nspname::text, c.relname::text, pg_table_is_visible(c.oid) FROM pg_trigger t "
+    # Whether its name alone means it, wherever the search_path leads: then all tables of this name are told.
+    "SELECT n.nspname::text, c.relname::text, pg_table_is_visible(c.oid) AND count(*) OVER (PARTITION BY c.relname) = "
+    "(SELECT count(*) FROM pg_class o WHERE o.relname = c.relname AND o.relkind IN ('r', 'p', 'v', 'f') "
+    "AND o.relpersistence <> 't') FROM pg_trigger t "
     "JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
     "JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace "
     "WHERE t.tgname IN ('audit_create', 'audit_update', 'audit_delete') AND t.tgenabled IN ('O', 'A') "
@@ -58,14 +61,14 @@ class Triggered:
             event.listen(engine, name, self._forget)
         self.trail.keep_sealing()
 
-    def tells(self, session: Session, mapper: Mapper[Any]) -> bool:
-        """Whether triggers tell of this class's rows: every table of it has them, where this session writes it."""
-        connection = session.connection(bind_arguments={"mapper": mapper})
+    def tells(self, connection: Connection, mapper: Mapper[Any]) -> bool:
+        """Whether triggers tell of this class's rows: every table of it has them, where this connection writes it."""
         if connection.dialect.name != "postgresql":
             return False
         covered = self._covered_by(connection)
+        elsewhere = connection.get_execution_options().get("schema_translate_map") or {}
         tables = [table for table in mapper.tables if isinstance(table, Table)]
-        return bool(tables) and all((table.schema, table.name) in covered for table in tables)
+        return bool(tables) and all((elsewhere.get(t.schema, t.schema), t.name) in covered for t in tables)
 
     def _covered_by(self, connection: Connection) -> _Names:
         known = self._covered.get(connection.engine)

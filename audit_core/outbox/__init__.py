@@ -8,12 +8,19 @@ from typing import Any, NamedTuple, Protocol
 
 from audit_core.event import AuditEvent
 
+BYTES_AT_ONCE = 32_000_000  # of UTF-8; what is taken lies in memory
+
 
 class Waiting(NamedTuple):
     """One event of an outbox, as JSON, and the id to remove it by."""
 
     id: Any
     event: str
+
+
+def may_be_more(taken: Sequence[Waiting], limit: int) -> bool:
+    """Whether this ``limit`` may have ended what was taken, or its size: a character has four bytes at most."""
+    return len(taken) == limit or sum(len(waiting.event) for waiting in taken) >= BYTES_AT_ONCE // 4
 
 
 class Outbox(Protocol):
@@ -41,7 +48,7 @@ class Outbox(Protocol):
         """Add events: they are there if and only if the transaction of ``connection`` commits."""
 
     def take(self, limit: int, connection: Any = None) -> list[Waiting]:
-        """The oldest ``limit`` events; they stay until they are removed."""
+        """The oldest ``limit`` events, or fewer that come to BYTES_AT_ONCE; they stay until they are removed."""
 
     def remove(self, ids: Sequence[Any], connection: Any = None) -> None:
         """Forget events that are sealed."""

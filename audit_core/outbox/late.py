@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 GRACE_SECONDS = 2.0  # between taking an id and being seen as a running transaction
+LOWEST = -(2**63)  # where ids begin if somebody wants it; else at 1
 HOLES_AT_MOST = 50_000  # from one look; what lies further back is found when everything is looked at
 
 
@@ -43,7 +44,7 @@ class Cursor:
     """Where the next look begins. It advances when what was taken is removed."""
 
     def __init__(self) -> None:
-        self.high = 0
+        self.high = LOWEST - 1
         self._missed: list[_Missed] = []
         self._snapshot = Snapshot(0, frozenset())
 
@@ -60,13 +61,13 @@ class Cursor:
 
     def advance(self, snapshot: Snapshot, seen: Collection[int], now: float, *, cut: bool) -> None:
         """``seen`` are taken; a look that was ``cut`` at its limit has seen nothing above them."""
-        end = max(seen, default=0) if cut else max([*seen, self.high])
+        end = max(seen, default=LOWEST) if cut else max([*seen, self.high])
         for missed in self._missed:
             missed.ids.difference_update(seen)
             if not any(id_ > end for id_ in missed.ids):
                 missed.running &= snapshot.running
         if end > self.high:
-            lowest = max(self.high + 1, end - HOLES_AT_MOST)
+            lowest = max(self.high + 1, end - HOLES_AT_MOST, 1 if end > 0 else LOWEST)
             self._missed.append(_Missed(now, snapshot.running, set(range(lowest, end + 1)).difference(seen)))
             self.high = end
         self._missed = _merged(self._missed, now)

@@ -9,16 +9,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+from audit_core.canonical import MAX_RECORD_BYTES
 from audit_core.event import AuditEvent
-from audit_core.outbox import Waiting
-from audit_core.outbox.late import Cursor, Snapshot
+from audit_core.outbox import BYTES_AT_ONCE, Waiting
+from audit_core.outbox.late import LOWEST, Cursor, Snapshot
 from audit_core.postgres import PostgresDatabase
 from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
 
 PAGE = 500
+AT_ONCE = 200  # events that one statement writes: each costs a tenth of what it costs alone
 FULL_LOOK_SECONDS = 60.0
 FULL_LOOK_SHARE = 100  # a full look that lasts is repeated so much more seldom
+# What is longer than any event is read in part: whoever may insert may insert a gigabyte.
+_LONG = 6 * MAX_RECORD_BYTES  # bytes of JSON, in which six may stand for one
+_SIZE = f"least(octet_length(event), {_LONG})"
+_EVENT = (
+    f"CASE WHEN octet_length(event) <= {_LONG} THEN event "
+    f"ELSE concat(left(event, {MAX_RECORD_BYTES}), '... ', octet_length(event), ' bytes') END"
+)
 
 
 class _Taken(NamedTuple):
@@ -64,11 +73,13 @@ class PostgresOutbox:
         return self.database.fetch(ours, tuple(theirs))[0][0] is True
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
-        place = "$1" if "asyncpg" in type(connection).__module__ else "%s"
+        numbered = "asyncpg" in type(connection).__module__
         cursor = connection.cursor()
         try:
-            for event in events:
-                cursor.execute(f"INSERT INTO {self._table} (event) VALUES ({place})", (_ascii(to_json(event)),))
+            for start in range(0, len(events), AT_ONCE):
+                texts = tuple(_ascii(to_json(event)) for event in events[start : start + AT_ONCE])
+                places = ", ".join(f"(${place})" if numbered else "(%s)" for place in range(1, len(texts) + 1))
+                cursor.execute(f"INSERT INTO {self._table} (event) VALUES {places}", texts)
         except Exception as error:
             raise self.database.explained(error) from error
         finally:
@@ -82,12 +93,15 @@ class PostgresOutbox:
         is_full = began >= self._full_look_at
         while True:
             probes = self._cursor.probes(began)
-            snapshot, rows = self._look(0 if is_full else self._cursor.high, probes, limit, connection)
+            first = LOWEST if is_full else self._cursor.high + 1
+            snapshot, rows, cut = self._look(first, probes, limit, connection)
             if any(row.id == self._removed for row in rows):  # what removed it was rolled back
                 self._cursor, self._removed, is_full = Cursor(), None, True
             elif not self._cursor.overlooked(snapshot):
                 break
-        self._taken = _Taken(snapshot, [row.id for row in rows], len(rows) == limit)
+        if rows and rows[0].id <= self._cursor.high and rows[0].id not in probes:
+            self._cursor = Cursor()  # ids have gone back: the next look must not begin above them
+        self._taken = _Taken(snapshot, [row.id for row in rows], cut)
         if is_full and not self._taken.cut:
             now = time.monotonic()
             self._full_look_at = now + max(FULL_LOOK_SECONDS, FULL_LOOK_SHARE * (now - began))
@@ -108,28 +122,32 @@ class PostgresOutbox:
         self._removed = min(ids)
 
     def waiting(self) -> Iterator[AuditEvent]:
-        last = 0
-        query = f"SELECT id, event FROM {self._table} WHERE id > %s ORDER BY id LIMIT %s"
-        while page := self.database.fetch(query, (last, PAGE)):
+        first = LOWEST
+        query = f"SELECT id, {_EVENT} FROM {self._table} WHERE id >= %s ORDER BY id LIMIT %s"
+        while page := self.database.fetch(query, (first, PAGE)):
             for _, event in page:
                 yield read_waiting(event)
-            last = page[-1][0]
+            first = page[-1][0] + 1
 
     def close(self) -> None:
         self.database.close()
 
-    def _look(self, after: int, probes: list[int], limit: int, connection: Any) -> tuple[Snapshot, list[Waiting]]:
-        """One statement, and so one snapshot: the events of a transaction are seen together."""
+    def _look(self, first: int, probes: list[int], limit: int, connection: Any) -> tuple[Snapshot, list[Waiting], bool]:
+        """One statement, one snapshot: a transaction's events are seen together. And whether there may be more."""
         if self._removed is not None:
             probes = [*probes, self._removed]
         query = (
-            "SELECT 0, pg_current_snapshot()::text UNION ALL "
-            f"(SELECT id, event FROM {self._table} WHERE id = ANY(%s) AND id <= %s ORDER BY id LIMIT %s) UNION ALL "
-            f"(SELECT id, event FROM {self._table} WHERE id > %s ORDER BY id LIMIT %s)"
+            f"WITH found AS ((SELECT id, event FROM {self._table} WHERE id = ANY(%s) AND id < %s ORDER BY id LIMIT %s) "
+            f"UNION ALL (SELECT id, event FROM {self._table} WHERE id >= %s ORDER BY id LIMIT %s)), "
+            f"weighed AS (SELECT id, event, {_SIZE} AS size, "
+            f"sum({_SIZE}) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS bytes FROM found) "
+            "SELECT NULL, pg_current_snapshot()::text, 0 UNION ALL "
+            f"(SELECT id, {_EVENT}, bytes FROM weighed WHERE bytes - size < {BYTES_AT_ONCE} ORDER BY id LIMIT %s)"
         )
-        found = self.database.fetch(query, (probes, after, limit, after, limit), connection)
-        (_, snapshot), *rows = sorted(found)
-        return Snapshot.parse(snapshot), [Waiting(*row) for row in rows[:limit]]
+        found = self.database.fetch(query, (probes, first, limit, first, limit, limit), connection)
+        (_, snapshot, _), *rows = sorted(found, key=lambda row: (row[0] is not None, row[0]))
+        cut = len(rows) == limit or bool(rows and rows[-1][2] >= BYTES_AT_ONCE)
+        return Snapshot.parse(snapshot), [Waiting(id_, event) for id_, event, _ in rows], cut
 
     def _advance(self, taken: _Taken) -> None:
         self._cursor.advance(taken.snapshot, taken.ids, time.monotonic(), cut=taken.cut)

@@ -13,9 +13,12 @@ import secrets
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from audit_core.event import AuditEvent
+from audit_core.identity import event_id_of
 from audit_core.outbox.folder import is_in_place, make_folder, open_file
 from audit_core.outbox.locks import try_lock_alone
 from audit_core.process.disk import sync_folder, write_all
@@ -28,6 +31,15 @@ TRIES = 10  # to make a file that no other process takes at once
 logger = logging.getLogger("audit_core")
 
 _refused: set[Path] = set()  # files of others that could not be opened: each is told of once
+
+
+class Torn(NamedTuple):
+    """Lines of one file that cannot be read. The id of their event is the same whoever reads them, however often."""
+
+    event_id: str
+    lines: int
+    since: datetime
+    until: datetime
 
 
 class SpillFile:
@@ -131,11 +143,12 @@ class _OwnFile:
 
 
 @contextmanager
-def orphans(directory: Path, *, own: Path | None = None) -> Iterator[tuple[list[AuditEvent], int]]:
-    """The events that dead processes left, oldest first, and how many lines could not be read.
+def orphans(directory: Path, *, own: Path | None = None) -> Iterator[tuple[list[AuditEvent], list[Torn]]]:
+    """The events that dead processes left, oldest first, and which lines could not be read.
 
     The files are removed if the block ends without an exception, and nobody else adopts them meanwhile. Where there
-    are no file locks, only ``own`` is known to be of a living process.
+    are no file locks, only ``own`` is known to be of a living process. A crash before all are removed leaves what
+    was adopted in two files: its ids are the same.
     """
     held: list[tuple[Path, int]] = []
     try:
@@ -178,19 +191,32 @@ def _try_open(path: Path) -> int | None:
         return None
 
 
-def _read(paths: Iterable[Path]) -> tuple[list[AuditEvent], int]:
+def _read(paths: Iterable[Path]) -> tuple[list[AuditEvent], list[Torn]]:
     events: list[AuditEvent] = []
-    torn = 0
+    torn: list[Torn] = []
     for path in paths:
         with suppress(FileNotFoundError, PermissionError):
-            lines = path.read_bytes().split(b"\n")
-            # What follows the last newline was never acknowledged: a crash tore it.
-            for line in lines[:-1]:
-                try:
-                    events.append(_parse(line))
-                except (ValueError, RecursionError):
-                    torn += 1
+            found, unreadable = _read_lines(path.read_bytes())
+            if unreadable:
+                torn.append(_torn(found, unreadable, path.stat().st_mtime_ns))
+            events += found
     return sorted(events, key=lambda event: event.timestamp), torn
+
+
+def _read_lines(content: bytes) -> tuple[list[AuditEvent], list[bytes]]:
+    events, unreadable = [], []
+    # What follows the last newline was never acknowledged: a crash tore it.
+    for line in content.split(b"\n")[:-1]:
+        try:
+            events.append(_parse(line))
+        except (ValueError, RecursionError):
+            unreadable.append(line)
+    return events, unreadable
+
+
+def _torn(events: list[AuditEvent], lines: list[bytes], modified: int) -> Torn:
+    moments = sorted(event.timestamp for event in events) or [datetime.fromtimestamp(modified / 1e9, UTC)]
+    return Torn(event_id_of(modified, b"\n".join(lines)), len(lines), moments[0], moments[-1])
 
 
 def _line(event: AuditEvent) -> bytes:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from audit_core.errors import ConfigurationError, ConflictError, Cures, StoreUnavailableError
+from audit_core.errors import BusyError, ConfigurationError, ConflictError, Cures, StoreUnavailableError
 from audit_core.sqlite import read_sql
 
 if TYPE_CHECKING:
@@ -25,19 +24,23 @@ LOCK = 0x41554449  # "AUDI": the class of our advisory locks
 CONNECT_SECONDS = 10
 KEPT = 2  # idle connections that a process keeps
 _BEGIN = """\
-BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;
+BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE;
 SELECT set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UTC', true),
        set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
        set_config('bytea_output', 'hex', true), set_config('standard_conforming_strings', 'on', true),
        set_config('quote_all_identifiers', 'off', true), set_config('enable_seqscan', 'off', true),
        set_config('row_security', 'off', true),
        set_config('statement_timeout', '0', true), set_config('lock_timeout', '10s', true),
-       set_config('idle_in_transaction_session_timeout', '60s', true),
+       set_config('idle_in_transaction_session_timeout', '60s', true),{newer}
        set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                                         WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"""
+_SINCE_17 = " set_config('transaction_timeout', '0', true),"
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _NOT_THERE = {"42P01", "3F000", "42703"}  # no such table, schema, column
 _FORBIDDEN = "42501"
+_READ_ONLY = "25006"
+_DISK_FULL = "53100"
+_NO_CONNECTION_LEFT = ("too many clients", "too many connections", "remaining connection slots")
 _OTHER_TABLES = ("42", "22003", "0A000")  # statements and numbers that do not fit our tables
 _THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
 _QUOTED = re.compile(r':? *".*')
@@ -52,9 +55,8 @@ class PostgresDatabase:
         _require_psycopg()
         self.conninfo, self.schema = _split_schema(url)
         self.name = _without_password(self.conninfo)
-        self._idle: list[psycopg.Connection[Any]] = []
+        self._idle: list[psycopg.Connection[Any]] = []  # changed in single steps, without a lock
         self._abandoned: list[psycopg.Connection[Any]] = []  # a parent's: closing one here would end its session
-        self._lock = threading.Lock()
         self._pid = os.getpid()
 
     def table(self, name: str) -> str:
@@ -73,8 +75,11 @@ class PostgresDatabase:
             try:
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 _roll_back(connection)
+                if _has_failed(error):  # a session keeps the settings that it began with: read-only, say
+                    connection.close()
+                    self.close()
                 raise
             finally:
                 self._give_back(connection)
@@ -126,9 +131,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close every idle connection that this process opened."""
-        with self._lock:
-            idle, self._idle = (self._idle, []) if self._pid == os.getpid() else ([], self._idle)
-        for connection in idle:
+        while connection := self._take_idle():
             connection.close()
 
     def _begin(self) -> psycopg.Connection[Any]:
@@ -137,7 +140,7 @@ class PostgresDatabase:
 
         while (connection := self._take_idle()) is not None:
             try:
-                connection.execute(_BEGIN)
+                connection.execute(_begin(connection))
             except psycopg.OperationalError:
                 connection.close()
             else:
@@ -152,21 +155,22 @@ class PostgresDatabase:
             raise ConfigurationError(
                 f"The URL of the database cannot be read: {what}; write what is special in a name or password as %XX."
             ) from None
-        connection.execute(_BEGIN)
+        connection.execute(_begin(connection))
         return connection
 
     def _take_idle(self) -> psycopg.Connection[Any] | None:
-        with self._lock:
-            if self._pid != os.getpid():
-                self._abandoned, self._idle, self._pid = [*self._abandoned, *self._idle], [], os.getpid()
-            return self._idle.pop() if self._idle else None
+        if self._pid != os.getpid():
+            self._abandoned, self._idle, self._pid = [*self._abandoned, *self._idle], [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _give_back(self, connection: psycopg.Connection[Any]) -> None:
-        with self._lock:
-            if not connection.closed and len(self._idle) < KEPT and self._pid == os.getpid():
-                self._idle.append(connection)
-                return
-        connection.close()
+        if not connection.closed and len(self._idle) < KEPT and self._pid == os.getpid():
+            self._idle.append(connection)
+        else:
+            connection.close()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -196,9 +200,9 @@ class PostgresDatabase:
                 f"{self.name}: the tables in schema {self.schema} are not those of `audit init` ({text}): run "
                 "`audit verify`."
             )
-        if code is None and text.startswith(("connection", "failed to resolve")):
-            text += ": check that the server runs, and the URL's host, user, password and database"
-        return StoreUnavailableError(f"{self.name}: {text}; the events wait until the server takes them.")
+        return StoreUnavailableError(
+            f"{self.name}: {text}{_cure(code, text)}; the events wait until the server takes them."
+        )
 
 
 def script_for(name: str, schema: str) -> str:
@@ -240,6 +244,34 @@ def _require_psycopg() -> None:
         import psycopg  # noqa: F401
     except ImportError:
         raise ConfigurationError("PostgreSQL needs psycopg: install audit-core[postgres].") from None
+
+
+def _cure(code: str | None, text: str) -> str:
+    """What to do about a server that takes nothing just now, where it is known."""
+    if code == _READ_ONLY:
+        return (
+            " (a standby, or default_transaction_read_only is on): turn the setting off, or name the primary in the "
+            "URL (?target_session_attrs=read-write finds it among several hosts)"
+        )
+    if code == _DISK_FULL:
+        return ": make room on the server's disk"
+    if any(words in text for words in _NO_CONNECTION_LEFT):
+        return ": raise max_connections, or put a pooler between"
+    if code is None and text.startswith(("connection", "failed to resolve")):
+        return ": check that the server runs, and the URL's host, user, password and database"
+    return ""
+
+
+def _begin(connection: psycopg.Connection[Any]) -> str:
+    newer = _SINCE_17 if connection.info.server_version >= 170000 else ""
+    return _BEGIN.replace("{newer}", newer)
+
+
+def _has_failed(error: BaseException) -> bool:
+    """Whether the server refused, and not somebody else was first."""
+    import psycopg
+
+    return isinstance(error, StoreUnavailableError | psycopg.Error) and not isinstance(error, BusyError)
 
 
 def _roll_back(connection: psycopg.Connection[Any]) -> None:

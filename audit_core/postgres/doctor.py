@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from audit_core.postgres import PostgresDatabase
+from audit_core.postgres.schema import check_catalog
 
 CLOCK_SECONDS = 2.0  # by which the server's clock and ours may differ
 ROLES = ("audit_application", "audit_sealer", "audit_auditor")
@@ -65,13 +66,21 @@ class Doctor:
 
     def examine(self) -> Iterator[Check]:
         """Every check, as it is made. Raises what the database raises when it cannot be reached."""
-        for role in ROLES:
-            yield from self._role(role)
+        yield from self._roles()
         yield from self._triggers()
+        yield from self._functions()
         yield from self._grants()
         yield self._partitions()
         yield self._clock()
         yield from self._unprotected()
+
+    def _roles(self) -> Iterator[Check]:
+        if self.database.fetch("SELECT current_setting('transaction_read_only')::bool")[0][0]:
+            text = "the roles are not tried on a standby, nor while default_transaction_read_only is on"
+            yield Check(holds=True, is_note=True, text=text)
+            return
+        for role in ROLES:
+            yield from self._role(role)
 
     def _role(self, role: str) -> Iterator[Check]:
         with self.database.transaction() as connection:
@@ -102,7 +111,8 @@ class Doctor:
         except psycopg.errors.InsufficientPrivilege as error:
             if str(error.diag.message_primary).endswith("is append-only"):
                 return Check(holds=False, text=f"{role} could {name}, were it not for the trigger: revoke it")
-            return Check(not allowed, f"{role} cannot {name}: {error.diag.message_primary}")
+            cure = "; run `audit init --roles` again" if allowed else ""
+            return Check(not allowed, f"{role} cannot {name}: {error.diag.message_primary}{cure}")
         except psycopg.Error as error:
             return Check(holds=False, text=f"{role} could not try to {name}: {error.diag.message_primary}")
         return Check(allowed, f"{role} can {name}")
@@ -124,6 +134,15 @@ class Doctor:
             yield Check(
                 holds=True, text="triggers refuse UPDATE, DELETE and TRUNCATE on every partition, to the owner too"
             )
+
+    def _functions(self) -> Iterator[Check]:
+        """The sealer runs one as the owner, and the other is what refuses."""
+        found = (str(line) for finding in check_catalog(self.database) for line in (finding.expected, finding.got))
+        changed = sorted({line.partition(")")[0] + ")" for line in found if line.startswith("function ")})
+        for name in changed:
+            yield Check(holds=False, text=f"{name} is not as `audit init --sql` prints it: run that part of it again")
+        if not changed:
+            yield Check(holds=True, text="the functions are those of `audit init`")
 
     def _grants(self) -> Iterator[Check]:
         """Nobody but the three roles and the owner needs anything."""

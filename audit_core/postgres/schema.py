@@ -60,8 +60,11 @@ UNION ALL
 SELECT format('rule %%s on %%s', rulename, relname)
 FROM ours JOIN pg_rewrite ON ev_class = ours.oid WHERE rulename <> '_RETURN'
 UNION ALL
-SELECT format('function %%s %%s', proname, md5(prosrc))
-FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE n.nspname = %(schema)s AND proname = 'audit_refuse'
+SELECT format('function %%s(%%s) %%s%%s %%s %%s', proname, pg_get_function_identity_arguments(p.oid), lanname,
+              CASE WHEN prosecdef THEN ' as its owner' ELSE '' END, lower(proconfig::text),
+              md5(replace(prosrc, format('"%%s".', %(schema)s), 'audit.')))
+FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace JOIN pg_language l ON l.oid = prolang
+WHERE n.nspname = %(schema)s AND proname IN ('audit_refuse', 'audit_make_partitions')
 """
 _PARTS = (
     "SELECT inhrelid::bigint, inhrelid::regclass::text, pg_get_partition_constraintdef(inhrelid) FROM pg_inherits "
@@ -73,11 +76,16 @@ _MISPLACED_AT_MOST = 1_000
 def check_schema(database: PostgresDatabase) -> Iterator[Finding]:
     """Yield what is missing, differs, or was added to our tables. Other tables and further indexes are no finding."""
     is_sound = True
-    for finding in _compare(read_sql(CATALOG).splitlines(), catalog(database)):
+    for finding in check_catalog(database):
         is_sound = False
         yield finding
     if is_sound:
         yield from _check_places(database)
+
+
+def check_catalog(database: PostgresDatabase) -> Iterator[Finding]:
+    """The same without a look at the rows."""
+    return _compare(read_sql(CATALOG).splitlines(), catalog(database))
 
 
 def _compare(wanted: list[str], found: list[str]) -> Iterator[Finding]:

@@ -16,9 +16,12 @@ class _Sharing(Protocol):
 _shared: weakref.WeakSet[_Sharing] = weakref.WeakSet()
 
 
-def lock_across_forks() -> threading.Lock:
-    """A lock for a module's whole life: a fork waits for it, so that it is free in the child."""
-    lock = threading.Lock()
+def lock_across_forks() -> threading.RLock:
+    """A lock for a module's whole life: a fork waits for it, so that it is free in the child.
+
+    A signal handler may take it while it interrupts the thread that holds it.
+    """
+    lock = threading.RLock()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock

@@ -24,6 +24,12 @@ _MARKED = re.compile(  # tokens of Stripe, GitHub, GitLab, Slack, AWS and Google
 )
 _CARD_LIKE = re.compile(r"[2-6][0-9]{3}(?<![\w-]....)[ -]?[0-9]{4}[ -]?[0-9]{4}")
 _SSN = re.compile(r"(?<![0-9-])[0-9]{3}-[0-9]{2}-[0-9]{4}(?![0-9-])")
+# The same among other values, standing alone, and only as they are given out.
+_PLAIN_SSN = re.compile(r"(?<![^\s,;:(])(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![^\s,;:.!)])")
+# What a magnetic stripe holds after the number of the card: %B4111111111111111^DOE/ADA^2512101..., ;4111...=2512101...
+_STRIPE = re.compile(
+    r"(?<![0-9])([2-9][0-9]{12,18})(?:\^[^\^\r\n?]{2,40}\^|[=D])[0-9]{7}[0-9A-Z]{0,60}\??", re.IGNORECASE
+)
 # Cards do not begin with 0, nor with 1 as milliseconds since 1970 do. Grouped as on a card a number is found
 # among others too (hence the lookahead: they overlap), grouped in another way only where it stands alone.
 _GROUPED_CARDS = re.compile(
@@ -55,7 +61,8 @@ _BARE = re.compile(
 
 def redact_text(text: str, rules: Rules) -> str:
     """Everything that looks like a secret."""
-    text = _redact_cards(_GROUPED_CARDS, _SSN.sub(REDACTED, redact_credentials(text, rules)))
+    text = _STRIPE.sub(_redact_stripe, _SSN.sub(REDACTED, redact_credentials(text, rules)))
+    text = _redact_cards(_GROUPED_CARDS, text)
     return _redact_cards(_OTHER_CARDS, text)
 
 
@@ -72,7 +79,7 @@ def redact_unmistakable(text: str) -> str:
         return text
     text = _BEARER.sub(rf"\1{REDACTED}", _PEM.sub(REDACTED, text))
     text = _USERINFO.sub(rf"\1{REDACTED}@", _MARKED.sub(REDACTED, _JWT.sub(REDACTED, text)))
-    return _redact_cards(_PLAIN_CARDS, text)
+    return _redact_cards(_PLAIN_CARDS, _PLAIN_SSN.sub(REDACTED, _STRIPE.sub(_redact_stripe, text)))
 
 
 def _may_be_unmistakable(text: str) -> bool:
@@ -80,7 +87,7 @@ def _may_be_unmistakable(text: str) -> bool:
     return (
         "://" in text or "eyJ" in text or "-----BEGIN" in text or "earer" in text or "EARER" in text
         or "k_" in text or "gh" in text or "glpat" in text or "xox" in text or "IA" in text or "AIza" in text
-        or _CARD_LIKE.search(text) is not None
+        or _CARD_LIKE.search(text) is not None or ("-" in text and _SSN.search(text) is not None)
     )  # fmt: skip
 
 
@@ -151,6 +158,10 @@ def _redact_cards(cards: re.Pattern[str], text: str) -> str:
             out += text[done:start], REDACTED if start >= done else ""
             done = end
     return "".join((*out, text[done:]))
+
+
+def _redact_stripe(match: re.Match[str]) -> str:
+    return REDACTED if _passes_luhn(match[1]) else match[0]
 
 
 def _passes_luhn(number: str) -> bool:

@@ -10,7 +10,7 @@ from audit_core.redaction.free_text import redact_text, redact_unmistakable
 from audit_core.redaction.rules import REDACTED, Rule, Rules, Treatment
 from audit_core.redaction.urls import redact_parameters, redact_path, redact_query, redact_unrouted
 
-_SHORTEST: Final = 12  # redis://:p@h
+_SHORTEST: Final = 11  # 078-05-1120
 _LOWEST_CARD: Final = 10**14
 
 
@@ -42,7 +42,8 @@ class Redactor:
 
         Under ``changes``, the old and the new value of a sensitive field are redacted each on its own: it
         stays visible that the field changed, and whether it was or became None. In the other values, whatever
-        their names are, private keys, JWTs, marked tokens (``sk_live_``), passwords in URLs and card numbers are.
+        their names are, private keys, JWTs, marked tokens (``sk_live_``), passwords in URLs, card numbers and US social
+        security numbers are.
         """
         return {name: self._member(name, value, resource_type) for name, value in details.items()}
 
@@ -71,13 +72,25 @@ class Redactor:
         """Redact the path of a request without a route: as free text, and what looks like a long random token."""
         return redact_unrouted(root + path, self._rules)
 
-    def routed_path(self, path: str, template: str, parameters: Mapping[str, Any], root: str = "") -> str:
-        """Redact a path below ``root``: the values of the template's sensitive parameters, and what is a credential."""
-        return redact_path(root, path, template, parameters, self._rules)
+    def routed_path(
+        self,
+        path: str,
+        template: str,
+        parameters: Mapping[str, Any],
+        root: str = "",
+        resource_type: str | None = None,
+    ) -> str:
+        """Redact a path below ``root``: the values of the template's sensitive parameters, and what is a credential.
 
-    def parameters(self, parameters: Mapping[str, Any], resource_type: str | None = None) -> dict[str, Any]:
-        """Redact a route's parameters, before they name a resource."""
-        return redact_parameters(parameters, resource_type, self._rules)
+        ``/tokens/{id}`` may have the very token in it: what is neither a number nor a UUID does not stay.
+        """
+        return redact_path(root, path, template, parameters, self._rules, scope=resource_type)
+
+    def parameters(
+        self, parameters: Mapping[str, Any], resource_type: str | None = None, template: str = ""
+    ) -> dict[str, Any]:
+        """Redact the parameters of a route with this template, before they name a resource."""
+        return redact_parameters(parameters, resource_type, template, self._rules)
 
     def text(self, text: str) -> str:
         """Redact free text, such as an exception's, in time proportional to its length.

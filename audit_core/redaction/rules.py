@@ -79,6 +79,10 @@ class Rules:
             return True
         return kind is not None and self._is_secret_type(kind) and not _NO_SECRET_ID.fullmatch(identifier)
 
+    def names_secret_inside(self, name: str) -> bool:
+        """Whether a table of secrets may call the secret itself so, and no rule says otherwise."""
+        return flat(name) in IN_SECRETS and flat(name) not in self._rules
+
     def _is_secret_type(self, kind: str) -> bool:
         return self.of(kind) == "replace" or (flat(kind) in SECRET_TYPES and self._rules.get(flat(kind)) != "keep")
 

@@ -4,8 +4,8 @@ A name is sensitive when a run of its words is (``userPassword``, ``X-API-Key``,
 unless another word says that only something *about* the secret follows: a description, in the last word
 (``token_type``, ``secret_name``), or a measure, in the first or the last one (``has_password``, ``max_tokens``,
 ``password_changed_at``). A measure is innocent as long as it is one: a number, a time, yes or no; of a secret that may
-itself consist of digits (a PIN, a card number, a password) a date, yes or no, or a number of two digits. In doubt a
-name is sensitive.
+itself consist of digits (a PIN, a card number, a password) a date, yes or no, or a number of two digits, of five where
+the name counts (``password_age``). In doubt a name is sensitive.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
-Measure: TypeAlias = Literal["measure", "measure of digits"]
+Measure: TypeAlias = Literal["measure", "measure of digits", "count of digits"]
 Sensitivity: TypeAlias = Literal["secret"] | Measure
 Place: TypeAlias = Literal["query", "path"]
 
@@ -40,6 +40,7 @@ PHRASES: Final = frozenset(
     + "ssn ssns socialsecurity socialinsurance sinnumber iban ibans accountnumber accountnumbers".split()
     + "accountno acctnumber bankaccount routingnumber connectionstring connstring connstr dsn".split()
     + "databaseurl dburl brokerurl seedphrase recoveryphrase mnemonic securityanswer amzcredential".split()
+    + "cardtrack trackdata magstripe magneticstripe".split()
     + "amzsignature googsignature codeverifier clientassertion samlresponse magiclink".split()
 )
 _NEVER_DIGITS: Final = frozenset(
@@ -61,8 +62,10 @@ _ASKING: Final = frozenset(
 _MEASURING: Final = frozenset(
     "accepted age allowed at attempts budget changed count counts created date disabled enabled expiration expire "
     "expired expires expiry failures history httponly in issued length lifetime limit max min on rate remaining "
-    "required rotated second secure size time ttl until updated usage used valid".split()
+    "required rotated second secure size time ttl until updated usage used valid "
+    "seconds minutes hours days weeks months years".split()
 )
+_COUNTING: Final = frozenset("age count counts lifetime ttl seconds minutes hours days weeks months years".split())
 _DESCRIBING: Final = frozenset(
     "alg algorithm backend consent country domain endpoint field format issuer kind less name path policies policy "
     "provider samesite scope scopes state status strength type types validators version".split()
@@ -71,23 +74,32 @@ _IDENTIFYING: Final = frozenset(("id", "pk", "uuid"))
 _LONGEST_RUN: Final = 4
 
 _CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_CARD_TRACK = re.compile(r"(?<![^\W\d_])track[\W_]{0,2}[12](?![0-9])")  # of a magnetic stripe
 _WORD = re.compile(r"[^\W\d_]+")
 _WORD_OR_NUMBER = re.compile(r"[^\W_]+")
 _GLUED = re.compile(
     "(?:password|passwd|passphrase|passcode|sessionid|sessid|apikey|privatekey|secretkey|accesskey|creditcard"
     r"|cardnumber|accountnumber|connectionstring)(?:s\b)?|(?:tokens?|secrets?|cookies?|credentials?|pwd)\b"
 )
+_SOCIAL_SECURITY = "[0-9]{3}-[0-9]{2}-[0-9]{4}"
 _YES_OR_NO = "true|false|yes|no|on|off|none|null|never|unlimited"
 _UNIT = "(?:%|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes)"
+_DATE = (
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[-+][0-9:]{2,6})?)?"
+)
+_OF_DIGITS = (
+    rf"{_YES_OR_NO}|[-+]?[0-9]{{1,2}}|[0-9]{{1,3}}(?:[HMS]| ?{_UNIT})|P(?:T?[0-9]{{1,3}}[YMWDHS]){{1,7}}|{_DATE}"
+)
+_SINCE_1970 = "1[0-9]{9}(?:[0-9]{3})?"
 _MEASURES: Final = {  # thirteen digits and more are a card's, unless they begin as milliseconds since 1970 do
     "measure": re.compile(
-        rf"(?:{_YES_OR_NO}|(?![2-9][0-9]{{12}})[-+]?P?[0-9][0-9:.,TZWDHMS+\-/ ]{{0,40}}{_UNIT}?)?", re.IGNORECASE
-    ),
-    "measure of digits": re.compile(
-        rf"(?:{_YES_OR_NO}|[-+]?[0-9]{{1,2}}|[0-9]{{1,3}}(?:[HMS]| ?{_UNIT})|P(?:T?[0-9]{{1,3}}[YMWDHS]){{1,7}}"
-        r"|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[-+][0-9:]{2,6})?)?)?",
+        rf"(?!{_SOCIAL_SECURITY})"
+        rf"(?:{_YES_OR_NO}|(?![2-9][0-9]{{12}})[-+]?P?[0-9][0-9:.,TZWDHMS+\-/ ]{{0,40}}{_UNIT}?)?",
         re.IGNORECASE,
     ),
+    "measure of digits": re.compile(rf"(?:{_OF_DIGITS})?", re.IGNORECASE),
+    "count of digits": re.compile(rf"(?:{_OF_DIGITS}|[0-9]{{1,5}}(?: ?{_UNIT})?|{_SINCE_1970})?", re.IGNORECASE),
 }
 
 
@@ -111,7 +123,14 @@ def sensitivity(name: str, phrases: frozenset[str], place: Place | None = None) 
         return None
     if len(words) < 2 or (words[0] not in _ASKING and words[-1] not in _MEASURING):
         return "secret"
-    return "measure" if found <= _NEVER_DIGITS else "measure of digits"
+    if found <= _NEVER_DIGITS:
+        return "measure"
+    return "count of digits" if _counts(words) else "measure of digits"
+
+
+def _counts(words: list[str]) -> bool:
+    """``password_age`` is a number, and ``password_changed_at`` a time; ``pin_at`` may be anything."""
+    return words[-1] in _COUNTING or (words[-1] == "at" and words[-2] in _MEASURING)
 
 
 def is_measure(text: str, kind: str) -> bool:
@@ -133,7 +152,7 @@ def spoken(name: str) -> Iterable[str]:
 def words_of(name: str) -> list[str]:
     """Split over separators, digits, camelCase, and inside a glued word around what is unmistakable there."""
     split = _CAMEL.sub(" ", unicodedata.normalize("NFKC", name)).casefold()
-    words = _WORD.findall(split)
+    words = _WORD.findall(_CARD_TRACK.sub(" cardtrack ", split))
     return _WORD.findall(_GLUED.sub(r" \g<0> ", " ".join(words)))
 
 

@@ -74,16 +74,22 @@ def redact_unrouted(path: str, rules: Rules) -> str:
     return _LONG.sub(lambda match: REDACTED if _looks_random(match[0]) else match[0], "/".join(segments))
 
 
-def redact_path(root: str, path: str, template: str, parameters: Mapping[str, Any], rules: Rules) -> str:
+def redact_path(
+    root: str, path: str, template: str, parameters: Mapping[str, Any], rules: Rules, *, scope: str | None
+) -> str:
     """A path below its root without the values of the route's sensitive parameters."""
-    names = _PARAMETER.findall(template)
+    leading = _leading_words(template)
     if match := _pattern(template).fullmatch(path):
-        path = redact_credentials(_without_secrets(template, match.groups(), rules), rules)
-    elif any(rules.of(name, place="path") for name in names):
+        path = redact_credentials(_without_secrets(template, match.groups(), scope, rules), rules)
+    elif any(_treatment(name, word, scope, rules) for name, word in leading.items()):
         path = template  # the values cannot be told apart
     else:  # a parameter that takes several segments: a file, or an application of its own that is mounted there
         path = redact_unrouted(path, rules)
-    secrets = {str(value) for name, value in parameters.items() if rules.of(name, place="path") == "replace"}
+    secrets = {
+        str(value)
+        for name, value in parameters.items()
+        if _treatment(name, leading.get(name, ""), scope, rules) == "replace"
+    }
     whole = f"{root}{path}"
     if secrets:  # the root may have parameters too
         whole = "/".join(REDACTED if segment in secrets else segment for segment in whole.split("/"))
@@ -95,22 +101,45 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile("([^/]+)".join(map(re.escape, _PARAMETER.split(template)[::2])))
 
 
-def redact_parameters(parameters: Mapping[str, Any], scope: str | None, rules: Rules) -> dict[str, Any]:
+@lru_cache(maxsize=4096)
+def _leading_words(template: str) -> Mapping[str, str]:
+    """The last fixed segment before each parameter: ``tokens`` of ``/users/{user}/tokens/{key}``."""
+    words, word = {}, ""
+    for segment in template.split("/"):
+        if names := _PARAMETER.findall(segment):
+            words.update(dict.fromkeys(names, word))
+        elif segment:
+            word = segment
+    return words
+
+
+def redact_parameters(parameters: Mapping[str, Any], scope: str | None, template: str, rules: Rules) -> dict[str, Any]:
     """A route's parameters as they name a resource."""
-    return {name: _parameter(name, value, scope, rules) for name, value in parameters.items()}
+    leading = _leading_words(template)
+    return {name: _parameter(name, value, scope, leading.get(name, ""), rules) for name, value in parameters.items()}
 
 
-def _parameter(name: str, value: Any, scope: str | None, rules: Rules) -> Any:
-    if treatment := rules.of(name, scope, "path"):
+def _parameter(name: str, value: Any, scope: str | None, leading: str, rules: Rules) -> Any:
+    if treatment := _treatment(name, leading, scope, rules):
         return rules.apply_to_text(treatment, str(value))
     return redact_credentials(value, rules) if isinstance(value, str) else value
 
 
-def _without_secrets(template: str, values: Sequence[str], rules: Rules) -> str:
-    literals = _PARAMETER.split(template)
+def _treatment(name: str, leading: str, scope: str | None, rules: Rules) -> Treatment | None:
+    """By its own name, or by what it is called where a secret may be expected: ``key`` after ``/reset/``."""
+    found = rules.of(name, scope, "path")
+    if found or not rules.names_secret_inside(name) or not _leads_to_secret(leading, rules):
+        return found
+    return "replace"
+
+
+def _without_secrets(template: str, values: Sequence[str], scope: str | None, rules: Rules) -> str:
+    literals, leading = _PARAMETER.split(template), _leading_words(template)
     out = literals[0]
     for name, value, literal in zip(literals[1::2], values, literals[2::2], strict=True):
-        treatment = rules.of(name, place="path")
+        treatment = _treatment(name, leading[name], scope, rules)
+        if treatment is None and rules.hides_id(value, leading[name].removesuffix("s"), ()):
+            treatment = "replace"
         out += (rules.apply_to_text(treatment, value) if treatment else value) + literal
     return out
 

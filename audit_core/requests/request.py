@@ -166,14 +166,15 @@ class RequestAudit:
         redactor, route = self._trail.redactor, self.route
         if route is None:
             return redactor.path(self._path, self._root)
-        return redactor.routed_path(self._path, route.template, route.parameters, self._root)
+        _, kind, _ = self._trail.policy.name(self._method, route)
+        return redactor.routed_path(self._path, route.template, route.parameters, self._root, kind)
 
     def _resource(self) -> tuple[str | None, str | None]:
         """The resource, without a secret that the route has among its parameters."""
         policy, route = self._trail.policy, self.route
         _, kind, identifier = policy.name(self._method, route)
         if route is not None and route.parameters:
-            parameters = self._trail.redactor.parameters(route.parameters, kind)
+            parameters = self._trail.redactor.parameters(route.parameters, kind, route.template)
             _, kind, identifier = policy.name(self._method, replace(route, parameters=parameters))
         return kind, identifier
 

@@ -54,7 +54,7 @@ _CHECKPOINT = (
     "tree_size::bigint, first_sequence::bigint, root, signature, frontier, "
     f"{_CANONICAL_TIME.format('sealed_at')} AS sealed_at_"
 )
-_DOTTED_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}")
+_DOTTED_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 
 
 class PostgresStore:
@@ -75,7 +75,9 @@ class PostgresStore:
         return self.database.has_table("audit_events")
 
     def is_writable(self) -> bool:
-        question = "SELECT has_table_privilege(%s, 'INSERT') AND NOT pg_is_in_recovery()"
+        question = (
+            "SELECT has_column_privilege(%s, 'event', 'INSERT') AND current_setting('transaction_read_only') = 'off'"
+        )
         return bool(self._fetch(question, (self.database.table("audit_outbox"),), None)[0][0])
 
     def check_schema(self) -> Iterator[Finding]:
@@ -97,8 +99,18 @@ class PostgresStore:
         with self.database.transaction() as connection:
             query = f"SELECT {take}(%s, to_regclass(%s)::oid::int)"
             if self.database.fetch(query, (LOCK, self._events), connection)[0][0] is False:
-                raise BusyError("Another process is sealing just now.")
+                raise BusyError(f"Another process is sealing just now{self._who_holds_it(connection)}.")
             yield connection
+
+    def _who_holds_it(self, connection: Any) -> str:
+        """Anybody who may connect may take the lock, and need not be a sealer."""
+        query = (
+            "SELECT pid, usename, application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = to_regclass(%s) "
+            "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        found = self.database.fetch(query, (LOCK, self._events), connection)
+        return f": backend {found[0][0]} of {found[0][1]}, application {found[0][2]!r}" if found else ""
 
     @contextmanager
     def savepoint(self, connection: Any) -> Iterator[None]:

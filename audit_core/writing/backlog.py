@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
-from audit_core.outbox.spill import SpillFile, orphans
+from audit_core.outbox.spill import SpillFile, Torn, orphans
 from audit_core.sqlite import commits_durably
 
 HELD_AT_MOST = 10_000  # events in memory; what is lost beyond them is counted
@@ -35,6 +36,7 @@ class Backlog:
         self._handed_out = False
         self._adopts = True  # whether the last try to adopt went well
         self._refused = 0  # events that the spill file did not take since it began to refuse them
+        self._lost = 0  # of those, what did not fit into memory
 
     def __bool__(self) -> bool:
         return bool(self._spilled or self._held or self._gap)
@@ -54,9 +56,21 @@ class Backlog:
         """Whether they have waited long enough for a quiet moment."""
         return bool(self) and time.monotonic() - self._since > PATIENCE_SECONDS
 
+    @property
+    def last(self) -> str | None:
+        """The id of the newest one; they are written in their order."""
+        self._tell_gap()
+        return next((event.event_id for event in reversed([*self._spilled, *self._held])), None)
+
+    def holds(self, event_id: str | None) -> bool:
+        """Whether it is one of them."""
+        return any(event.event_id == event_id for event in [*self._spilled, *self._held])
+
     def oldest(self, limit: int) -> list[AuditEvent]:
-        """The next ones to write; the event of a gap by itself, after all others."""
-        return (self._spilled or self._held)[:limit] or self.events
+        """The next ones to write."""
+        if not self._spilled and not self._held:
+            self._tell_gap()
+        return (self._spilled or self._held)[:limit]
 
     def add(self, events: Sequence[AuditEvent]) -> OSError | None:
         """Make the events durable in the spill file; where that fails, hold them and return why."""
@@ -73,13 +87,11 @@ class Backlog:
             return
         try:
             with orphans(self._directory, own=self._spill.path) as (events, torn):
-                if torn:
-                    moments = [event.timestamp for event in events] or [datetime.now(UTC)]
-                    events.append(self._make_gap(torn, moments[0], moments[-1]))
-                if events:
-                    self._keep(events)
+                gaps = [self._gap_of(each) for each in torn]
+                if events or gaps:
+                    self._keep([*events, *gaps])
             if torn:
-                logger.error("%d lines of audit spill files cannot be read.", torn)
+                logger.error("%d lines of audit spill files cannot be read.", sum(each.lines for each in torn))
             self._adopts = True
         except OSError:
             if self._adopts:
@@ -112,8 +124,6 @@ class Backlog:
 
     def remove(self, events: Sequence[AuditEvent]) -> None:
         """They are in the outbox."""
-        if not self._spilled and not self._held:
-            self._gap = None
         ids = {event.event_id for event in events}
         self._held = [event for event in self._held if event.event_id not in ids]
         # A crash here leaves sealed events in the spill file: the next process finds their ids and skips them.
@@ -133,6 +143,15 @@ class Backlog:
         if lost := events[room:]:
             count, since, _ = self._gap or (0, lost[0].timestamp, lost[0].timestamp)
             self._gap = count + len(lost), since, lost[-1].timestamp
+            self._lost += len(lost)
+
+    def _tell_gap(self) -> None:
+        """Make its event, which stays the same one however often it is tried to write it."""
+        if self._gap:
+            self._held, self._gap = [*self._held, self._make_gap(*self._gap)], None
+
+    def _gap_of(self, torn: Torn) -> AuditEvent:
+        return replace(self._make_gap(torn.lines, torn.since, torn.until), event_id=torn.event_id)
 
     @property
     def _spilled(self) -> list[AuditEvent]:
@@ -158,8 +177,7 @@ class Backlog:
 
     def _recover(self) -> None:
         if self._refused and not self._held:
-            lost = self._gap[0] if self._gap else 0
             logger.warning(
-                "The %d events held in memory are written, except for %d that did not fit.", self._refused, lost
+                "The %d events held in memory are written, except for %d that did not fit.", self._refused, self._lost
             )
-            self._refused = 0
+            self._refused = self._lost = 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from concurrent.futures import Future
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
 
 from audit_core.event import AuditEvent
-from audit_core.process.threads import is_own_thread
+from audit_core.process.threads import MOMENT_SECONDS, is_own_thread
+from audit_core.writing.answers import Waiter
 
 LIMIT = 10_000  # what waits; a full inbox makes callers wait
 
@@ -18,7 +20,7 @@ class Submitted:
     """An event, and who waits until it is durable."""
 
     event: AuditEvent
-    waiter: Future[AuditEvent] = field(default_factory=Future)
+    waiter: Waiter[AuditEvent] = field(default_factory=Waiter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,54 +28,66 @@ class Flush:
     """Somebody waits until all that was asked before is sealed."""
 
     deadline: float  # time.monotonic()
-    waiter: Future[None] = field(default_factory=Future)
+    waiter: Waiter[None] = field(default_factory=Waiter)
 
 
 class Poke:
     """There is something to seal in an outbox that no transaction of ours touches."""
 
 
+Item: TypeAlias = Submitted | Flush | Poke
+
+
 class Inbox:
-    """Takes from any thread what one thread does. Once closed it takes nothing more, and loses nothing."""
+    """Takes from any thread what one thread does. Once closed it takes nothing more, and loses nothing.
+
+    Nobody holds a lock here: a signal handler may put something while it interrupts a thread that does, or close it.
+    """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._items: deque[Submitted | Flush | Poke] = deque()
+        self._items: SimpleQueue[list[Item]] = SimpleQueue()  # each in a list, out of which it is taken once
         self._limit = limit
-        lock = threading.Lock()
-        self._filled, self._emptied = threading.Condition(lock), threading.Condition(lock)
+        self._left = False
         self.closed = False
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing is in it, and nothing comes any more."""
-        return self.closed and not self._items
-
-    def put(self, item: Submitted | Flush | Poke) -> bool:
+    def put(self, item: Item) -> bool:
         """Whether it was taken: a closed inbox takes nothing. Waits while it is full, unless nobody would empty it."""
-        with self._emptied:
-            self._emptied.wait_for(lambda: self.closed or len(self._items) < self._limit or is_own_thread())
-            if self.closed:
-                return False
-            self._items.append(item)
-            self._filled.notify()
-            return True
+        while self._items.qsize() >= self._limit and not self.closed and not is_own_thread():
+            time.sleep(MOMENT_SECONDS)
+        if self.closed:
+            return False
+        self._items.put(slot := [item])
+        return not self._left or _take_out(slot) is None  # else nobody would take it any more
 
     def take(self, limit: int, timeout: float | None) -> tuple[list[Submitted], Flush | Poke | None]:
         """At most ``limit`` events, and what else stands behind them; waits at most ``timeout`` s for the first."""
         events: list[Submitted] = []
-        with self._filled:
-            self._filled.wait_for(lambda: self.closed or self._items, timeout)
-            while self._items and len(events) < limit:
-                item = self._items.popleft()
-                self._emptied.notify()
-                if not isinstance(item, Submitted):
-                    return events, item
-                events.append(item)
-        return events, None
+        item = self._next(0 if self.closed else timeout)
+        while isinstance(item, Submitted):
+            events.append(item)
+            item = self._next(0) if len(events) < limit else None
+        return events, item
 
     def close(self) -> None:
         """Take nothing more; what is in it stays until it is taken."""
-        with self._filled:
-            self.closed = True
-            self._filled.notify_all()
-            self._emptied.notify_all()
+        self.closed = True
+        self._items.put([])  # wakes who waits for something
+
+    def leave(self) -> bool:
+        """Whether it is closed and empty, so that whoever takes may go: what is put now is taken back."""
+        if not self.closed or not self._items.empty():
+            return False
+        self._left = True
+        return self._items.empty()  # or somebody has put something before he could see that
+
+    def _next(self, timeout: float | None) -> Item | None:
+        with suppress(Empty):
+            return _take_out(self._items.get(timeout=timeout))
+        return None
+
+
+def _take_out(slot: list[Item]) -> Item | None:
+    """What is in the slot, for the first who asks."""
+    with suppress(IndexError):
+        return slot.pop()
+    return None

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from audit_core.chain import AuditChain
-from audit_core.draft import EVENT_ID, Draft
+from audit_core.draft import EVENT_ID, Draft, draft_of_row
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.event import AuditEvent
-from audit_core.outbox import Outbox
-from audit_core.waiting import draft_or_unreadable, read_draft
+from audit_core.outbox import Outbox, may_be_more
+from audit_core.waiting import draft_or_unreadable, read_draft, unreadable_draft
 
 BATCH = 10_000  # events that one transaction of ours seals, in about a third of a second
 ALONG = 200  # of those that wait, what one transaction seals while requests wait for it
@@ -47,7 +47,7 @@ class Sealer:
             moved = [
                 self._move_foreign(outbox, limit) if number else self._move_own(limit) for number, outbox in outboxes
             ]
-        return max(moved) == limit  # with less, all that was committed was seen
+        return any(moved)
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
         """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
@@ -72,26 +72,26 @@ class Sealer:
         with suppress(AuditError), self._telling(), self.chain.store.savepoint(connection):
             self._move(connection, ALONG, also=also)
 
-    def _move_own(self, limit: int) -> int:
+    def _move_own(self, limit: int) -> bool:
         if not self.outboxes[0].take(1):  # an idle look writes nothing
-            return 0
+            return False
         with self._own_transaction() as connection:
             return self._move(connection, limit)
 
-    def _move(self, connection: Any, limit: int, also: Sequence[AuditEvent] = ()) -> int:
+    def _move(self, connection: Any, limit: int, also: Sequence[AuditEvent] = ()) -> bool:
         waiting = self.outboxes[0].take(limit, connection)
         self._append([*(read_draft(w.event) for w in waiting), *map(draft_or_unreadable, also)], connection)
         self.outboxes[0].remove([w.id for w in waiting], connection)
-        return len(waiting)
+        return may_be_more(waiting, limit)
 
-    def _move_foreign(self, outbox: Outbox, limit: int) -> int:
+    def _move_foreign(self, outbox: Outbox, limit: int) -> bool:
         if not (waiting := outbox.take(limit)):
-            return 0
+            return False
         with self._own_transaction() as connection:
             self._append([read_draft(w.event) for w in waiting], connection)
         # A crash here leaves the batch in both places; the next try skips what is known and removes it.
         outbox.remove([w.id for w in waiting])
-        return len(waiting)
+        return may_be_more(waiting, limit)
 
     def _append(self, drafts: Sequence[Draft], connection: Any) -> None:
         if new := self._new(drafts, connection):
@@ -99,12 +99,19 @@ class Sealer:
             self._appended = True
 
     def _new(self, drafts: Sequence[Draft], connection: Any) -> list[Draft]:
-        """Each event once, without those that an interrupted try has sealed already."""
+        """Each event once, without those that an interrupted try has sealed already.
+
+        Another event that has taken the id of one is no repetition, and is told.
+        """
         once: dict[str, Draft] = {}
         for draft in drafts:
             once.setdefault(draft[EVENT_ID], draft)
         known = self.chain.store.known(once, connection) if once else set()
-        return [draft for event_id, draft in once.items() if event_id not in known]
+        sealed = {event_id: draft_of_row(row) for event_id in known if (row := self.chain.store.find(event_id))}
+        first = once | sealed
+        others = dict.fromkeys(draft for draft in drafts if draft != first[draft[EVENT_ID]])
+        new = [draft for event_id, draft in once.items() if event_id not in known]
+        return [*new, *(unreadable_draft(repr(draft)) for draft in others)]
 
     @contextmanager
     def _own_transaction(self) -> Iterator[Any]:

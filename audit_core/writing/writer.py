@@ -1,19 +1,20 @@
 """The writer: one thread per process for events that belong to no transaction, one commit for all that wait.
 
-Its thread starts in the process that uses it: a thread started before a fork is dead in the child.
+What transactions of the application carry, it has sealed: in them, or soon after by the follower.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from audit_core.event import AuditEvent
+from audit_core.outbox import Outbox
 from audit_core.outbox.gate import Gate
-from audit_core.process.forking import lock_across_forks
+from audit_core.process.threads import OneThread
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.follower import Follower
 from audit_core.writing.inbox import Flush, Poke, Submitted
@@ -22,15 +23,13 @@ from audit_core.writing.writer_thread import WriterThread
 
 logger = logging.getLogger("audit_core")
 
-_starting = lock_across_forks()  # a fork waits for the start of a thread
-
 
 class Writer:
     """Takes events from any thread; tells each caller when its event is durable."""
 
     def __init__(
         self,
-        sealer: Sealer | Follower,
+        sealer: Sealer,
         make_backlog: Callable[[], Backlog],
         *,
         gate: Gate | None = None,
@@ -41,18 +40,18 @@ class Writer:
         """``greeting`` makes the first event of every thread; ``started`` is told of each."""
         self._sealer, self._make_backlog = sealer, make_backlog
         self._gate, self._block, self._greeting, self._started = gate, block, greeting, started
-        self._thread: WriterThread | None = None
-        self._pid = 0
+        self._threads = OneThread(self._make_thread)
+        self.follower = None if sealer.chain.store.seals_in_transaction else Follower(sealer)
 
     @property
     def running(self) -> bool:
         """Whether this process has its thread, and that takes events."""
-        return self._running_thread() is not None
+        return self._threads.running is not None
 
     @property
     def backlog(self) -> Backlog | None:
         """What this process owes to the outbox."""
-        return self._thread.backlog if self._thread and self._pid == os.getpid() else None
+        return threads[-1].backlog if (threads := self._threads.all) else None
 
     def start(self) -> None:
         """Start the thread, unless it runs."""
@@ -64,9 +63,19 @@ class Writer:
         self._put(submitted)
         return submitted.waiter
 
-    def poke(self) -> None:
-        """There is something to seal in an outbox that no transaction of ours touches."""
-        self._put(Poke())
+    def seal_carried(self, outbox: Outbox, connection: Any) -> None:
+        """The application's transaction has put events into ``outbox``: seal them in it, or once it has committed."""
+        if self.follower:
+            self.follower.wake()
+        elif outbox is self._sealer.outboxes[0]:
+            self._sealer.seal_along(connection, also=self.backlog.hand_out(connection) if self.backlog else ())
+        else:
+            self._put(Poke())
+
+    def keep_sealing(self) -> None:
+        """Seal what other processes commit too, where not whoever writes an event seals it."""
+        if self.follower:
+            self.follower.start()
 
     def flush(self, timeout: float) -> None:
         """Wait, at most ``timeout`` seconds, until everything submitted before is sealed.
@@ -76,40 +85,39 @@ class Writer:
         flush = Flush(time.monotonic() + timeout)
         self._put(flush)
         flush.waiter.result()
+        if self.follower:
+            self.follower.flush(timeout)
 
     def close(self, timeout: float) -> None:
-        """Seal what waits and end the thread; whatever is submitted from now on starts another one.
+        """Seal what waits and end the threads; whatever is submitted from now on starts others.
 
         What cannot be sealed, because another process is busy with the file, is sealed by that one or the next.
         """
-        thread, was_running = self._thread, self.running
-        if thread is None or self._pid != os.getpid():
-            return
-        thread.end(timeout)
-        if was_running and (lost := thread.backlog.held):
-            logger.error("%d events could be written neither to the outbox nor to the spill file.", len(lost))
+        for thread in self._threads.all:
+            was_running = not thread.stopped
+            thread.end(timeout)
+            if was_running and (lost := thread.backlog.held):
+                logger.error("%d events could be written neither to the outbox nor to the spill file.", len(lost))
+        if self.follower:
+            self.follower.close(timeout)
 
     def _put(self, item: Submitted | Flush | Poke) -> None:
         while not self._start().inbox.put(item):
             pass  # somebody has closed it in between
 
     def _start(self) -> WriterThread:
-        if thread := self._running_thread():
+        if thread := self._threads.running:
             return thread
-        with _starting:
-            if thread := self._running_thread():
-                return thread
-            thread = WriterThread(self._sealer, self._make_backlog(), gate=self._gate, block=self._block)
-            if self._greeting:
-                thread.inbox.put(Submitted(self._greeting()))
-            thread.start()
-            self._thread, self._pid = thread, os.getpid()
-            if self._started:
-                self._started()
-            return thread
+        thread = self._threads.start()
+        if self.follower:
+            self.follower.start()
+        if self._started:
+            self._started()
+        return thread
 
-    def _running_thread(self) -> WriterThread | None:
-        thread = self._thread
-        if thread is None or self._pid != os.getpid() or not thread.is_alive() or thread.inbox.closed:
-            return None
+    def _make_thread(self) -> WriterThread:
+        sealer = self.follower or self._sealer
+        thread = WriterThread(sealer, self._make_backlog(), gate=self._gate, block=self._block)
+        if self._greeting:
+            thread.inbox.put(Submitted(self._greeting()))
         return thread

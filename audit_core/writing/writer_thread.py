@@ -12,8 +12,10 @@ from audit_core.errors import AuditError, StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.outbox.gate import Gate
 from audit_core.process.forking import lock_across_forks
-from audit_core.process.threads import OwnThread, is_own_thread
+from audit_core.process.threads import OwnThread
+from audit_core.writing.answers import Answers
 from audit_core.writing.backlog import Backlog
+from audit_core.writing.flushes import Flushes
 from audit_core.writing.follower import Follower
 from audit_core.writing.inbox import Flush, Inbox, Poke, Submitted
 from audit_core.writing.sealer import Sealer
@@ -21,7 +23,7 @@ from audit_core.writing.sealer import Sealer
 BATCH = 200  # events in one commit: requests that begin meanwhile wait for it, some milliseconds
 BREATH_SECONDS = 0.005  # between two commits, for the requests that wait
 TICK_SECONDS = 0.05  # how often to look whether what waits can be moved
-QUIET_SECONDS = 0.5  # how long a flush looks for a quiet moment before it writes all the same
+QUIET_SECONDS = 0.5  # how long a process that ends looks for a quiet moment
 ADOPT_SECONDS = 1.0  # how often a busy process looks for what others have left
 LONGEST_PAUSE_SECONDS = 5.0  # between tries, while the outbox refuses
 logger = logging.getLogger("audit_core")
@@ -43,9 +45,11 @@ class WriterThread(OwnThread):
         gate: Gate | None,
         block: bool,
     ) -> None:
-        super().__init__(name="audit-writer", daemon=True)
+        super().__init__("audit-writer")
         self._sealer, self._gate, self._block = sealer, gate, block
         self.inbox, self.backlog = Inbox(), backlog
+        self._answers = Answers()
+        self._flushes = Flushes(backlog, self._answers)
         self._to_seal = True  # an earlier process may have left something
         self._adopted = -ADOPT_SECONDS
         self._retry_at = self._end_by = 0.0
@@ -55,14 +59,25 @@ class WriterThread(OwnThread):
     def end(self, timeout: float) -> None:
         """Take nothing more, seal what waits, and end; waits at most ``timeout`` seconds for that."""
         self._end_by = time.monotonic() + timeout
+        self.stop()
+        self.wait(timeout)
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        super().stop()
         self.inbox.close()
-        if not is_own_thread():
-            self.join(timeout)
 
     def run(self) -> None:
+        """Until the inbox is closed and empty, and everybody has his answer."""
+        super().run()
+        while self._answers:
+            time.sleep(TICK_SECONDS)
+            self._answers.repeat()
+
+    def work(self) -> None:
         """Until the inbox is closed and empty."""
         moved = False
-        while not self.inbox.over:
+        while not self.inbox.leave():
             batch, control = self.inbox.take(BATCH, self._patience(moved=moved))
             moved = False
             try:
@@ -71,11 +86,13 @@ class WriterThread(OwnThread):
                 moved = self._do(batch, control)
             except Exception:  # nobody else would write, and callers wait
                 logger.exception("The audit writer goes on after an error that should not be.")
-                self._release(batch, control)
+                self._release(batch)
+            self._answers.repeat()
         try:
-            self._drain(self._end_by, ending=True)
+            self._drain(self._end_by)
         except Exception:
             logger.exception("The audit writer ends with an error; what waits is left to the next one.")
+        self._flushes.finish(to_seal=self._to_seal, give_up=True)
         with _at_work:
             self.backlog.abandon()
 
@@ -85,37 +102,40 @@ class WriterThread(OwnThread):
 
     def _patience(self, *, moved: bool) -> float | None:
         """How long to wait for events before looking at what waits; None while nothing does."""
-        if not self._owes:
+        if not self._owes and not self._answers:
             return None
         return BREATH_SECONDS if moved else TICK_SECONDS
 
     def _do(self, batch: list[Submitted], control: _Control) -> bool:
         """Whether something was moved, so that more may be."""
         if batch:
-            self._answer(batch, self._make_durable([submitted.event for submitted in batch]))
+            error = self._make_durable([submitted.event for submitted in batch])
+            done = batch.copy()
+            batch.clear()
+            self._answer(done, error)
         if isinstance(control, Flush):
-            self._finish(control)
-            return False
-        if isinstance(control, Poke):
+            self._adopt()
+            self._flushes.add(control)
+        if control is not None:
             self._to_seal = True
-        return self._owes and time.monotonic() >= self._retry_at and self._move(force=self.backlog.overdue)
+        due = bool(self._flushes) or time.monotonic() >= self._retry_at
+        moved = self._owes and due and self._move(force=self.backlog.overdue or self._flushes.impatient)
+        self._flushes.finish(to_seal=self._to_seal, give_up=not moved and self._hopeless)
+        return moved
 
-    def _release(self, batch: list[Submitted], control: _Control) -> None:
+    def _release(self, batch: list[Submitted]) -> None:
         """Nobody waits for what did not come to its end; the events are kept."""
-        if unfinished := [submitted for submitted in batch if not submitted.waiter.done()]:
-            self.backlog.hold([submitted.event for submitted in unfinished])
-            self._answer(unfinished, OSError("see the log"))
-        if isinstance(control, Flush) and not control.waiter.done():
-            control.waiter.set_exception(StoreUnavailableError("The audit trail could not be sealed: see the log."))
+        self.backlog.hold([submitted.event for submitted in batch])
+        self._answer(batch, OSError("see the log"))
+        self._flushes.fail("The audit trail could not be sealed: see the log.")
 
     def _answer(self, batch: list[Submitted], error: OSError | None) -> None:
         for submitted in batch:
-            if not submitted.waiter.set_running_or_notify_cancel():
-                continue
             if error is not None and self._block:
-                submitted.waiter.set_exception(StoreUnavailableError(f"The audit event is not durable: {error}"))
+                refusal = StoreUnavailableError(f"The audit event is not durable: {error}")
+                self._answers.give(submitted.waiter, refusal)
             else:
-                submitted.waiter.set_result(submitted.event)
+                self._answers.give(submitted.waiter, submitted.event)
 
     def _make_durable(self, events: list[AuditEvent]) -> OSError | None:
         """In the outbox, else in the spill file; why not, if in neither."""
@@ -139,7 +159,8 @@ class WriterThread(OwnThread):
             with self._moment(force=force, ending=ending) as now:
                 if not now:
                     return False
-                if not (batch := self.backlog.oldest(BATCH)):
+                batch = [] if self._flushes.only_seal else self.backlog.oldest(BATCH)
+                if not batch:
                     return self._try(self._seal_others)
                 if not self._try(lambda: self._sealer.deliver(batch)):
                     return False
@@ -176,16 +197,8 @@ class WriterThread(OwnThread):
         self._pause = min(LONGEST_PAUSE_SECONDS, 2 * self._pause)
         return False
 
-    def _finish(self, flush: Flush) -> None:
-        if self._drain(flush.deadline):
-            flush.waiter.set_result(None)
-        else:
-            flush.waiter.set_exception(
-                StoreUnavailableError("Not everything could be sealed in time; it is durable, and is sealed later.")
-            )
-
-    def _drain(self, deadline: float, *, ending: bool = False) -> bool:
-        """Move everything that waits; whether that was done in time.
+    def _drain(self, deadline: float) -> None:
+        """Before the end, move what waits.
 
         A process that ends forces nothing on the others: what it leaves is durable, and they adopt it.
         """
@@ -193,11 +206,9 @@ class WriterThread(OwnThread):
         self._to_seal = True
         quiet_until = time.monotonic() + QUIET_SECONDS
         while self._owes:
-            late = time.monotonic() > quiet_until
-            moved = self._move(force=late and not ending, ending=ending)
-            if not moved and (self._hopeless or (late and ending)):
-                return False
+            moved = self._move(force=False, ending=True)
+            if not moved and (self._hopeless or time.monotonic() > quiet_until):
+                return
             if time.monotonic() > deadline:
-                return not self._owes
+                return
             time.sleep(BREATH_SECONDS if moved else TICK_SECONDS)
-        return True

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from audit_core.chain import AuditChain
-from audit_core.errors import IntegrityError
+from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
@@ -353,6 +353,23 @@ def test_a_wrong_key_never_passes(chain):
 def test_a_wrong_key_does_not_pass_on_an_empty_trail(tmp_path):
     chain = make_chain(MemoryStore())
     assert chain.verify(VerifierKey(LOG, THIEF.public_key)).result is Result.FAILED
+    with pytest.raises(ConfigurationError, match="nothing to verify"):
+        chain.verify()
+
+
+def test_an_emptied_trail_is_found_by_whoever_holds_its_key_or_a_checkpoint_and_is_never_ok(chain):
+    note = chain.checkpoint_note()
+    attack(chain, lambda loot: (loot.rows.clear(), loot.heads.clear()))
+    assert chain.verify(KEY).result is Result.FAILED
+    assert chain.verify(known=[note], own=LocalSigner(b"k" * 32)).result is Result.FAILED
+    with pytest.raises(ConfigurationError, match="If it had events, they were removed"):
+        chain.verify(own=LocalSigner(b"k" * 32))
+
+
+def test_a_trail_whose_events_are_gone_and_whose_checkpoints_stay_is_found(chain):
+    loot = steal(chain.store)
+    loot.rows.clear()
+    put_back(chain.store, loot)
     assert chain.verify().result is Result.FAILED
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from audit_core.chain import AuditChain
 from audit_core.draft import event_of, parse_draft
+from audit_core.errors import ConfigurationError
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
@@ -255,7 +256,11 @@ CASES = [
 def test_what_the_page_says_of_an_attack_is_so(scene, attack, means, cell):
     attack(scene)
     key = None if means == "chain" else KEY
-    found = scene.chain.verify(key, [scene.kept] if means == "kept" else [])
+    try:
+        found = scene.chain.verify(key, [scene.kept] if means == "kept" else [])
+    except ConfigurationError:  # there is nothing to verify
+        assert (attack, means, cell[0]) == (empty, "chain", "N")
+        return
     expected = re.match("Y|N|a warning", cell)[0]
     assert (found.result is Result.FAILED) == (expected == "Y"), found
     assert bool(found.warnings) == (expected == "a warning"), found

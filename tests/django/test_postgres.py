@@ -107,10 +107,10 @@ def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
         else "savepoint or rollback or other_database or login or async or refuse"
     )
     project.environment["AUDIT_TEST_OPTIONS"] = options
-    result = project.start(
-        "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/django/test_capture.py",
-        "tests/django/test_requests.py", "-k", chosen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    names = ("capture", "bulk", "links", "program", "values", "surroundings", "requests")
+    files = [f"tests/django/test_{name}.py" for name in names]
+    command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", chosen]
+    result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = result.communicate(timeout=100)
     assert result.returncode == 0, output
     assert " passed" in output

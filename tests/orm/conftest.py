@@ -5,11 +5,15 @@ from sqlalchemy.orm import sessionmaker
 from audit_core import AuditTrail
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
 from tests.orm.models import Base
+from tests.postgres.server import new_database
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "postgres"])
 def place(request, tmp_path):
     """The application's database, and the trail's URL."""
+    if request.param == "postgres":
+        url = new_database()
+        return url.replace("postgresql:", "postgresql+psycopg:"), url
     file = f"sqlite:///{tmp_path / 'app.db'}"
     return file, (file if request.param == "file" else "memory:")
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_core.canonical import decode, encode
+from audit_core.normalise import normalise
 from audit_core.orm.changes import (
     changed,
     created,
@@ -164,3 +165,22 @@ def test_changes_of_anything_are_canonical_and_never_raise(old, new):
     changes = changed(old, new)
     assert decode(encode(changes)) == changes
     assert changed(new, new) == {}
+
+
+@pytest.mark.parametrize(
+    "value", [None, "text \0 \ud800", 2**60, 1.5, b"\xff", {"a": [1, {"b": "\0"}]}, [1.5], "x" * 9_000]
+)
+def test_details_that_are_flat_are_made_clean_once_and_come_out_the_same(value):
+    details = created("patient", [1], {"field": value, "other": 1}).details
+    assert normalise(action="create", details=details) == normalise(action="create", details=dict(details))
+
+
+def test_a_change_as_deep_as_a_value_may_be_is_cut_with_its_event():
+    value = []
+    for _ in range(40):
+        value = [value]
+    details = normalise(action="create", details=created("patient", [1], {"field": value}).details)["details"]
+    inner, depth = details["changes"]["field"]["new"], 3
+    while isinstance(inner, list):
+        inner, depth = inner[0], depth + 1
+    assert (inner, depth) == ("[cut: nested deeper than 32]", 32)

@@ -69,6 +69,7 @@ def test_create_update_delete_with_old_and_new_values(session, trail):
         ("update", "patient:1", {"name": ("Ann", "Beth")}),
         ("delete", "patient:1", {"id": (1, None), "name": ("Beth", None)}),
     ]
+    trail.flush()
     assert trail.verify().result is Result.UNANCHORED
 
 
@@ -431,7 +432,7 @@ def test_a_key_that_a_cascade_changes_is_written_for_the_child_too(engine, facto
         "owned",
         base.metadata,
         Column("owner", String, primary_key=True),
-        ForeignKeyConstraint(["owner"], ["owners.name"]),
+        ForeignKeyConstraint(["owner"], ["owners.name"], deferrable=True, initially="DEFERRED"),
     )
     base.map_imperatively(Owned, owned)
     base.map_imperatively(Owner, owners, properties={"owned": relationship(Owned, passive_updates=False)})
@@ -474,7 +475,7 @@ def test_a_column_that_the_class_gets_later_is_a_field(factory, engine, trail):
     with factory() as session:
         session.add(Late())
         session.commit()
-        session.execute(text("ALTER TABLE late ADD COLUMN extra"))
+        session.execute(text("ALTER TABLE late ADD COLUMN extra VARCHAR(9)"))
         table.append_column(extra := Column("extra", String))
         mapper.add_property("extra", extra)
         late = Late()

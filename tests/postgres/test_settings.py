@@ -1,10 +1,12 @@
 """Whatever a database, a role or a session has set, the trail is the same; and it leaves a session as it was."""
 
+import time
+
 import psycopg
 import pytest
 
 from audit_core import AuditTrail
-from tests.postgres.server import new_database
+from tests.postgres.server import VERSIONS, new_database
 
 HOSTILE = {
     "search_path": "nowhere",
@@ -14,13 +16,12 @@ HOSTILE = {
     "client_encoding": "LATIN1",
     "bytea_output": "escape",
     "default_transaction_isolation": "serializable",
-    "default_transaction_read_only": "on",
     "default_transaction_deferrable": "on",
     "synchronous_commit": "off",
     "standard_conforming_strings": "off",
     "extra_float_digits": "-15",
     "enable_indexscan": "off",
-    "statement_timeout": "1s",
+    "statement_timeout": "300ms",
     "row_security": "off",
     "quote_all_identifiers": "on",
 }
@@ -37,6 +38,42 @@ def url(state):
     return url
 
 
+TIMEOUTS = {
+    "statement_timeout": "300ms",
+    "lock_timeout": "1ms",
+    "idle_in_transaction_session_timeout": "300ms",
+    "idle_session_timeout": "300ms",
+    "transaction_timeout": "300ms",  # since 17
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_timeouts_that_a_database_has_set_neither_stop_the_sealer_nor_lose_an_event(state, version):
+    url = new_database(version)
+    with AuditTrail(url, lifecycle=False) as trail:
+        waiting = [trail.event("a.b", resource=("n", str(n))) for n in range(200)]
+        with trail.outboxes[0].transaction() as connection:
+            trail.outboxes[0].put(waiting, connection)
+    set_timeouts(url, version)
+    with AuditTrail(url, lifecycle=False) as trail:
+        for number in range(200, 203):
+            trail.record("a.b", resource=("n", str(number)))
+            time.sleep(0.4)  # the server ends idle sessions meanwhile
+        with trail.store.database.transaction() as connection:  # as long as a large batch may take
+            connection.execute("SELECT pg_sleep(0.4)")
+            time.sleep(0.4)
+        trail.flush(30)
+        assert sorted(int(event.resource_id) for event in trail.events(action="a.b")) == list(range(203))
+        assert trail.verify().findings == ()
+
+
+def set_timeouts(url, version):
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name, value in TIMEOUTS.items():
+            if name != "transaction_timeout" or version >= 17:
+                connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {name} = '{value}'")
+
+
 def test_a_trail_is_the_same_under_any_settings(url):
     details = {"text": "Zoë 🧑 \\ \" \t\n'", "when": "2026-01-01", "deep": [{"a": [1, None, True]}]}
     with AuditTrail(url, lifecycle=False) as trail:
@@ -51,7 +88,6 @@ def test_a_trail_is_the_same_under_any_settings(url):
 def test_an_application_on_another_encoding_loses_no_letter(url):
     with AuditTrail(url, lifecycle=False) as trail, psycopg.connect(url) as connection:
         assert connection.info.encoding == "iso8859-1"
-        connection.execute("SET TRANSACTION READ WRITE")
         trail.carry([trail.event("a.b", details={"name": "Łukasz 🧑"})], connection, "key")
         connection.commit()
         trail.flush()

@@ -3,11 +3,14 @@
 import asyncio
 
 import pytest
-from sqlalchemy import Column, ForeignKey, Table, create_engine, event, insert, text, update
+from sqlalchemy import Column, ForeignKey, Table, create_engine, delete, event, insert, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
 from sqlalchemy.pool import NullPool
 
+from audit_core.errors import BulkForbiddenError
+from audit_core.orm.bulk import Bulk
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
 from audit_core.triggers import Triggers, install
 
@@ -80,6 +83,79 @@ def test_one_change_gives_one_event_whichever_way_it_comes(db, sessions):
         + [("patient", "update", "1", "ann")] * 3
         + [("patient", "create", "2", "ann"), ("patient", "delete", "1", "ann")]
     )
+
+
+@pytest.mark.parametrize(
+    ("work", "told_of"),
+    [
+        (lambda s: s.execute(insert(Patient), [{"id": 3, "name": "c"}, {"id": 4, "name": "d"}]), "create create"),
+        (lambda s: s.execute(insert(Patient).values(id=3, name="c").returning(Patient)).all(), "create"),
+        (lambda s: s.execute(upsert(Patient).values(id=1, name="c").on_conflict_do_update("patient_pkey",
+         set_={"name": "c"})), "update"),
+        (lambda s: s.execute(update(Patient).values(name="c")), "update update"),
+        (lambda s: s.execute(update(Patient), [{"id": 1, "name": "c"}]), "update"),
+        (lambda s: s.execute(update(Patient.__table__).values(name="c")), "update update"),
+        (lambda s: s.execute(delete(Patient).where(Patient.id == 1)), "delete"),
+        (lambda s: s.query(Patient).filter_by(id=1).delete(), "delete"),
+        (lambda s: s.bulk_save_objects([Patient(id=3, name="c")]), "create"),
+        (lambda s: s.bulk_insert_mappings(Patient, [{"id": 3, "name": "c"}]), "create"),
+        (lambda s: s.bulk_update_mappings(Patient, [{"id": 1, "name": "c"}]), "update"),
+    ],
+)  # fmt: skip
+def test_a_bulk_statement_is_told_once_by_the_triggers(db, sessions, work, told_of):
+    db.run("INSERT INTO patient VALUES (1, 'a'), (2, 'b')")
+    with db.trail.actor("ann"), sessions.begin() as session:
+        work(session)
+    assert [(type, action, actor) for type, action, _, actor in told(db)[2:]] == [
+        ("patient", action, "ann") for action in told_of.split()
+    ]
+
+
+def test_a_bulk_statement_on_a_table_without_triggers_is_told_by_the_hooks(db, sessions):
+    with db.trail.actor("ann"), sessions.begin() as session:
+        session.execute(insert(Plain), [{"id": 1}])
+        session.bulk_insert_mappings(Plain, [{"id": 2}])
+        session.execute(insert(Patient).values(id=1, name="a"))
+        session.execute(insert(Ward).values(id=2))
+        session.execute(insert(links).values(patient_id=1, ward_id=2))
+    assert sorted(told(db)) == [
+        ("patient", "create", "1", "ann"),
+        ("patient", "link", "1", "ann"),
+        ("plain", "create", "1", "ann"),
+        ("plain", "create", "2", "ann"),
+        ("ward", "create", "2", "ann"),
+    ]
+
+
+def test_forbidden_bulk_statements_are_refused_on_tables_with_triggers_too(db, engine):
+    made = sessionmaker(engine)
+    SQLAlchemyAuditor(db.trail, triggers=True, bulk=Bulk(forbid=True)).attach(made)
+    with made() as session, pytest.raises(BulkForbiddenError):
+        session.execute(delete(Patient))
+    with made() as session, pytest.raises(BulkForbiddenError):
+        session.bulk_insert_mappings(Patient, [{"id": 3, "name": "c"}])
+
+
+@pytest.mark.parametrize("chosen_by", ["engine", "search_path"])
+def test_the_same_table_in_a_schema_without_triggers_is_told_by_the_hooks(db, sessions, engine, chosen_by):
+    db.run("CREATE SCHEMA tenant; CREATE TABLE tenant.patient (LIKE patient INCLUDING ALL)")
+    if chosen_by == "engine":
+        sessions.configure(bind=engine.execution_options(schema_translate_map={None: "tenant"}))
+    with db.trail.actor("ann"):
+        with sessions.begin() as session:
+            if chosen_by == "search_path":
+                session.add(Plain(id=1))  # asks which tables have triggers
+        with sessions.begin() as session:
+            if chosen_by == "search_path":
+                session.execute(text("SET LOCAL search_path = tenant"))
+            session.add(Patient(id=1, name="a"))
+            session.flush()
+            session.execute(update(Patient).values(name="b"))
+    assert db.run("SELECT count(*) FROM tenant.patient").fetchone() == (1,)
+    assert [one for one in told(db) if one[0] == "patient"] == [
+        ("patient", "create", "1", "ann"),
+        ("patient", "update", "1", "ann"),
+    ]
 
 
 def test_links_are_told_by_the_hooks(db, sessions):

@@ -120,16 +120,17 @@ class TestOnce:
             assert trail.verify().findings == ()
         assert list((tmp_path / "trail.db-audit").glob("*.spill")) == []
 
-    def test_of_two_rows_with_one_id_the_first_is_sealed(self, place_of_work):
+    def test_of_two_events_with_one_id_the_first_is_sealed_and_the_other_told(self, place_of_work):
         honest = make_event(actor_id="7")
         forged = make_event(event_id=honest.event_id, timestamp=honest.timestamp + timedelta(days=1))
         put(place_of_work.own, [honest, make_event(), forged])
         place_of_work.sealer.seal()
-        assert len(sealed_ids(place_of_work.chain)) == 2
-        assert from_row(place_of_work.chain.store.row(1)).actor_id == "7"
-        put(place_of_work.own, [forged])
+        put(place_of_work.own, [forged, honest])
         place_of_work.sealer.seal()
-        assert len(sealed_ids(place_of_work.chain)) == 2
+        assert len(sealed_ids(place_of_work.chain)) == 4
+        records = [from_row(row) for row in place_of_work.chain.store.rows(1)]
+        assert records[0].actor_id == "7"
+        assert [record.action for record in records].count("outbox.unreadable") == 2
         assert place_of_work.own.take(10) == []
 
 

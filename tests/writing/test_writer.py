@@ -3,9 +3,11 @@
 import logging
 import os
 import shutil
+import signal
 import sqlite3
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,9 +17,28 @@ from audit_core.outbox.spill import SpillFile, orphans, peek
 from audit_core.testing import make_event
 from audit_core.trail import AuditTrail
 from audit_core.writing import backlog as backlog_module
+from audit_core.writing.answers import Waiter
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.inbox import Inbox, Submitted
 from audit_core.writing.writer_thread import BATCH
+from tests.crash.test_processes import start
+
+DIES_WHILE_IT_ADOPTS = """
+    import os, signal, sys
+    from pathlib import Path
+    from audit_core import AuditTrail
+    unlink, left = Path.unlink, [int(sys.argv[2])]
+
+    def die(path, *args, **kwargs):
+        if path.suffix == ".spill" and not path.name.startswith(f"{os.getpid()}-"):
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+        unlink(path, *args, **kwargs)
+
+    Path.unlink = die
+    AuditTrail(f"sqlite:///{sys.argv[1]}").record("a.b")
+"""
 
 
 @pytest.fixture
@@ -138,11 +159,68 @@ class TestStopping:
         inbox.close()
         thread.join(5)
         assert late == [False]
-        assert not inbox.over
+        assert not inbox.leave()
         events, control = inbox.take(10, None)
         assert [submitted.event.timestamp.second for submitted in events] == [1, 2]
         assert control is None
-        assert inbox.over
+        assert inbox.leave()
+
+    def test_what_is_put_into_an_inbox_that_is_left_meanwhile_is_given_back(self):
+        inbox = Inbox()
+        inbox._items, real = SimpleNamespace(qsize=lambda: 0), inbox._items
+
+        def put(slot):
+            inbox._items = real
+            inbox.close()
+            while not inbox.leave():
+                inbox.take(10, None)
+            real.put(slot)
+
+        inbox._items.put = put
+        assert not inbox.put(Submitted(make_event(1)))
+        assert inbox.take(10, None) == ([], None)
+
+    def test_what_is_recorded_while_the_thread_is_being_started_is_not_lost(self, path):
+        """As a signal handler does it, which interrupts the start."""
+        trail = AuditTrail(f"sqlite:///{path}")
+        greeting, interruptions = trail._writer._greeting, ["signal.seen"]
+
+        def interrupted():
+            if interruptions:
+                trail.record(interruptions.pop())
+            return greeting()
+
+        trail._writer._greeting = interrupted
+        trail.submit("a.b")
+        started = trail._writer._threads.all
+        assert [thread.stopped for thread in started] == [False, True]
+        trail.close()
+        assert all(sealed(trail))
+        actions = [event.action for event in trail.events()]
+        assert (actions.count("a.b"), actions.count("signal.seen")) == (1, 1)
+        assert len(started) == 2
+        assert not any(thread.is_alive() for thread in started)
+
+    def test_a_caller_who_is_interrupted_while_he_asks_for_his_answer_holds_up_nobody(self, trail):
+        waiter, held, done = Waiter(), threading.Event(), threading.Event()
+
+        def interrupted():
+            with waiter._condition:
+                held.set()
+                done.wait(60)
+
+        thread = threading.Thread(target=interrupted)
+        thread.start()
+        held.wait(10)
+        began = time.monotonic()
+        trail._writer._put(Submitted(trail.event("a.c"), waiter))
+        trail.submit("a.d").result(20)
+        trail.close()
+        assert time.monotonic() - began < 8
+        done.set()
+        assert waiter.result(10).action == "a.c"
+        thread.join()
+        assert sealed(trail, "a.c") == [True]
 
     @pytest.mark.parametrize("limit", [10_000, 1])
     def test_a_log_handler_may_record_what_the_writers_thread_logs(self, trail, monkeypatch, limit):
@@ -154,7 +232,7 @@ class TestStopping:
                     trail.flush()
 
         trail.flush()
-        trail._writer._thread.inbox._limit = limit
+        trail._writer._threads.running.inbox._limit = limit
         handler = Recording()
         real, refusals = trail.chain.append_drafts, [RuntimeError("logged")]
         monkeypatch.setattr(trail.chain, "append_drafts", lambda *of: real(*of) if not refusals else fail(refusals))
@@ -221,7 +299,7 @@ class TestADeadProcess:
         (file,) = tmp_path.glob("*.spill")
         file.write_bytes(file.read_bytes()[:-20])
         with orphans(tmp_path) as (events, torn):
-            assert (len(events), torn) == (1, 0)
+            assert (len(events), torn) == (1, [])
 
     def test_a_line_that_rotted_is_counted_and_becomes_the_event_of_a_gap(self, path):
         directory = path.parent / "trail.db-audit"
@@ -238,6 +316,39 @@ class TestADeadProcess:
             (gap,) = trail.events(action="trail.gap")
             assert gap.details["lost"] == 1
             assert gap.outcome == "failure"
+
+    @pytest.mark.parametrize("files", [1, 2])
+    def test_a_gap_is_told_once_though_who_adopts_it_dies_before_the_file_is_removed(self, path, files):
+        directory = path.parent / "trail.db-audit"
+        AuditTrail(f"sqlite:///{path}").close()
+        for _ in range(files):
+            spill = SpillFile(directory)
+            spill.append([make_event(n, action="from.dead") for n in range(3)])
+            file = spill.path
+            spill.abandon()
+            rotted = bytearray(file.read_bytes())
+            rotted[60] ^= 1
+            file.write_bytes(rotted)
+        for removed in range(files):
+            process = start(DIES_WHILE_IT_ADOPTS, path, removed)
+            process.communicate(timeout=60)
+            assert process.returncode == -signal.SIGKILL
+        assert len(list(directory.glob("*.spill"))) > files - 1
+        with AuditTrail(f"sqlite:///{path}") as trail:
+            trail.flush()
+            assert [gap.details["lost"] for gap in trail.events(action="trail.gap")] == [1] * files
+            assert trail.verify().findings == ()
+
+    def test_a_gap_is_the_same_event_however_often_it_is_tried_to_write_it(self, monkeypatch):
+        monkeypatch.setattr(backlog_module, "HELD_AT_MOST", 1)
+        backlog = Backlog(None, lambda ids: set(), lambda count, *_: make_event(details={"lost": count}))
+        backlog.add([make_event(1), make_event(2), make_event(3)])
+        backlog.remove(backlog.oldest(10))
+        (gap,) = backlog.oldest(10)
+        assert gap.details == {"lost": 2}
+        assert backlog.oldest(10) == [gap]  # after a commit of which nobody knows whether it is done
+        backlog.remove([gap])
+        assert not backlog
 
     def test_the_file_of_a_living_process_is_left_alone(self, tmp_path):
         spill = SpillFile(tmp_path)

@@ -51,7 +51,7 @@ CREATE TABLE audit.audit_checkpoints (
 );
 
 -- Grants do not bind the owner. Triggers do, until he removes them.
-CREATE FUNCTION audit.audit_refuse() RETURNS trigger
+CREATE OR REPLACE FUNCTION audit.audit_refuse() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
@@ -69,7 +69,7 @@ CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit.audit_checkpoints
 FOR EACH STATEMENT EXECUTE FUNCTION audit.audit_refuse();
 
 -- Partitions from this month on; the names of those that were missing. The sealer runs it too, and owns nothing.
-CREATE FUNCTION audit.audit_make_partitions(months_ahead integer) RETURNS SETOF text
+CREATE OR REPLACE FUNCTION audit.audit_make_partitions(months_ahead integer) RETURNS SETOF text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '2s'
 AS $$
 DECLARE

@@ -13,12 +13,14 @@ END $$;
 
 GRANT USAGE ON SCHEMA audit TO audit_application, audit_sealer, audit_auditor;
 
--- The application adds events. It can neither read the trail nor forge it.
-GRANT INSERT ON audit.audit_outbox TO audit_application;
+-- The application adds events. It can neither read the trail nor forge it, nor choose an id.
+REVOKE INSERT ON audit.audit_outbox FROM audit_application;
+GRANT INSERT (event) ON audit.audit_outbox TO audit_application;
 
 -- The sealer moves them into the chain. It can append there, and nothing else.
 GRANT SELECT, INSERT, DELETE ON audit.audit_outbox TO audit_sealer;
 GRANT SELECT, INSERT ON audit.audit_events, audit.audit_checkpoints TO audit_sealer;
+REVOKE ALL ON FUNCTION audit.audit_make_partitions(integer) FROM PUBLIC; -- a dump without the roles loses that
 GRANT EXECUTE ON FUNCTION audit.audit_make_partitions(integer) TO audit_sealer;
 
 -- The auditor reads, also what still waits to be sealed.

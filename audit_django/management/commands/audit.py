@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit_core import AuditTrail
 from audit_core.errors import AuditError
-from audit_django.trail import get_trail, layout, make_trail
+from audit_django.trail import get_trail, layout, make_trail, under_test
 
 
 class Command(BaseCommand):
@@ -44,11 +44,24 @@ def _run(arguments: Sequence[str]) -> int:
         from audit_core.cli import main
     except ImportError as error:
         raise CommandError(f'The command line is an extra: pip install "audit-core[cli]" ({error}).') from error
-    return main(list(arguments), trail=_trail())
+    with _trail() as trail:
+        return main(list(arguments), trail=trail)
 
 
-def _trail() -> AuditTrail:
-    """The project's. One that is not there yet is only made by ``init``, and not by looking."""
+@contextmanager
+def _trail() -> Iterator[AuditTrail]:
+    """The project's. One that is not there yet is only made by ``init``, and not by looking.
+
+    A command is no application that starts and stops: it has a trail of its own, except in a test.
+    """
+    if under_test():
+        yield _trail_under_test()
+        return
+    with make_trail(layout(), lifecycle=False) as trail:
+        yield trail
+
+
+def _trail_under_test() -> AuditTrail:
     trail = make_trail(layout())
     with suppress(AuditError):  # the command meets it too, and tells of it
         if trail.store.is_created():

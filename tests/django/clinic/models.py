@@ -1,7 +1,8 @@
-# ruff: noqa: DJ008 - nobody reads their names
+# ruff: noqa: DJ008, RUF012 - nobody reads their names; a Meta's lists are Django's form
 import uuid
 
 from django.contrib import admin
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.db import models
 from django.db.models.functions import Upper
 
@@ -69,3 +70,49 @@ class Draft(models.Model):
 
 
 admin.site.register([Patient, Room])
+
+
+class Doctor(models.Model):
+    name = models.CharField(max_length=50)
+    wards = models.ManyToManyField(Ward, related_name="doctors")
+    friends = models.ManyToManyField("self")
+    pupils = models.ManyToManyField("self", symmetrical=False, related_name="teachers")
+    rooms = models.ManyToManyField(Room, through="Shift")
+    ward = models.ForeignKey(Ward, models.SET_NULL, null=True, related_name="staff")
+    remarks = GenericRelation("Remark")
+
+
+class Shift(models.Model):
+    doctor = models.ForeignKey(Doctor, models.CASCADE)
+    room = models.ForeignKey(Room, models.CASCADE)
+    nights = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["doctor", "room"], name="one_shift")]
+
+
+class Remark(models.Model):
+    # Without migrations these tables are made first.
+    content_type = models.ForeignKey("contenttypes.ContentType", models.CASCADE, db_constraint=False)
+    object_id = models.PositiveIntegerField()
+    about = GenericForeignKey()
+    text = models.TextField(default="")
+
+
+class Letter(models.Model):
+    title = models.CharField(max_length=50, unique=True)
+    file = models.FileField(upload_to="letters", null=True)
+    state = models.CharField(max_length=10, db_default="draft")
+    author = models.ForeignKey(Doctor, models.PROTECT, null=True)
+    reader = models.ForeignKey(Doctor, models.SET_DEFAULT, default=None, null=True, related_name="+")
+
+
+class Badge(models.Model):
+    """Two parents: the second one's row has a key of its own."""
+
+    badge_id = models.AutoField(primary_key=True)
+    colour = models.CharField(max_length=10, default="red")
+
+
+class Porter(Person, Badge):
+    floor = models.IntegerField(default=0)

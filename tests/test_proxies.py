@@ -2,7 +2,7 @@
 
 import pytest
 
-from audit_core.requests.proxies import TrustedProxies
+from audit_core.proxies import TrustedProxies
 
 
 @pytest.mark.parametrize("zone", ["password=hunter2", "a" * 17, "a b", "é"])

@@ -1,0 +1,63 @@
+"""What a process tells of itself in its trail, and that it closes the trail at its end."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Protocol
+
+from audit_core.canonical import format_timestamp
+from audit_core.context import Actor, AuditContext
+from audit_core.errors import AuditError
+from audit_core.event import ActorType, AuditEvent, Outcome
+
+
+class _Trail(Protocol):
+    def close(self) -> None:
+        """The orderly stop."""
+
+
+class OwnEvents:
+    """The events that the trail itself makes of this process; ``make`` is ``AuditTrail.event``."""
+
+    def __init__(self, make: Callable[..., AuditEvent]) -> None:
+        self._make = make
+
+    def started(self) -> AuditEvent:
+        """It begins to write."""
+        return self._of_process("trail.started")
+
+    def stopped(self) -> AuditEvent:
+        """It stops in good order."""
+        return self._of_process("trail.stopped")
+
+    def gap(self, count: int, since: datetime, until: datetime) -> AuditEvent:
+        """So many events were lost."""
+        details = {"lost": count, "since": format_timestamp(since), "until": format_timestamp(until)}
+        return self._of_system("trail.gap", details, Outcome.FAILURE)
+
+    def _of_process(self, action: str) -> AuditEvent:
+        return self._of_system(action, {"host": socket.gethostname(), "pid": os.getpid()}, Outcome.SUCCESS)
+
+    def _of_system(self, action: str, details: dict[str, Any], outcome: str) -> AuditEvent:
+        context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))
+        return self._make(action, outcome=outcome, details=details, context=context)
+
+
+def close_at_the_end(trail: _Trail) -> Callable[[], None]:
+    """Close the trail when the process ends, if it still lives; the answer does so at other ends."""
+    reference = weakref.ref(trail)
+
+    def close() -> None:
+        if (alive := reference()) is not None:
+            with suppress(AuditError):
+                alive.close()
+
+    # Each trail by itself: it is closed before what was there when it was made, such as the folder that it lies in.
+    atexit.register(close)
+    return close

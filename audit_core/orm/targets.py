@@ -1,0 +1,67 @@
+"""Which mapped class, or which links, a statement writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Table
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.mapper import _all_registries
+
+from audit_core.orm.associations import Association
+from audit_core.orm.links import place_in_table
+from audit_core.orm.target import Target
+
+Written: TypeAlias = Target | Association
+
+
+def target_of(statement: Any) -> Written | None:
+    """What an INSERT, UPDATE or DELETE writes; None for a table that no class knows."""
+    table: Any = getattr(statement, "table", None)
+    if table is None:
+        return None
+    entity = table._annotations.get("parententity")  # noqa: SLF001 - how a statement names a class
+    if entity is not None:
+        return Target(entity.mapper, table if entity.is_aliased_class else entity.mapper.local_table)
+    origin = table
+    while not isinstance(origin, Table):
+        if (origin := getattr(origin, "element", None)) is None:  # an alias has one
+            return None
+    if (mapper := _mapper_of(origin)) is not None:
+        return Target(mapper, table, by_class=False)
+    return _association_of(origin) if table is origin else None
+
+
+def _mapper_of(table: Table) -> Mapper[Any] | None:
+    if table not in _mappers:
+        found = [mapper for mapper in _every_mapper() if mapper.local_table is table]
+        roots = [mapper for mapper in found if mapper.inherits is None or mapper.inherits.local_table is not table]
+        if not roots:
+            return None
+        _mappers[table] = roots[0]
+    return _mappers[table]
+
+
+def _association_of(table: Table) -> Association | None:
+    if table not in _associations:
+        mappers = [mapper for mapper in _every_mapper() if mapper.configured]
+        every = [r for mapper in mappers for r in mapper.relationships if r.secondary is table and not r.viewonly]
+        if not every:
+            return None
+        _associations[table] = Association(min(every, key=place_in_table), table)
+    return _associations[table]
+
+
+def _every_mapper() -> Iterator[Mapper[Any]]:
+    for registry in list(_all_registries()):
+        with suppress(SQLAlchemyError):  # a mapping that fails is told to whoever uses it
+            registry.configure()
+        yield from list(registry.mappers)
+
+
+_mappers: WeakKeyDictionary[Table, Mapper[Any]] = WeakKeyDictionary()
+_associations: WeakKeyDictionary[Table, Association] = WeakKeyDictionary()

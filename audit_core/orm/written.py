@@ -1,0 +1,180 @@
+"""What an INSERT, UPDATE or DELETE wrote: per row what it held and holds, above the limit how many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, ColumnElement, Result, literal, type_coerce
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.elements import ClauseElement
+
+from audit_core.orm.associations import Association
+from audit_core.orm.bulk import Summary
+from audit_core.orm.by_key import KeyedUpdate, created_by_key
+from audit_core.orm.changes import Change
+from audit_core.orm.criteria import (
+    conditions_of_each,
+    has_more_than,
+    lock_and_read,
+    select_rows,
+    writes_elsewhere,
+)
+from audit_core.orm.execution import Execution
+from audit_core.orm.mapped import Key, read
+from audit_core.orm.target import Row, Target
+from audit_core.orm.upserts import replaces_in_conflict, rows_given, rows_in_the_way, updates_in_conflict
+
+Told = tuple[Mapper[Any], Change | Summary]
+Outcome = tuple[Result[Any], Iterable[Told]]
+
+
+def write(execution: Execution) -> Outcome:
+    """Run the statement; what the caller gets, and what is to be told."""
+    statement, target = execution.statement, execution.target
+    if statement.is_insert:
+        return _insert(execution)
+    several = isinstance(execution.parameters, list)
+    if several and statement.is_update and isinstance(target, Target) and target.by_class:
+        return _update_by_key(execution, target)
+    if several and statement.is_update and isinstance(target, Association):
+        return _summed_up(execution, "update")
+    if not target.key or writes_elsewhere(execution.condition):
+        return _summed_up(execution, "update" if statement.is_update else "delete")
+    if several or not execution.can_return:
+        return _write_each(execution)
+    return _update(execution) if statement.is_update else _delete(execution)
+
+
+# -- by a condition --------------------------------------------------------------------------------------------------
+
+
+def _update(execution: Execution) -> Outcome:
+    """The rows that its condition finds; matched by their key with what RETURNING says of them."""
+    target, written = execution.target, _values_set(execution)
+    moved = [place for place in target.key if place in written]
+    keys = [type_coerce(_expression(written[place]), target.columns[place].type) for place in moved]
+    query = select_rows(target, execution.condition, *keys)
+    held = lock_and_read(execution.connection, target, query, execution.limit, execution.parameters, key=bool(moved))
+    if len(held) > execution.limit:
+        return _summed_up(execution, "update")
+    # A name that is no column's may be a hybrid's or a composite's: then any column may be written.
+    told_of = range(len(target.columns)) if None in written else (*written, *target.computed)
+    places = [place for place in dict.fromkeys((*target.key, *told_of)) if place is not None]
+    result, rows = execution.run_returning([target.columns[place] for place in places])
+    before = {_key_after(row, target.key, moved, len(target.columns)): row for row in held}
+    told: list[Told] = []
+    for row in rows:
+        new = dict(zip(places, row, strict=True))
+        told += target.updated(before.get(target.key_of(new)), new)
+    return result, told
+
+
+def _key_after(row: Any, key: Sequence[int], moved: Sequence[int], width: int) -> tuple[Any, ...]:
+    """The key that a row will have, computed by the database where the statement writes it."""
+    return tuple(row[width + moved.index(place)] if place in moved else row[place] for place in key)
+
+
+def _delete(execution: Execution) -> Outcome:
+    target = execution.target
+    query = select_rows(target, execution.condition)
+    if has_more_than(execution.connection, query, execution.limit, execution.parameters):
+        return _summed_up(execution, "delete")
+    result, rows = execution.run_returning(target.columns)
+    return result, [target.deleted(row) for row in rows]
+
+
+def _write_each(execution: Execution) -> Outcome:
+    """Without RETURNING, which no driver has for several sets of parameters: read before, and read again."""
+    target, is_update = execution.target, execution.statement.is_update
+    held: dict[Key, Row] = {}
+    sets = execution.parameters if isinstance(execution.parameters, list) else [execution.parameters or {}]
+    for condition in conditions_of_each(execution.condition, sets):
+        query = select_rows(target, (condition,))
+        rows = lock_and_read(execution.connection, target, query, execution.limit, None, key=False)
+        held.update((target.key_of(row), row) for row in rows)
+        if len(held) > execution.limit:
+            return _summed_up(execution, "update" if is_update else "delete")
+    result = execution.run()
+    if not is_update or not isinstance(target, Target):
+        return result, [target.deleted(row) for row in held.values()]
+    fields = target.fields(target.mapper)
+    found = read(execution.connection, target.mapper, list(held), list(fields))
+    news = {key: {fields[name]: value for name, value in values.items()} for key, values in found.items()}
+    return result, [one for key, row in held.items() if key in news for one in target.updated(row, news[key])]
+
+
+def _update_by_key(execution: Execution, target: Target) -> Outcome:
+    if len(execution.parameters) > execution.limit:
+        return _summed_up(execution, "update", len(execution.parameters))
+    update = KeyedUpdate(execution.connection, target.mapper, execution.parameters, _names_set(execution))
+    return execution.run(), update.told()
+
+
+# -- INSERT ----------------------------------------------------------------------------------------------------------
+
+
+def _insert(execution: Execution) -> Outcome:
+    statement, target, connection = execution.statement, execution.target, execution.connection
+    given = rows_given(statement, execution.parameters, target)
+    source = statement.select
+    above = len(given) > execution.limit if source is None else has_more_than(connection, source, execution.limit)
+    if above or not target.key or not execution.can_return:
+        result, count = execution.run_counting(len(given))
+        return result, _one(execution, "create", count)
+    held: dict[Key, Row] = {}
+    if updates_in_conflict(statement) or replaces_in_conflict(statement):
+        held = rows_in_the_way(connection, statement, given, target)
+    if execution.parameters and target.by_class and len(target.mapper.tables) > 1:
+        result, keys = execution.run_returning_keys()
+        return result, created_by_key(connection, target.mapper, keys)
+    result, rows = execution.run_returning(target.columns)
+    told: list[Told] = []
+    for row in rows:
+        old = held.pop(target.key_of(row), None)
+        told += [target.created(row)] if old is None else target.updated(old, dict(enumerate(row)))
+    if replaces_in_conflict(statement):
+        told = [*map(target.deleted, held.values()), *told]
+    return result, told
+
+
+# -- above the limit -------------------------------------------------------------------------------------------------
+
+
+def _summed_up(execution: Execution, action: str, count: int = -1) -> Outcome:
+    result, rows = execution.run_counting(count)
+    return result, _one(execution, action, rows)
+
+
+def _one(execution: Execution, action: str, rows: int) -> list[Told]:
+    if rows == 0:
+        return []
+    target, values = execution.target, {}
+    if action == "update" and not isinstance(execution.parameters, list):
+        written = {place: value for place, value in _values_set(execution).items() if place is not None}
+        values = dict(zip(target.names(written), map(_shown, written.values()), strict=True))
+    return [(target.mapper, execution.summary(action, rows, values))]
+
+
+def _values_set(execution: Execution) -> dict[int | None, Any]:
+    """What an UPDATE sets, by the places of the columns; None stands for a name that is no column's."""
+    statement, target = execution.statement, execution.target
+    values = dict(getattr(statement, "_ordered_values", None) or statement._values or {})  # noqa: SLF001 - no public name
+    if isinstance(execution.parameters, Mapping):
+        values |= execution.parameters
+    return {target.place(name): value for name, value in values.items()}
+
+
+def _names_set(execution: Execution) -> list[str]:
+    return execution.target.names(place for place in _values_set(execution) if place is not None)
+
+
+def _expression(value: Any) -> ColumnElement[Any]:
+    return value if isinstance(value, ColumnElement) else literal(value)
+
+
+def _shown(value: Any) -> Any:
+    """A value as it was given, an expression as its text."""
+    if isinstance(value, BindParameter):
+        return value.effective_value
+    return str(value) if isinstance(value, ClauseElement) else value

@@ -1,0 +1,41 @@
+"""The key that a process signs with, and whether it is the trail's."""
+
+from __future__ import annotations
+
+from audit_core.chain import AuditChain
+from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.integrity.note import Signer, VerifierKey
+from audit_core.keys import find_signer, load_signer
+from audit_core.stores import AuditStore
+
+
+class SigningKey:
+    """The signer that the application has given, else this user's."""
+
+    def __init__(self, signer: Signer | None) -> None:
+        self._signer = signer
+
+    @property
+    def own(self) -> Signer | None:
+        """The key that is there; none is made."""
+        return self._signer or find_signer()
+
+    def for_sealing(self, store: AuditStore) -> Signer:
+        """The key to sign with; one is only made for a trail that has none yet. Raises ConfigurationError."""
+        if self._signer is None:
+            self._signer = load_signer() if store.head() is None else find_signer()
+        if self._signer is None:
+            raise ConfigurationError(
+                "This user has no signing key: set AUDIT_KEY to the key that the trail was made with; until then its "
+                "events wait in the outbox."
+            )
+        return self._signer
+
+    def is_of(self, chain: AuditChain) -> bool:
+        """Whether the chain is signed with it, or has not begun."""
+        if not (origin := chain.origin):
+            return True
+        try:
+            return (own := self.own) is not None and chain.is_signed_by(VerifierKey(origin, own.public_key))
+        except IntegrityError:  # the first event was changed, and names an origin that none can have
+            return False

@@ -1,0 +1,53 @@
+"""How a trail is: what ``trail.status()`` and ``audit status`` show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from audit_core.canonical import format_timestamp
+from audit_core.errors import IntegrityError
+from audit_core.event import AuditEvent
+from audit_core.integrity.verify import as_text
+from audit_core.signing import SigningKey
+from audit_core.stores import AuditStore
+from audit_core.writing.sealer import Sealer
+
+
+def describe(url: str, sealer: Sealer, key: SigningKey, waiting: Iterable[AuditEvent]) -> dict[str, Any]:
+    """Size, head, what waits and since when, who seals, with which key."""
+    chain, store = sealer.chain, sealer.chain.store
+    head, note, trouble = store.head(), None, sealer.trouble
+    count, oldest = _count(waiting)
+    try:
+        note = chain.checkpoint_note()
+    except IntegrityError as error:
+        trouble = trouble or str(error)
+    return {
+        "url": url,
+        "store": store.name,
+        "origin": chain.origin,
+        "size": head.tree_size if head else 0,
+        "root": as_text(head.root) if head else None,
+        "checkpoint": note,
+        "sealed_at": as_text(head.sealed_at) if head else None,
+        "waiting": count,
+        "oldest_waiting": oldest,
+        "sealed_by": _sealed_by(store),
+        "key": chain.named_key,
+        "key_is_ours": key.is_of(chain),
+        "trouble": trouble,
+    }
+
+
+def _count(waiting: Iterable[AuditEvent]) -> tuple[int, str | None]:
+    count, oldest = 0, None
+    for event in waiting:
+        count, oldest = count + 1, min(oldest or event.timestamp, event.timestamp)
+    return count, None if oldest is None else format_timestamp(oldest)
+
+
+def _sealed_by(store: AuditStore) -> str:
+    if store.seals_in_transaction:
+        return "the transaction that carries an event"
+    return "this process, or whichever has the chain's lock" if store.may_append() else "another role's process"

@@ -1,0 +1,92 @@
+"""The thread that seals. Whoever gets the chain's lock seals; the others look again a moment later."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from audit_core.errors import AuditError, BusyError
+from audit_core.process.threads import OwnThread
+from audit_core.writing.sealer import BATCH, Sealer
+
+LOOK_SECONDS = 0.25  # how often to look for what other processes have committed
+GATHER_SECONDS = 0.02  # after a commit of our own: a batch costs little more than a single event
+LONGEST_PAUSE_SECONDS = 5.0  # between tries, while the store refuses
+logger = logging.getLogger("audit_core")
+
+
+class FollowerThread(OwnThread):
+    """Seals until it is stopped, or its role may not. Nobody holds a lock here: see ``Inbox``."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        super().__init__("audit-sealer")
+        self._sealer = sealer
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._begun = self.done = 0  # passes over the outbox
+        self._hurried = False
+        self.is_elsewhere = False  # this process's role may not seal: a process of another one does
+        self.trouble: str | None = None
+        self.other_sealer: str | None = None  # who was at work when this one last looked
+
+    def wake(self) -> None:
+        """There is something to seal."""
+        if self._calls.empty():
+            self._calls.put(None)
+
+    def hurry(self) -> int:
+        """Seal at once; the number of the first pass that sees all that is committed now."""
+        wanted = self._begun + 1
+        self._hurried = True
+        self.wake()
+        return wanted
+
+    def stop(self) -> None:
+        """End after a last pass."""
+        super().stop()
+        self.wake()
+
+    def work(self) -> None:
+        """One pass after another."""
+        pause = LOOK_SECONDS
+        while not (self.stopped or self.is_elsewhere):
+            if self._woken(pause) and not (self._hurried or self.stopped):
+                time.sleep(GATHER_SECONDS)
+                self._woken(0)
+            pause = LOOK_SECONDS if self._pass() else min(LONGEST_PAUSE_SECONDS, 2 * pause)
+        if not self.is_elsewhere:
+            self._pass()  # what was committed while the last one ran, the event of the stop itself among it
+
+    def _woken(self, timeout: float) -> bool:
+        with suppress(Empty):
+            self._calls.get(timeout=timeout)
+            return True
+        return False
+
+    def _pass(self) -> bool:
+        """One look; whether the next one comes as soon as usual."""
+        self._begun += 1
+        this, self._hurried = self._begun, False
+        try:
+            if self._sealer.chain.store.may_append():
+                while self._sealer.seal_some(BATCH) and not self.stopped:
+                    pass
+            else:
+                self.is_elsewhere = True
+        except BusyError as error:
+            self.other_sealer = str(error)
+            return True
+        except AuditError as error:
+            if str(error) not in {self.trouble, self._sealer.trouble}:  # which the sealer has told
+                logger.warning("Nothing is sealed until this is mended: %s", error)
+            self.trouble = str(error)
+            return False
+        except Exception:  # nobody else in this process would seal
+            logger.exception("The audit sealer goes on after an error that should not be.")
+            return False
+        if self.trouble:
+            logger.warning("Events are sealed again.")
+        self.trouble = self.other_sealer = None
+        self.done = this
+        return True

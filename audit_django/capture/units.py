@@ -1,0 +1,65 @@
+"""What belongs together: the statements of one change, in one transaction with the events that tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from django.db import connections, transaction
+from django.db.models import Model
+
+from audit_core.orm.bulk import Summary
+from audit_django.capture.carrying import begin, carry
+from audit_django.capture.told import Row, told
+
+_OPEN = "_audit_units"  # on a connection, which one thread uses at a time: the innermost unit is the last
+
+
+@dataclass(slots=True)
+class Unit:
+    """Rows in the order in which they were written."""
+
+    using: str
+    models: Collection[type[Model]]  # whose rows it is about: others come from signals and the like
+    one_by_one: bool = False  # the limit has been looked at: no statement asks again how many rows it changes
+    below_limit: set[type[Model]] = field(default_factory=set)  # the same for deletions of these models
+    silent: bool = False  # its statements are told otherwise
+    rows: list[Row] = field(default_factory=list)
+    summaries: dict[tuple[str, type[Model]], Summary] = field(default_factory=dict)
+
+    def sum_up(self, action: str, model: type[Model], summary: Summary) -> None:
+        """From now on rows of this model are counted."""
+        self.summaries.setdefault((action, model), summary)
+
+    def count(self, action: str, model: type[Model], rows: int) -> None:
+        """So many more rows."""
+        summary = self.summaries[action, model]
+        self.summaries[action, model] = replace(summary, rows=summary.rows + rows)
+
+
+def innermost(using: str) -> Unit | None:
+    """The unit that a statement belongs to."""
+    units = connections[using].__dict__.get(_OPEN)
+    return units[-1] if units else None
+
+
+@contextmanager
+def collecting(unit: Unit) -> Iterator[Unit]:
+    """Statements of this block belong to the unit."""
+    units = connections[unit.using].__dict__.setdefault(_OPEN, [])
+    units.append(unit)
+    try:
+        yield unit
+    finally:
+        units.pop()
+
+
+@contextmanager
+def telling(unit: Unit) -> Iterator[Unit]:
+    """A transaction whose statements belong to the unit, and which ends with its events."""
+    with transaction.atomic(using=unit.using, savepoint=False):
+        trail = begin(unit.using)
+        with collecting(unit):
+            yield unit
+        carry(trail, unit.using, [*told(unit.rows), *(one for one in unit.summaries.values() if one.rows)])

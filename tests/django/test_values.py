@@ -1,0 +1,143 @@
+"""acceptance: what the values of a change are, whatever kind of field they come from."""
+
+import pytest
+from django.core.files.base import ContentFile
+from django.db import DatabaseError, connection, models, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Lower
+
+from tests.django.clinic.models import Bed, Letter, Patient, Person, Room, Surgeon, Token, Ward
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+
+def test_a_database_default_is_read_back(recorded):
+    letter = Letter.objects.create(title="a")
+    assert recorded.changes()[-1][3]["state"] == (None, "draft")
+    letter.refresh_from_db()
+    letter.state = Lower(Value("SENT"))
+    letter.save()
+    assert recorded.changes()[-1][3] == {"state": ("draft", "sent")}
+
+
+def test_a_file_is_its_name(recorded, settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
+    letter = Letter.objects.create(title="a")
+    letter.file.save("a.txt", ContentFile(b"secret text"))
+    letter.file.delete()
+    changes = [change[3]["file"] for change in recorded.changes()[1:]]
+    assert changes == [("", "letters/a.txt"), ("letters/a.txt", "")] or changes[0] == (None, "letters/a.txt")
+    assert "secret text" not in str([event.details for event in recorded()])
+
+
+def test_a_create_with_an_expression_and_a_key_that_is_given(recorded):
+    Token.objects.create(key=Lower(Value("ABC")), uses=Value(3) + 1)
+    assert recorded.changes()[-1][3]["uses"] == (None, 4)
+
+
+def test_what_django_returns_to_the_object_is_what_it_returned_before(recorded):
+    letter = Letter.objects.create(title="a")
+    assert letter.pk == Letter.objects.get().pk
+    assert letter.state == "draft" or not connection.features.can_return_columns_from_insert
+    patient = Patient.objects.create(name="Ada", age=3)
+    assert patient.shouted == "ADA"
+    patient.age = F("age") + 1
+    patient.save()
+    patient.refresh_from_db()
+    assert patient.age == 4
+
+
+def test_an_object_that_is_forced_in_or_that_is_not_there(recorded):
+    Room(number="1").save(force_insert=True)
+    with pytest.raises(DatabaseError):
+        Room(number="2").save(force_update=True)
+    with pytest.raises(DatabaseError):
+        Room(number="2").save(update_fields=["beds"])
+    room = Room.objects.get()
+    Room.objects.all().delete()
+    room.save()  # is made anew
+    assert [change[:3] for change in recorded.changes()] == [
+        ("create", "room", "1"), ("delete", "room", "1"), ("create", "room", "1"),
+    ]  # fmt: skip
+
+
+def test_a_model_that_looks_before_it_saves(recorded, monkeypatch):
+    monkeypatch.setattr(Room._meta, "select_on_save", True)
+    room = Room.objects.create(number="1")
+    room.beds = 4
+    room.save()
+    assert [change[0] for change in recorded.changes()] == ["create", "update"]
+
+
+def test_a_save_that_rewrites_a_deferred_json_value_has_its_old_value(recorded):
+    patient = Patient.objects.create(name="Ada", record={"a": [1]})
+    loaded = Patient.objects.only("name").get(pk=patient.pk)
+    loaded.record = {"a": [1, 2]}
+    loaded.save()
+    assert recorded.changes()[-1][3] == {"record": ({"a": [1]}, {"a": [1, 2]})}
+
+
+def test_a_json_value_that_is_null_inside_and_outside(recorded):
+    patient = Patient.objects.create(name="Ada", record=Value(None, models.JSONField()))
+    Patient.objects.update(record={"a": None})
+    patient.delete()
+    assert [change[3].get("record") for change in recorded.changes()] == [
+        None, (None, {"a": None}), ({"a": None}, None),
+    ]  # fmt: skip
+
+
+def test_an_object_moved_into_an_inherited_class_is_created_there(recorded):
+    person = Person.objects.create(name="Ada")
+    surgeon = Surgeon(person_ptr_id=person.pk, employee_ptr_id=person.pk, id=person.pk, name="Grey")
+    surgeon.save()
+    action, kind, key, changes = recorded.changes()[-1]
+    assert (action, kind, key) == ("create", "surgeon", str(person.pk))
+    assert changes["name"][1] == "Grey"
+    assert changes["blade"] == (None, "10")
+
+
+def test_a_composite_key_of_which_a_part_changes_is_another_row(recorded):
+    bed = Bed.objects.create(room="1", place=1)
+    bed.place = 2
+    bed.save()
+    assert [change[:3] for change in recorded.changes()] == [("create", "bed", "1,1"), ("create", "bed", "1,2")]
+
+
+def test_a_base_manager_that_hides_rows_does_not_hide_changes(recorded, monkeypatch):
+    class Hiding(models.Manager):
+        def get_queryset(self):
+            return super().get_queryset().filter(beds__lt=5)
+
+    manager = Hiding()
+    manager.model, manager.name = Room, "hiding"
+    monkeypatch.setitem(Room._meta.__dict__, "base_manager", manager)
+    room = Room.objects.create(number="1")
+    room.beds = 9
+    room.save()
+    assert recorded.changes()[-1] == ("update", "room", "1", {"beds": (1, 9)})
+
+
+def test_a_key_with_a_quote_a_percent_sign_and_what_looks_like_sql(recorded):
+    hostile = "'; --%s%"
+    room = Room.objects.create(number=hostile)
+    room.beds = 2
+    room.save()
+    Room.objects.filter(number=hostile).update(beds=3)
+    Room.objects.filter(number=hostile).delete()
+    assert [(change[0], change[2]) for change in recorded.changes()] == [
+        ("create", hostile), ("update", hostile), ("update", hostile), ("delete", hostile),
+    ]  # fmt: skip
+
+
+def test_changes_of_a_row_that_nobody_wrote_are_told_once_in_a_transaction_that_goes_on(recorded):
+    with transaction.atomic():
+        ward = Ward.objects.create(name="North")
+        Ward.objects.update(name="South")
+        ward.refresh_from_db()
+        ward.name = "East"
+        ward.save()
+        Ward.objects.all().delete()
+    assert [(change[0], change[3]["name"]) for change in recorded.changes()] == [
+        ("create", (None, "North")), ("update", ("North", "South")), ("update", ("South", "East")),
+        ("delete", ("East", None)),
+    ]  # fmt: skip
