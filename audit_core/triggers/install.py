@@ -20,12 +20,15 @@ from audit_core.triggers.sql import (
     function_name,
     shared_sql,
     table_sql,
+    trigger_shape,
     wanted_triggers,
 )
 from audit_core.triggers.tables import NOT_AUDITED, Table, choose, dbapi, quoted, read_tables, rows_of
 
 _INSTALLED = """
-SELECT n.nspname, c.relname, t.tgname, t.tgenabled <> 'D', format('%%I.%%I', pn.nspname, p.proname),
+SELECT n.nspname, c.relname, t.tgname, t.tgenabled IN ('O', 'A'),
+       concat_ws(' ', t.tgtype, t.tgoldtable, t.tgnewtable, nullif(t.tgattr::text, ''), t.tgqual::text),
+       format('%%I.%%I', pn.nspname, p.proname),
        p.prosrc, p.prosecdef AND 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig),
        obj_description(p.oid, 'pg_proc')
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -48,6 +51,7 @@ class _Installed:
     """What there is on one table."""
 
     triggers: dict[str, bool] = field(default_factory=dict)  # whether it is enabled, by name
+    shapes: dict[str, str] = field(default_factory=dict)  # when it fires, by name
     functions: dict[str, tuple[str, bool, str | None]] = field(default_factory=dict)  # body, is safe, comment
 
 
@@ -66,11 +70,11 @@ class Triggers:
         self.owner: str | None = None if is_own else owner
         self.tables = read_tables(connection, schema)
         self._installed: dict[tuple[str, str], _Installed] = {}
-        for namespace, table, trigger, enabled, function, body, safe, comment in rows_of(
+        for namespace, table, trigger, enabled, shape, function, body, safe, comment in rows_of(
             connection, _INSTALLED, [list(TRIGGERS), schema]
         ):
             its = self._installed.setdefault((namespace, table), _Installed())
-            its.triggers[trigger] = enabled
+            its.triggers[trigger], its.shapes[trigger] = enabled, shape
             its.functions[function] = body, safe, comment
 
     def chosen(
@@ -162,6 +166,8 @@ class Triggers:
         for trigger, enabled in there.triggers.items():
             if not enabled:
                 yield f"{name}'s trigger {trigger} is disabled: what happened meanwhile was not told."
+            if trigger in TRIGGERS and there.shapes[trigger] != trigger_shape(trigger):
+                yield f"{name}'s trigger {trigger} does not fire as installed: run `audit triggers install`."
         yield from self._check_function(table, name, there)
 
     def _check_function(self, table: Table, name: str, there: _Installed) -> Iterator[str]:

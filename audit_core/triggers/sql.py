@@ -20,6 +20,7 @@ TRIGGERS = {
     "audit_delete": ("DELETE", "OLD TABLE AS old_rows"),
     "audit_truncate": ("TRUNCATE", ""),
 }
+_EVENTS = {"INSERT": 4, "DELETE": 8, "UPDATE": 16, "TRUNCATE": 32}  # pg_trigger.tgtype, after each statement
 _ARGUMENTS = 90  # a function of PostgreSQL takes at most 100
 _SETTINGS = "\nSET datestyle = 'ISO' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'"
 _EVENT_ID = (  # RFC 9562 5.7, from milliseconds and a random UUID
@@ -59,6 +60,12 @@ def table_sql(table: Table, rules: Rules, schema: str, version: int, owner: str 
 def wanted_triggers(table: Table) -> list[str]:
     """A partitioned table holds no rows itself: its parts say that they were emptied."""
     return [name for name in TRIGGERS if name != "audit_truncate" or not table.is_partitioned]
+
+
+def trigger_shape(name: str) -> str:
+    """When a trigger fires and what it is given, as the catalogue has it; a condition or columns would follow."""
+    event, rows = TRIGGERS[name]
+    return " ".join([str(_EVENTS[event]), *re.findall(r"\w+_rows", rows)])
 
 
 def function_sql(table: Table, rules: Rules, schema: str, version: int) -> str:
