@@ -213,13 +213,9 @@ def test_a_number_that_no_record_can_hold_breaks_nothing(db):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_and_its_columns_may_have_any_name(db, name):
     quoted = '"' + name.replace('"', '""') + '"'
-    db.make(
-        f'CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} int PRIMARY KEY, "c{name[:30]}" text)'
-        if '"' not in name
-        else f"CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} int PRIMARY KEY)"
-    )
     where = f"{quoted}.{quoted}"
-    db.run(psycopg.sql.SQL(f"INSERT INTO {where} VALUES (1)").as_string(None))
+    db.make(f"CREATE SCHEMA {quoted}; CREATE TABLE {where} ({quoted} int PRIMARY KEY)")
+    db.run(f"INSERT INTO {where} VALUES (1)")
     db.run(f"UPDATE {where} SET {quoted} = 2")
     db.run(f"TRUNCATE {where}")
     assert db.actions() == [(name, "create", "1"), (name, "update", "2"), (name, "delete", None)]
