@@ -18,7 +18,7 @@ from audit_django.trail import get_trail, layout, make_trail, under_test
 class Command(BaseCommand):
     """Passes everything on, ``--help`` too."""
 
-    help = "The trail: init, status, seal, verify, checkpoint, prove, check-proof, report, keygen, partitions, doctor."
+    help = "init, status, seal, verify, checkpoint, prove, check-proof, report, keygen, partitions, doctor, triggers."
     requires_system_checks = []
 
     def run_from_argv(self, argv: list[str]) -> None:
