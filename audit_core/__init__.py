@@ -7,7 +7,6 @@ from audit_core.context import add_details, set_actor, set_outcome
 from audit_core.errors import AuditError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.integrity.note import Signer, VerifierKey
-from audit_core.orm.bulk import Bulk
 from audit_core.policy import AuditPolicy, audited
 from audit_core.redaction import Redactor
 from audit_core.stores import AuditStore
@@ -21,7 +20,6 @@ __all__ = [
     "AuditPolicy",
     "AuditStore",
     "AuditTrail",
-    "Bulk",
     "Outcome",
     "Proof",
     "Redactor",

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from audit_core.context import AuditContext
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.identity import new_event_id
-from audit_core.normalise import DETAILS_BUDGET, fit, normalise
+from audit_core.normalise import DETAILS_BUDGET, fit, normal_deed, normal_surroundings
 from audit_core.redaction import Redactor
 
 Resource = tuple[str | None, object] | str | None  # ("invoice", 42) or "invoice:42"
+Deed = tuple[str, Resource, str, Mapping[str, Any]]  # action, resource, outcome, details
+
+
+class Told(Protocol):
+    """A change, as an ORM hook tells it."""
+
+    @property
+    def action(self) -> str:
+        """What was done."""
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """The event's details."""
+
+    def resource(self, redactor: Redactor) -> tuple[str, str | None]:
+        """What it was done to, without what is secret in its id."""
 
 
 def compose(
@@ -29,30 +45,39 @@ def compose(
 
     Raises ValueError for an outcome or an actor type that there is not.
     """
+    deed = (action, resource, outcome, details or {})
+    return compose_all([deed], context=context, source=source, redactor=redactor)[0]
+
+
+def compose_all(
+    deeds: Iterable[Deed], *, context: AuditContext, source: str | None, redactor: Redactor
+) -> list[AuditEvent]:
+    """The events of what happens now, all in one context, which is asked once."""
     actor = context.current_actor()
-    kind, identifier = split_resource(resource)
-    fields = normalise(
-        action=action,
+    surroundings = normal_surroundings(
         actor_id=actor.id,
         actor_type=ActorType(actor.type).value,
         on_behalf_of=actor.on_behalf_of,
         tenant_id=context.tenant_id,
-        resource_type=kind,
-        resource_id=identifier,
-        outcome=Outcome(outcome).value,
-        details=details or {},
         source=source,
         ip_address=context.ip_address,
         user_agent=context.user_agent,
         request_id=context.request_id,
         session_id=context.session_id,
     )
-    if context.told.ended:  # a task that the request has started and that lives on acts for an actor who has left
+    return [_event(deed, surroundings, redactor, ended=context.told.ended) for deed in deeds]
+
+
+def _event(deed: Deed, surroundings: dict[str, Any], redactor: Redactor, *, ended: bool) -> AuditEvent:
+    action, resource, outcome, details = deed
+    kind, identifier = split_resource(resource)
+    fields = normal_deed(action, kind, identifier, Outcome(outcome).value, details)
+    if ended:  # a task that the request has started and that lives on acts for an actor who has left
         fields["details"]["after_request"] = True
     if fields["resource_id"] is not None:
         fields["resource_id"] = redactor.identifier(fields["resource_id"], fields["resource_type"])
     fields["details"] = fit(redactor.details(fields["details"], fields["resource_type"]), DETAILS_BUDGET)
-    return AuditEvent(event_id=new_event_id(), timestamp=datetime.now(UTC), **fields)
+    return AuditEvent(event_id=new_event_id(), timestamp=datetime.now(UTC), **fields, **surroundings)
 
 
 def split_resource(resource: Resource) -> tuple[str | None, object]:

@@ -33,3 +33,4 @@ class Cures:
     """What messages tell the reader to run. A framework with commands of its own sets its own words."""
 
     make_tables = "run `audit init`"
+    begin_trail = "`audit init`"

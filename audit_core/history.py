@@ -48,14 +48,18 @@ class History:
         if backlog := self._backlog():  # what this process could write nowhere, or, without a folder, all of it
             yield from backlog.held if self._directory else backlog.events
 
+    def find(self, event: str | int) -> AuditEvent | None:
+        """One event, by its id or its sequence."""
+        row = self._store.row(event) if isinstance(event, int) else self._store.find(event)
+        if row is not None:
+            return from_row(row)
+        return next((waiting for waiting in self.waiting() if waiting.event_id == event), None)
+
     def place(self, event_id: str) -> Place:
         """Where the event stands. Raises LookupError when there is none."""
-        if row := self._store.find(event_id):
-            return place_of(from_row(row))
-        for event in self.waiting():
-            if event.event_id == event_id:
-                return place_of(event)
-        raise LookupError(f"There is no event {event_id} to begin after.")
+        if (event := self.find(event_id)) is None:
+            raise LookupError(f"There is no event {event_id} to begin after.")
+        return place_of(event)
 
 
 def _without_repeats(events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:

@@ -31,7 +31,7 @@ DETAILS_BUDGET: Final = MAX_RECORD_BYTES - 6 * sum(FIELD_LIMITS.values()) - _ENV
 
 
 class Clean(dict[str, Any]):
-    """Details that are clean already, and flat: nothing in them lies deeper than a field's old and new value."""
+    """Details that are clean already, as a whole: nothing in them lies too deep, and there is not too much of it."""
 
 
 def clean_text(value: object, limit: int = 512) -> str:
@@ -98,20 +98,40 @@ def normalise(
     record is within ``MAX_RECORD_BYTES``, for an origin of up to 200 bytes.
     """
     return {
+        **normal_deed(action, resource_type, resource_id, outcome, details),
+        **normal_surroundings(
+            actor_id=actor_id,
+            actor_type=actor_type,
+            on_behalf_of=on_behalf_of,
+            tenant_id=tenant_id,
+            source=source,
+            ip_address=ip_address,
+            user_agent=user_agent,
+            request_id=request_id,
+            session_id=session_id,
+        ),
+    }
+
+
+def normal_deed(
+    action: object, resource_type: object, resource_id: object, outcome: object, details: object
+) -> dict[str, Any]:
+    """What was done: the part of an event that is its own."""
+    return {
         "action": clean_text(action, FIELD_LIMITS["action"]),
-        "actor_id": _optional(actor_id, "actor_id"),
-        "actor_type": _optional(actor_type, "actor_type") or ActorType.ANONYMOUS.value,
-        "on_behalf_of": _optional(on_behalf_of, "on_behalf_of"),
-        "tenant_id": _optional(tenant_id, "tenant_id"),
         "resource_type": _optional(resource_type, "resource_type"),
         "resource_id": _optional(resource_id, "resource_id"),
         "outcome": _optional(outcome, "outcome") or Outcome.SUCCESS.value,
         "details": _clean_details(details),
-        "source": _optional(source, "source"),
+    }
+
+
+def normal_surroundings(*, actor_type: object, ip_address: object, **others: object) -> dict[str, Any]:
+    """Who did it and from where: all events of one moment share it."""
+    return {
+        **{field: _optional(value, field) for field, value in others.items()},
+        "actor_type": _optional(actor_type, "actor_type") or ActorType.ANONYMOUS.value,
         "ip_address": clean_address(ip_address),
-        "user_agent": _optional(user_agent, "user_agent"),
-        "request_id": _optional(request_id, "request_id"),
-        "session_id": _optional(session_id, "session_id"),
     }
 
 

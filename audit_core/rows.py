@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from audit_core.canonical import RECORD_COLUMNS, decode, encode, format_timestamp, parse_timestamp
@@ -13,11 +14,12 @@ from audit_core.event import AuditEvent
 Row = tuple[Any, ...]  # RECORD_COLUMNS, then event_hash
 STORED_COLUMNS = (*RECORD_COLUMNS, "event_hash")
 _WAITING_FIELDS = tuple(f.name for f in fields(AuditEvent) if f.name not in {"sequence", "previous_hash", "event_hash"})
+_waiting_values = attrgetter(*_WAITING_FIELDS)
 
 
 def to_json(event: AuditEvent) -> str:
     """The event as it waits in an outbox."""
-    waiting: dict[str, Any] = {name: getattr(event, name) for name in _WAITING_FIELDS}
+    waiting: dict[str, Any] = dict(zip(_WAITING_FIELDS, _waiting_values(event), strict=True))
     waiting["timestamp"] = format_timestamp(event.timestamp)
     return encode(waiting).decode()
 

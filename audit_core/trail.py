@@ -13,7 +13,7 @@ from typing import Any, Self
 from audit_core.chain import AuditChain
 from audit_core.chain.proof import Proof
 from audit_core.chain.verification import Verification
-from audit_core.compose import Resource, compose, split_resource
+from audit_core.compose import Resource, Told, compose, compose_all, split_resource
 from audit_core.context import AuditContext, acting, current
 from audit_core.errors import AuditError, ConfigurationError
 from audit_core.event import ActorType, AuditEvent, Outcome
@@ -136,6 +136,15 @@ class AuditTrail:
             redactor=self.redactor,
         )
 
+    def events_of(self, changes: Iterable[Told], more: Mapping[str, str] | None = None) -> list[AuditEvent]:
+        """Make an event of each of these changes, with ``more`` details; they happen now, together. For ORM hooks."""
+        redactor, done = self.redactor, Outcome.SUCCESS.value
+        deeds = [
+            (one.action, one.resource(redactor), done, {**one.details, **more} if more else one.details)
+            for one in changes
+        ]
+        return compose_all(deeds, context=current(), source=self.source, redactor=redactor)
+
     def carry(self, events: Sequence[AuditEvent], connection: Any, key: object) -> None:
         """Write events in the caller's transaction, on his DB-API connection; for ORM hooks.
 
@@ -239,6 +248,10 @@ class AuditTrail:
     def select(self, query: EventQuery) -> Iterator[AuditEvent]:
         """What ``events`` and the reports read."""
         return self._history.select(query)
+
+    def find(self, event: str | int) -> AuditEvent | None:
+        """One event, sealed or waiting, by its id; a sealed one by its sequence, too."""
+        return self._history.find(event)
 
     def waiting(self) -> Iterator[AuditEvent]:
         """Events that are committed and not yet sealed."""

@@ -22,6 +22,7 @@ class AuditConfig(AppConfig):
         from audit_django.checks import check_databases, check_project
 
         Cures.make_tables = "run `manage.py migrate`, or `manage.py audit init` for a trail in a file of its own"
+        Cures.begin_trail = "`manage.py audit init`"
         capture.install()
         transactions.install()
         testing.install()

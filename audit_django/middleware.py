@@ -6,7 +6,7 @@ import asyncio
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -23,6 +23,7 @@ from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
 from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, Written, wait, wait_async
+from audit_core.requests.body import next_part, wait_anyway
 from audit_core.requests.checks import checked_trail
 from audit_core.requests.request import MOMENT_SECONDS, RequestAudit, is_first
 from audit_django.routing import route_of
@@ -65,7 +66,7 @@ class AuditMiddleware:
             try:
                 response: HttpResponseBase = self.get_response(request)
             except BaseException as error:
-                exchange.broken(exchange.answer.fail(error))
+                wait_anyway(exchange.answer.fail(error))
                 raise
             try:
                 wait(exchange.respond(response))
@@ -163,11 +164,6 @@ class _Exchange:
         refusal._resource_closers.extend(response._resource_closers)  # type: ignore[attr-defined]  # noqa: SLF001
         return refusal
 
-    def broken(self, written: Written) -> None:
-        """Wait where nothing can be refused any more."""
-        with suppress(StoreUnavailableError):
-            wait(written)
-
     def _name(self, response: HttpResponseBase) -> None:
         for name, value in self.answer.headers(response.headers):
             response.headers[name] = value
@@ -191,20 +187,12 @@ class _Stream:
         return self
 
     def __next__(self) -> bytes:
-        try:
-            with self._exchange.audit.active():
-                return next(self._content)  # type: ignore[no-any-return]
-        except StopIteration:
-            self._exchange.answer.end()
-            raise
-        except BaseException as error:
-            self._exchange.broken(self._exchange.answer.fail(error))
-            raise
+        return next_part(self._exchange.audit, self._exchange.answer, self._content)
 
     def close(self) -> None:
         """Django closes its response: at the end, or because the client is gone."""
         try:
-            self._exchange.broken(self._exchange.answer.close())
+            wait_anyway(self._exchange.answer.close())
         finally:
             self._exchange.audit.finish()
 

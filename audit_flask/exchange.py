@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from audit_core.context import Actor
 from audit_core.errors import StoreUnavailableError
 from audit_core.policy import Route
 from audit_core.requests.actors import actor_of
-from audit_core.requests.answer import Answer, Written, wait
+from audit_core.requests.answer import Answer, wait
+from audit_core.requests.body import next_part, wait_anyway
 from audit_core.requests.request import RequestAudit
 
 if TYPE_CHECKING:
@@ -90,15 +90,7 @@ class Exchange:
         if self.answer.refused:  # nothing of the application's response leaves
             return self._next_of_refusal()
         self._is_read = True
-        try:
-            with self.audit.active():
-                return next(self._chunks)
-        except StopIteration:
-            self.answer.end()
-            raise
-        except BaseException as error:
-            self._broken(self.answer.fail(error))
-            raise
+        return next_part(self.audit, self.answer, self._chunks)
 
     def close(self) -> None:
         """The server has sent everything, or has given up."""
@@ -107,7 +99,7 @@ class Exchange:
                 if (close := getattr(self._body, "close", None)) is not None:
                     close()
             if self._is_read:
-                self._broken(self.answer.close())
+                wait_anyway(self.answer.close())
         finally:
             self.audit.finish()
 
@@ -135,10 +127,6 @@ class Exchange:
         self._refusal = [body]
         self._start_response(f"{status} {HTTPStatus(status).phrase.upper()}", headers)
         return _discard
-
-    def _broken(self, written: Written) -> None:
-        with suppress(StoreUnavailableError):  # the response is on its way: nothing can be refused any more
-            wait(written)
 
     def look(self) -> None:
         """Ask Flask while its contexts are there."""

@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from sqlalchemy import create_engine, delete, insert, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from audit_core import AuditTrail, Bulk
+from audit_core import AuditTrail
+from audit_core.orm.bulk import Bulk
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
 from tests.postgres.server import new_database
 

@@ -121,6 +121,18 @@ class TestInit:
         said = refused("init", "--url", f"sqlite:///{tmp_path}/missing/clinic.db")
         assert said.endswith("may use it.\n")
 
+    def test_checkpoints_that_were_removed_are_not_made_again(self, refused, url, path, events):
+        tamper(path, "DELETE FROM audit_checkpoints")
+        assert "The trail has 13 events, but its signed checkpoints were removed" in refused("init", "--url", url)
+        with closing(sqlite3.connect(path)) as reader:
+            counts = [reader.execute(f"SELECT count(*) FROM audit_{name}").fetchone()[0]
+                      for name in ("events", "checkpoints")]  # fmt: skip
+        assert counts == [13, 0]
+
+    def test_a_table_of_checkpoints_that_was_dropped_is_no_new_trail(self, refused, url, path, events):
+        tamper(path, "DROP TABLE audit_checkpoints")
+        assert "Put them back from a backup" in refused("init", "--url", url)
+
     def test_who_may_not_write_is_told(self, url, path, events):
         assert as_nobody(read_only(path, lambda: main(["init", "--url", url]))) == 2
         path.parent.chmod(0o755)
@@ -133,7 +145,7 @@ class TestStatus:
         for part in (ORIGIN, "13", "the transaction that carries an event", verifier_key(), "is the trail's"):
             assert part in out
 
-    def test_as_json(self, audit, url, events):
+    def test_json_has_the_same_figures(self, audit, url, events):
         code, out, _ = audit("status", "--url", url, "--json")
         found = json.loads(out)
         assert (code, found["size"], found["waiting"], found["key_is_ours"]) == (0, 13, 0, True)
@@ -181,7 +193,7 @@ class TestVerify:
         assert code == 0
         assert "The last 1 events came after" in out
 
-    def test_several_checkpoints(self, audit, url, events, tmp_path):
+    def test_of_several_checkpoints_the_longest_vouches(self, audit, url, events, tmp_path):
         for name in ("a", "b"):
             audit("checkpoint", "--url", url, "--out", tmp_path / name)
             audit("verify", "--url", url)
@@ -232,6 +244,15 @@ class TestVerify:
         tamper(path, statement)
         code, out, _ = audit("verify", "--url", f"sqlite:///{path}", "--key", verifier_key())
         assert (code, words in out) == (1, True)
+
+    def test_a_trail_that_was_never_begun_is_not_verified_and_how_to_begin_is_said(self, audit, refused, url, path):
+        AuditTrail(url, lifecycle=False).close()
+        before = path.read_bytes()
+        said = refused("verify", "--url", url)
+        assert "nothing to verify yet" in said
+        assert "audit init` or the first event begins it" in said
+        assert path.read_bytes() == before
+        assert audit("verify", "--url", url, "--key", verifier_key())[0] == 1
 
     def test_hostile_values_do_not_reach_the_terminal(self, audit, url, path, events):
         tamper(path, "UPDATE audit_events SET action = char(27) || '[2J' WHERE sequence = 4")
@@ -350,7 +371,8 @@ def start_writer(url):
 def read_only(path, function):
     """``function`` for somebody who may read the file, and nothing more."""
     with AuditTrail("memory:") as trail:  # imports what the other user may not even read
-        for words in (("init",), ("verify",), ("seal",), ("report", "access", "patient"), ("report", "failures")):
+        for words in (("init",), ("verify",), ("seal",), ("report", "access", "patient"), ("report", "failures"),
+                      ("events",), ("show", "0")):  # fmt: skip
             main(list(words), trail=trail)
     with AuditTrail(f"sqlite:///{path}", create=False, lifecycle=False) as trail:
         trail.status()
@@ -531,12 +553,12 @@ class TestReport:
         code, out, _ = audit("report", "access", "patient:42", "--url", url, "--format", "json")
         assert (code, len(json.loads(out)["rows"])) == (0, 12)
 
-    def test_privileged(self, audit, url, events):
+    def test_privileged_shows_what_administrators_did(self, audit, url, events):
         audit("verify", "--url", url)
         rows = json.loads(audit("report", "privileged", "--url", url, "--format", "json")[1])["rows"]
         assert [row["action"] for row in rows] == ["trail.verified", "trail.read"]
 
-    def test_failures(self, audit, url, events):
+    def test_failures_are_grouped_from_the_fewest_that_are_wanted_on(self, audit, url, events):
         rows = json.loads(audit("report", "failures", "--url", url, "--format", "json")[1])["rows"]
         assert [(row["by"], row["who"], row["failures"]) for row in rows] == [("actor", "amina", 6)]
         assert not json.loads(audit("report", "failures", "--min", "7", "--url", url, "--format", "json")[1])["rows"]
@@ -556,6 +578,7 @@ class TestReport:
         ("report", "access"), ("report", "access", "patient", "--since", "yesterday"), ("report", "nonsense"),
         ("report", "failures", "--min", "0"), ("report", "privileged", "--format", "xml"), ("nonsense",),
         ("report", "access", "patient", "--until", "9999-12-31"), ("prove",), ("check-proof", "x"), ("--nonsense",),
+        ("show",),
     ])  # fmt: skip
     def test_usage_errors_exit_with_2(self, audit, words):
         code, out, err = audit(*words)
@@ -571,6 +594,141 @@ class TestReport:
         assert process.stderr.read() == ""
         process.stderr.close()
         process.wait(20)
+
+
+class TestEvents:
+    @pytest.fixture
+    def rows(self, audit, url):
+        """The rows of ``audit events`` with these options."""
+
+        def run(*words):
+            code, out, _ = audit("events", "--url", url, "--format", "json", *words)
+            assert code == 0
+            return json.loads(out)["rows"]
+
+        return run
+
+    @pytest.fixture
+    def mixed(self, url):
+        with AuditTrail(url, origin=ORIGIN, lifecycle=False) as trail:
+            return seal(trail, [
+                about("42", 0), about("43", 1, outcome="denied"), about("42", 2, actor_id="eve", action="chart.read"),
+                about("7", 3, resource_type="invoice", tenant_id="north"),
+            ])  # fmt: skip
+
+    def test_the_newest_come_first_and_are_fifty_unless_more_are_wanted(self, rows, url):
+        with AuditTrail(url, origin=ORIGIN, lifecycle=False) as trail:
+            made = seal(trail, [about("42", n) for n in range(60)])
+        wanted = ("--resource", "patient:42")
+        newest = [event.event_id for event in reversed(made)]
+        assert [row["event_id"] for row in rows(*wanted)] == newest[:50]
+        assert [row["event_id"] for row in rows(*wanted, "--limit", "2")] == newest[:2]
+        assert [row["event_id"] for row in rows(*wanted, "--limit", "100")] == newest
+
+    @pytest.mark.parametrize(
+        ("words", "places"),
+        [
+            (["--actor", "eve"], [2]),
+            (["--resource", "patient:42"], [2, 0]),
+            (["--resource", "patient"], [2, 1, 0]),
+            (["--action", "chart.read"], [2]),
+            (["--outcome", "denied"], [1]),
+            (["--tenant", "north"], [3]),
+            (["--since", "2026-01-31T12:00:02Z", "--until", "2026-01-31"], [3, 2]),
+            (["--actor", "amina", "--until", "2026-01-31T12:00:01Z"], [0]),
+            (["--actor", "amina", "--resource", "patient"], [1, 0]),
+            (["--actor", "nobody"], []),
+        ],
+    )
+    def test_only_those_that_match_all_that_is_given(self, rows, mixed, words, places):
+        assert [row["event_id"] for row in rows(*words)] == [mixed[place].event_id for place in places]
+
+    def test_what_waits_is_shown_too_and_says_so(self, audit, url, path, events):
+        SpillFile(Path(f"{path}-audit")).append([event(action="did.wait")])
+        code, out, _ = audit("events", "--url", url, "--action", "did.wait", "--format", "csv")
+        (row,) = csv.DictReader(io.StringIO(out))
+        assert (code, row["action"], row["sequence"]) == (0, "did.wait", "")
+        (line,) = [line for line in audit("events", "--url", url)[1].splitlines() if "did.wait" in line]
+        assert line.rstrip().endswith("waiting")
+
+    def test_a_table_has_the_columns_of_the_reports(self, audit, url, mixed):
+        code, out, _ = audit("events", "--url", url, "--actor", "eve")
+        assert code == 0
+        for part in ("The newest events, at most 50", "resource", "sequence", "chart.read", "patient:42", "Rows: 1"):
+            assert part in out
+
+    def test_csv_keeps_stdout_for_the_rows(self, audit, url, mixed):
+        code, out, err = audit("events", "--url", url, "--resource", "patient", "--format", "csv")
+        assert (code, len(list(csv.DictReader(io.StringIO(out))))) == (0, 3)
+        assert "Read from 5 sealed events" in err
+
+    def test_that_it_was_read_is_an_event_and_not_a_row_of_its_own(self, rows, url, mixed):
+        assert [row["action"] for row in rows("--limit", "1", "--action", "trail.read")] == []
+        assert [row["action"] for row in rows("--limit", "1")] == ["trail.read"], "the one before"
+        with AuditTrail(url, create=False, lifecycle=False) as trail:
+            second, first = trail.events(action="trail.read")
+        assert first.details == {"report": "events", "action": "trail.read", "limit": 1, "since": None, "until": None}
+        assert (second.actor_type, second.actor_id[:3]) == ("admin", "os:")
+
+    @pytest.mark.parametrize("resource", ["", " ", ":42"])
+    def test_an_empty_resource_is_refused(self, audit, url, events, resource):
+        code, out, err = audit("events", "--resource", resource, "--url", url)
+        assert (code, out, "--resource is empty" in err) == (2, "", True)
+
+    def test_hostile_values_do_not_reach_the_terminal(self, audit, url, path, events):
+        tamper(path, "UPDATE audit_events SET action = char(27) || '[2J' WHERE sequence = 4")
+        code, out, _ = audit("events", "--url", url)
+        assert (code, "\x1b" in out, "\\x1b[2J" in out) == (0, False, True)
+
+    @pytest.mark.parametrize("words", [["events"], ["show", "5"]])
+    def test_who_may_not_write_reads_all_the_same(self, url, path, events, words):
+        assert as_nobody(read_only(path, lambda: main([*words, "--url", url]))) == 0
+        path.parent.chmod(0o755)
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [("--limit=0", "--limit"), ("--outcome=lost", "'denied'"), ("--since=yesterday", "ISO 8601")],
+    )
+    def test_a_value_that_none_can_have_is_refused_with_those_that_can(self, audit, url, events, wrong, said):
+        code, out, err = audit("events", wrong, "--url", url)
+        assert (code, out, said in err) == (2, "", True)
+
+
+class TestShow:
+    def test_a_sealed_event_in_full_by_its_id_and_by_its_sequence(self, audit, url, events):
+        code, out, _ = audit("show", events[4].event_id, "--url", url)
+        shown = json.loads(out)
+        assert (code, shown["sealed"], shown["sequence"], shown["actor_id"]) == (0, True, 5, "amina")
+        assert (shown["timestamp"], shown["details"]) == ("2026-01-31T12:00:04.000000Z", {})
+        assert shown["event_hash"] != shown["previous_hash"]
+        assert audit("show", "5", "--url", url)[1] == out
+
+    def test_one_that_waits_says_that_it_is_not_sealed(self, audit, url, path, events):
+        waits = event(action="did.wait", details={"text": "\x1b[2J"})
+        SpillFile(Path(f"{path}-audit")).append([waits])
+        code, out, _ = audit("show", waits.event_id, "--url", url)
+        shown = json.loads(out)
+        assert (code, shown["sealed"], shown["sequence"], shown["action"]) == (0, False, None, "did.wait")
+        assert ("\x1b" in out, shown["details"]) == (False, {"text": "\x1b[2J"})
+
+    def test_one_that_is_not_there_is_refused_and_where_to_find_one_is_said(self, refused, url, events):
+        for name in ("0190", "99", "x", str(2**63)):
+            assert "`audit events` shows sequences" in refused("show", name, "--url", url)
+
+    @pytest.mark.parametrize("change", ["details = '{'", "timestamp = 'noon'", "details = CAST(x'ff' AS TEXT)"])
+    def test_one_that_was_tampered_with_beyond_reading_is_refused(self, refused, url, path, events, change):
+        tamper(path, f"UPDATE audit_events SET {change} WHERE sequence = 5")
+        assert "audit verify" in refused("show", "5", "--url", url)
+
+    def test_what_was_put_in_the_place_of_text_is_shown_as_what_it_is(self, audit, url, path, events):
+        tamper(path, "UPDATE audit_events SET actor_type = x'00' WHERE sequence = 5")
+        assert json.loads(audit("show", "5", "--url", url)[1])["actor_type"] == "b'\\x00'"
+
+    def test_that_it_was_shown_is_an_event(self, audit, url, events):
+        audit("show", "5", "--url", url)
+        with AuditTrail(url, create=False, lifecycle=False) as trail:
+            newest = next(trail.events())
+        assert (newest.action, newest.details) == ("trail.read", {"event": "5"})
 
 
 class TestKeygen:
@@ -594,12 +752,13 @@ class TestKeygen:
 
 
 READING = [("status",), ("verify",), ("prove", "x"), ("checkpoint",), ("seal",), ("report", "access", "patient:42"),
-           ("report", "privileged"), ("report", "failures"), ("keygen", "--verifier")]  # fmt: skip
+           ("report", "privileged"), ("report", "failures"), ("events",), ("show", "x"),
+           ("keygen", "--verifier")]  # fmt: skip
 
 
 class TestOneSentenceWithTheCure:
     @pytest.mark.parametrize("words", [*READING, ("init",)])
-    def test_no_url(self, refused, words):
+    def test_without_a_url_it_is_asked_for(self, refused, words):
         assert "--url" in refused(*words)
 
     @pytest.mark.parametrize("words", READING)
@@ -632,7 +791,7 @@ class TestOneSentenceWithTheCure:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
     @pytest.mark.parametrize("words", READING[:-1])
-    def test_no_permission(self, url, path, events, words):
+    def test_a_file_that_this_user_may_not_read_is_said(self, url, path, events, words):
         run = read_only(path, lambda: main([*words, "--url", url]))
         path.chmod(0o600)
         assert as_nobody(run) == 2
@@ -665,7 +824,14 @@ class TestWhereTheTrailIs:
             assert audit("init", trail=trail)[0] == 0
             event_id = trail.record("a.b", resource="patient:42").event_id
             trail.flush()
-            for words in (("status",), ("prove", event_id), ("report", "access", "patient:42"), ("seal",)):
+            for words in (
+                ("status",),
+                ("prove", event_id),
+                ("report", "access", "patient:42"),
+                ("seal",),
+                ("events",),
+                ("show", "0"),
+            ):
                 assert audit(*words, trail=trail)[0] == 0
             assert audit("verify", trail=trail)[0] == 3
             assert trail.record("still.open")
@@ -739,7 +905,7 @@ def test_main_never_exits_the_process(audit):
     assert generate_key() != generate_key()
 
 
-def test_the_version(audit):
+def test_the_version_is_printed(audit):
     assert audit("--version") == (0, f"audit-core {version('audit-core')}\n", "")
 
 

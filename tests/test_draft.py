@@ -8,7 +8,7 @@ import pytest
 from audit_core import canonical, draft
 from audit_core.canonical import MAX_RECORD_BYTES, RECORD_COLUMNS, encode_record
 from audit_core.draft import DRAFT_COLUMNS, draft_of, event_of, parse_draft, place
-from audit_core.event import AuditEvent
+from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.integrity.link import GENESIS_HASH
 from audit_core.normalise import DETAILS_BUDGET, FIELD_LIMITS, fit
 from audit_core.outbox.sqlite import SqliteOutbox
@@ -24,6 +24,16 @@ NO_TEXT = [0, 5, -1, 2**53, 2**64, 2**70, 10**400, 1.5, True, False, [], ["x"], 
 BAD_TEXT = ["a\0b", "\ud800", "a\udfffb", "x" * 66_000]
 NULLABLE = [name for name in DRAFT_COLUMNS if name in canonical.NULLABLE]
 UUID = "0192f0c1-0000-7000-8000-00000000000a"
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [(Outcome, "success, failure, denied"), (ActorType, "user, admin, service, system, anonymous")],
+)
+def test_a_word_that_is_none_is_refused_with_those_that_are(choice, words):
+    with pytest.raises(ValueError, match=f"^'robot' is no {choice.__name__}: choose from {words}.$"):
+        choice("robot")
+
 
 WRONG = {name: [*NO_TEXT, *BAD_TEXT] for name in NULLABLE} | {
     "action": [*NO_TEXT, *BAD_TEXT, None],

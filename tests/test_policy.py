@@ -59,6 +59,26 @@ def test_a_rule_names_action_and_resource_and_what_it_cannot_fill_is_left_out():
     assert named("/x/{other}", endpoint=chart, other=7) == ("chart.read", "chart", None)
 
 
+def test_a_parameter_that_the_route_has_not_is_told_once_for_each_route(caplog):
+    @audited("chart.read", resource="chart:{number}")
+    def chart(): ...
+
+    for template in ("/told/{patient_id}", "/told/{patient_id}", "/told/too/{patient_id}"):
+        named(template, endpoint=chart, patient_id=7)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "'chart:{number}') names a parameter that the route /told/{patient_id} has not" in first
+    assert "it has {patient_id}" in first
+    assert "/told/too/{patient_id}" in second
+
+
+def test_a_rule_whose_parameters_are_there_is_not_told_of(caplog):
+    @audited("chart.read", resource="chart:{patient_id}")
+    def chart(): ...
+
+    named("/quiet/{patient_id}", endpoint=chart, patient_id=None)
+    assert not caplog.records
+
+
 def test_a_head_request_has_the_rule_of_the_get_that_answers_it():
     class View:
         @audited("chart.read")

@@ -761,3 +761,15 @@ class TestTwice:
     def test_nothing_of_a_secret_stays(self, value: Any, name: str) -> None:
         redacted = Redactor().details({"a": [{name: {"s3cr3t": [value, "s3cr3t"]}}]})
         assert "s3cr3t" not in str(redacted)
+
+
+def test_a_rule_for_a_name_that_is_also_a_side_of_a_change_holds_there_too():
+    changes = {"ward": {"old": "B2", "new": "C3"}}
+    assert Redactor(rules={"old": "replace"}).details({"changes": changes})["changes"] == {
+        "ward": {"old": REDACTED, "new": "C3"}
+    }
+    assert Redactor().details({"changes": changes})["changes"] == changes
+
+
+def test_a_github_token_of_the_long_kind_is_found_by_itself():
+    assert Redactor().details({"note": "github_pat_" + "a" * 24}) == {"note": REDACTED}

@@ -189,7 +189,7 @@ class TestReading:
             ]
             assert len(pages) == 25
 
-    def test_filters_combine(self, full):
+    def test_an_event_has_to_match_every_filter(self, full):
         found = list(full.events(actor="u1", resource=("x", 3), outcome="denied"))
         assert found
         assert all((e.actor_id, e.resource_id, e.outcome) == ("u1", "3", "denied") for e in found)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from audit_core.canonical import encode_record
 from audit_core.chain.hashing import LOWEST, OpenStore, hash_chain
-from audit_core.errors import AuditError, ConfigurationError, IntegrityError
+from audit_core.errors import AuditError, ConfigurationError, Cures, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note, split_signature
@@ -21,8 +21,8 @@ from audit_core.stores import AuditStore, Extent, StoredCheckpoint
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
 PROGRESS_EVERY = 5_000  # events
 NOT_BEGUN = (
-    "The trail is empty: there is nothing to verify yet. `audit init` or the first event begins it. If it had events, "
-    "they were removed: verify it with the verifier key, or with a checkpoint that was kept elsewhere."
+    "The trail is empty: there is nothing to verify yet. {} or the first event begins it. If it had events, they were "
+    "removed: verify it with the verifier key, or with a checkpoint that was kept elsewhere."
 )
 
 Progress = Callable[[int, int], None] | None
@@ -74,7 +74,7 @@ def verify_store(
             raise
         return Verification(Result.FAILED, tuple(damage), "", 0)
     if extent == (0, 0) and key is None and not notes and not damage and not any(store.check_indexes()):
-        raise ConfigurationError(NOT_BEGUN)
+        raise ConfigurationError(NOT_BEGUN.format(Cures.begin_trail))
     trust = _find_trust(store, created, key, own, notes)
     if isinstance(trust, Finding):
         return Verification(Result.FAILED, (*damage, trust), "", extent.events)

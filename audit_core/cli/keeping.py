@@ -54,11 +54,11 @@ def init(
             raise StoreUnavailableError(NOT_WRITABLE.format(command="init"))
         trail.store.create()  # what was dropped since
         _check_checkpoints(trail)
-        if roles:
-            database_of(trail).run("postgres_roles.sql")
         with trail.store.transaction(patient=True) as connection:
             if trail.store.head(connection) is None:
                 trail.chain.append([], connection)
+        if roles:
+            database_of(trail).make_roles()
         say(f"origin        {trail.chain.origin}")
         say(f"verifier key  {trail.chain.named_key}")
         if origin not in {None, trail.chain.origin}:

@@ -82,7 +82,7 @@ def access(
     if not kind.strip():
         raise typer.BadParameter("RESOURCE is empty: say patient:42, or patient for all of them")
     with open_trail(context, url) as trail:
-        _write(AuditReporter(trail).access_report(kind, name, since, until), as_)
+        write(AuditReporter(trail).access_report(kind, name, since, until), as_)
 
 
 @app.command()
@@ -91,7 +91,7 @@ def privileged(
 ) -> None:
     """All actions of administrators."""
     with open_trail(context, url) as trail:
-        _write(AuditReporter(trail).privileged_action_report(since, until), as_)
+        write(AuditReporter(trail).privileged_action_report(since, until), as_)
 
 
 @app.command()
@@ -106,10 +106,11 @@ def failures(
 ) -> None:
     """Repeated failures by actor, by account and by address."""
     with open_trail(context, url) as trail:
-        _write(AuditReporter(trail).failed_access_report(since, until, min_failures), as_)
+        write(AuditReporter(trail).failed_access_report(since, until, min_failures), as_)
 
 
-def _write(report: AnyReport, format_: Format) -> None:
+def write(report: AnyReport, format_: Format) -> None:
+    """Rows on stdout; what a CSV has no place for goes to stderr."""
     if format_ is Format.TABLE:
         write_table(report, console(sys.stdout))
     elif format_ is Format.JSON:

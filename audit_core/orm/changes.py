@@ -27,13 +27,13 @@ from functools import lru_cache
 from typing import Any
 
 from audit_core.canonical import Json, encode
-from audit_core.clean import clean
+from audit_core.clean import MAX_DEPTH, MAX_NODES, clean
 from audit_core.normalise import Clean, clean_text
 from audit_core.redaction import Redactor
 
 Values = Mapping[str, object]
 Changes = dict[str, dict[str, Json]]
-FIELDS_AT_MOST = 1_000  # of one row: with more, an event's details are looked through as a whole
+FIELDS_AT_MOST = 1_000  # of one row: with more, an event's details are cleaned as a whole
 _CONTAINERS = frozenset((dict, list))
 
 
@@ -54,10 +54,7 @@ class Change:
     @property
     def details(self) -> Mapping[str, Any]:
         """The event's details."""
-        is_flat = len(self.changes) <= FIELDS_AT_MOST and not any(
-            type(value) in _CONTAINERS for change in self.changes.values() for value in change.values()
-        )
-        return Clean(changes=self.changes) if is_flat else {"changes": self.changes}
+        return Clean(changes=self.changes) if _is_clean(self.changes) else {"changes": self.changes}
 
 
 def created(resource_type: str, key: Sequence[object], new: Values, key_fields: Sequence[str] = ()) -> Change:
@@ -130,6 +127,21 @@ def field_value(value: object) -> Json:
     if _is_file(kind):
         return clean(getattr(value, "name", None))
     return clean(value)
+
+
+def _is_clean(changes: Changes) -> bool:
+    """Whether to clean them as a whole would change nothing, as each value is clean by itself."""
+    if len(changes) > FIELDS_AT_MOST:
+        return False
+    nested = [value for change in changes.values() for value in change.values() if type(value) in _CONTAINERS]
+    return not nested or (
+        max(map(_levels, nested)) <= MAX_DEPTH - 3 and len(encode([*changes.values()])) <= MAX_NODES // 2
+    )
+
+
+def _levels(value: Json) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inside is None else 1 + max(map(_levels, inside), default=0)
 
 
 def _text(value: object) -> str:

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     import psycopg
 
 SCHEMA = "audit"
+ROLES = ("audit_application", "audit_sealer", "audit_auditor")
 LOCK = 0x41554449  # "AUDI": the class of our advisory locks
 CONNECT_SECONDS = 10
 KEPT = 2  # idle connections that a process keeps
 _BEGIN = """\
 BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE;
-SELECT set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UTC', true),
+SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('TimeZone', 'UTC', true),
        set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
        set_config('bytea_output', 'hex', true), set_config('standard_conforming_strings', 'on', true),
        set_config('quote_all_identifiers', 'off', true), set_config('enable_seqscan', 'off', true),
@@ -128,6 +129,19 @@ class PostgresDatabase:
         with self.transaction() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
             connection.execute(script_for(script, self.schema))
+
+    def make_roles(self) -> None:
+        """Make the three roles, and grant them theirs. Raises ConfigurationError where this role may not."""
+        missing = (
+            "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) IS NULL "
+            "AND NOT (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)"
+        )
+        if lacking := [name for (name,) in self.fetch(missing, (list(ROLES),))]:
+            raise ConfigurationError(
+                f"{self.name}: this role may create no others, and {', '.join(lacking)} are missing: run `audit init "
+                "--roles` as one with CREATEROLE, or have them made first (CREATE ROLE ... NOLOGIN)."
+            )
+        self.run("postgres_roles.sql")
 
     def close(self) -> None:
         """Close every idle connection that this process opened."""

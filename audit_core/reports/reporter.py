@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from audit_core.canonical import format_timestamp
 from audit_core.errors import IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
-from audit_core.query import EventQuery
+from audit_core.query import EQUALS, EventQuery
 from audit_core.reports.failures import group_failures, is_failed_access
 from audit_core.reports.report import Coverage, Question, R, Report
 from audit_core.reports.rows import EventRow, FailureRow
@@ -27,7 +27,7 @@ _WITH_PRIVILEGES = (ActorType.ADMIN.value, ActorType.SERVICE.value, ActorType.SY
 
 
 class AuditReporter:
-    """Reports from one trail, oldest event first, in constant memory.
+    """Reports from one trail, oldest event first unless they say otherwise, in constant memory.
 
     ``start`` is included and ``end`` is not; None leaves the interval open, and a time without a zone is UTC. That
     a report is read is recorded before its first row. Reading raises IntegrityError where a row is no event at all,
@@ -90,13 +90,30 @@ class AuditReporter:
         )
         return self._report(question)
 
+    def newest_events_report(self, query: EventQuery, limit: int) -> Report[EventRow]:
+        """The newest events that match, newest first, and no more than ``limit``. This reading is not among them."""
+        asked = {name: value for name in EQUALS if (value := getattr(query, name)) is not None}
+        question = Question(
+            name="events",
+            title=f"The newest events, at most {limit:,}",
+            controls=(),
+            row_type=EventRow,
+            make_rows=lambda events: islice(_as_rows(events), limit),
+            queries=(replace(query, newest_first=True),),
+            asked={**asked, "limit": limit},
+        )
+        return self._report(question)
+
     def _report(self, question: Question[R]) -> Report[R]:
         sealed = self._trail.store.extent().events  # where there is no trail, nothing is recorded either
         start, end = question.queries[0].since, question.queries[0].until
         interval = {"since": start and format_timestamp(start), "until": end and format_timestamp(end)}
+        events = chain.from_iterable(map(self._read, question.queries))
+        if question.queries[0].newest_first:
+            events = _begun(events)
         noted = self._trail.note_reading("trail.read", {"report": question.name, **question.asked, **interval})
         coverage = self._coverage(start, end, sealed, noted=noted)
-        return Report(question, coverage, chain.from_iterable(map(self._read, question.queries)))
+        return Report(question, coverage, events)
 
     def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool) -> Coverage:
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
@@ -120,19 +137,25 @@ class AuditReporter:
 
     def _read(self, query: EventQuery) -> Iterator[AuditEvent]:
         try:
-            yield from map(_readable, self._trail.select(query))
+            yield from map(readable, self._trail.select(query))
         except (ValueError, TypeError) as error:
             raise IntegrityError(
                 f"A row of the trail is no event ({type(error).__name__}): run `audit verify`, which names it."
             ) from error
 
 
-def _readable(event: AuditEvent) -> AuditEvent:
+def readable(event: AuditEvent) -> AuditEvent:
     """The event with text where somebody put something else: whether it was changed is for verification to say."""
     strange: dict[str, Any] = {
         name: repr(value) for name in _TEXTS if not isinstance(value := getattr(event, name), str | None)
     }
     return replace(event, **strange) if strange else event
+
+
+def _begun(events: Iterator[AuditEvent]) -> chain[AuditEvent]:
+    """The same events; what is recorded from now on is newer than the first of them, and is not read."""
+    first = list(islice(events, 1))
+    return chain(first, events)
 
 
 def _as_rows(events: Iterator[AuditEvent]) -> Iterator[EventRow]:

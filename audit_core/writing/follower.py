@@ -27,7 +27,7 @@ class Follower:
         try:
             self._sealer.deliver(events)
         except AuditError as error:
-            if str(error) not in {self._refusal, *(thread.trouble for thread in self._threads.all)}:
+            if str(error) not in {self._refusal, self.trouble}:
                 logger.warning("Events wait in this process: %s", error)
             self._refusal = str(error)
             raise
@@ -71,6 +71,11 @@ class Follower:
         for thread in self._threads.all:
             thread.stop()
             thread.wait(timeout)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is sealed just now."""
+        return next((thread.trouble for thread in self._threads.all if thread.trouble), None)
 
     @property
     def is_elsewhere(self) -> bool:

@@ -40,11 +40,8 @@ def begin(using: str) -> AuditTrail:
 
 def carry(trail: AuditTrail, using: str, changes: Sequence[Change | Summary]) -> None:
     """A resource has one name everywhere; that its row lies in another database than the default one is a detail."""
-    where = {} if using == DEFAULT_DB_ALIAS else {"database": using}
-    events = [
-        trail.event(one.action, resource=one.resource(trail.redactor), details={**one.details, **where})
-        for one in changes
-    ]
+    more = {} if using == DEFAULT_DB_ALIAS else {"database": using}
+    events = trail.events_of(changes, more)
     if events:
         with as_django_tells(connections[using]):
             trail.carry(events, _raw(connections[using]), using)

@@ -69,6 +69,14 @@ def test_a_missing_trail_and_a_second_audit_are_refused_with_the_cure(app, trail
         Audit(app, trail)
 
 
+@pytest.mark.parametrize("way", [lambda given: Audit(Flask("x"), given), lambda given: Audit(trail=given),
+                                 lambda given: Audit().init_app(Flask("x"), given)])  # fmt: skip
+def test_a_url_in_the_place_of_a_trail_is_refused_without_its_password(way):
+    with pytest.raises(ConfigurationError, match=r"not 'postgresql://.*: give trail=AuditTrail\(url\)") as refused:
+        way("postgresql://clinic:hunter2@db/clinic")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_several_applications_share_a_process(app, trail):
     with AuditTrail("memory:", lifecycle=False) as other_trail:
         other = Flask("other")

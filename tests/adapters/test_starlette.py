@@ -6,6 +6,7 @@ from starlette.routing import Host, Mount, Route, Router
 from starlette.testclient import TestClient
 
 from audit_core import AuditTrail
+from audit_core.errors import ConfigurationError
 from audit_fastapi import AuditMiddleware, audited
 from tests.adapters.behaviour import Behaviour
 from tests.adapters.servers import UvicornServer
@@ -77,3 +78,12 @@ def test_the_template_through_mounts_hosts_and_endpoint_classes(method, path, ac
         with TestClient(app) as client:
             assert client.request(method, path).status_code == 200
         assert next(trail.events()).action == action
+
+
+@pytest.mark.parametrize(
+    ("given", "named"), [("postgresql://clinic:hunter2@db/clinic", "'postgresql://"), (None, "a NoneType")]
+)
+def test_what_is_no_trail_is_refused_without_its_password(given, named):
+    with pytest.raises(ConfigurationError, match=rf"not {named}.*: give trail=AuditTrail\(url\)") as refused:
+        AuditMiddleware(Starlette(), trail=given)
+    assert "hunter2" not in str(refused.value)

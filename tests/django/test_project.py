@@ -195,6 +195,7 @@ def test_manage_audit_passes_on_to_the_command_line_with_the_projects_trail(migr
     assert verified.returncode == 3, verified.stdout + verified.stderr  # unanchored
     status = migrated.manage("audit", "status", "--settings=tests.django.settings", "--pythonpath=.")
     assert "default.sqlite3" in status.stdout
+    assert "room:7" in migrated.manage("audit", "events", "--action=create", "--limit=1").stdout
     with opened(migrated.folder / "default.sqlite3") as connection:
         connection.execute("DROP TRIGGER audit_events_no_update")
         connection.execute("UPDATE audit_events SET resource_id = '8' WHERE resource_id = '7'")
@@ -215,6 +216,31 @@ def test_a_command_that_reads_makes_no_database_and_says_how_to(project, command
     assert not (project.folder / name).exists()
     made = project.manage("audit", "init", DJANGO_SETTINGS_MODULE="own", PYTHONPATH=path)
     assert "origin" in made.stdout
+
+
+def test_a_trail_that_was_migrated_and_never_begun_is_neither_sound_nor_tampered(project):
+    pytest.importorskip("typer")
+    project.manage("migrate", "-v0")
+    shown = project.manage("audit", "verify", check=False)
+    assert (shown.returncode, shown.stdout, len(shown.stderr.splitlines())) == (2, "", 1)
+    assert "nothing to verify yet. `manage.py audit init` or the first event begins it" in shown.stderr
+    project.manage("audit", "init")
+    assert project.manage("audit", "verify", check=False).returncode == 3
+
+
+def test_commands_do_not_start_and_stop_the_trail_and_only_reading_is_an_event(project):
+    pytest.importorskip("typer")
+    project.manage("migrate", "-v0")
+    project.script("""
+from contextlib import suppress
+from django.core.management import CommandError, call_command
+for words in (["init"], ["status"], ["seal"], ["verify"], ["checkpoint"], ["report", "privileged"]):
+    with suppress(CommandError):  # UNANCHORED is one
+        call_command("audit", *words)
+""")
+    with opened(project.folder / "default.sqlite3") as connection:
+        rows = connection.execute("SELECT action FROM audit_events ORDER BY sequence").fetchall()
+    assert [action for (action,) in rows] == ["log.created", "trail.verified", "trail.read"]
 
 
 def free_port():

@@ -6,7 +6,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 
+from audit_core.errors import ConfigurationError
 from audit_django import get_trail
+from audit_django.middleware import AuditMiddleware
 from audit_django.routing import template_of
 from tests.django.clinic.models import Patient
 from tests.django.loops import run
@@ -231,3 +233,9 @@ def test_a_file_is_left_to_the_server(recorded, client):
     assert b"FileResponse" in b"".join(response.streaming_content)
     response.close()
     assert [event.action for event in recorded()] == ["POST /file/"]
+
+
+def test_a_url_in_the_place_of_a_trail_is_refused_without_its_password():
+    with pytest.raises(ConfigurationError, match=r"not 'postgresql://.*: give trail=AuditTrail\(url\)") as refused:
+        AuditMiddleware(lambda request: None, trail="postgresql://clinic:hunter2@db/clinic")
+    assert "hunter2" not in str(refused.value)

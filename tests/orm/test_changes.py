@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit_core import AuditTrail
 from audit_core.canonical import decode, encode
+from audit_core.context import Actor, AuditContext, enter, leave
 from audit_core.normalise import normalise
 from audit_core.orm.changes import (
     changed,
@@ -175,6 +177,19 @@ def test_details_that_are_flat_are_made_clean_once_and_come_out_the_same(value):
     assert normalise(action="create", details=details) == normalise(action="create", details=dict(details))
 
 
+def nest(levels):
+    value = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [nest(28), nest(29), nest(30), [1] * 4_990, [1] * 5_010, [1] * 19_998, ["x" * 9_000]])
+def test_details_with_deep_and_long_values_are_the_same_as_if_cleaned_as_a_whole(value):
+    details = created("patient", [1], {"field": value, "other": value}).details
+    assert normalise(action="create", details=details) == normalise(action="create", details=dict(details))
+
+
 def test_a_change_as_deep_as_a_value_may_be_is_cut_with_its_event():
     value = []
     for _ in range(40):
@@ -184,3 +199,18 @@ def test_a_change_as_deep_as_a_value_may_be_is_cut_with_its_event():
     while isinstance(inner, list):
         inner, depth = inner[0], depth + 1
     assert (inner, depth) == ("[cut: nested deeper than 32]", 32)
+
+
+def test_changes_that_happen_together_have_one_actor_who_is_looked_up_once():
+    asked = []
+    token = enter(AuditContext(find_actor=lambda: asked.append(1) or Actor("u-1", "user"), tenant_id="t-1"))
+    try:
+        with AuditTrail("memory:") as trail:
+            events = trail.events_of([created("patient", [n], {"n": n}) for n in range(3)], {"database": "other"})
+    finally:
+        leave(token)
+    assert len(asked) == 1
+    assert [(one.actor_id, one.tenant_id, one.resource_id) for one in events] == [
+        ("u-1", "t-1", number) for number in "012"
+    ]
+    assert events[2].details == {"changes": {"n": {"old": None, "new": 2}}, "database": "other"}

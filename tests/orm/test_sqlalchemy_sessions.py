@@ -340,7 +340,7 @@ def from_sync_class(engine):
 
 
 @pytest.mark.parametrize("make", [from_maker, from_scoped, from_class, from_session, from_sync_class])
-def test_asynchronous_sessions(asynchronous, trail, place, make):
+def test_asynchronous_sessions_are_audited_as_others_are(asynchronous, trail, place, make):
     factory, target = make(asynchronous)
     auditor = SQLAlchemyAuditor(trail)
     auditor.attach(target)

@@ -26,8 +26,9 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import Session, aliased, registry, sessionmaker, with_loader_criteria
 
-from audit_core import AuditTrail, Bulk
+from audit_core import AuditTrail
 from audit_core.errors import BulkForbiddenError, ConfigurationError, StoreUnavailableError
+from audit_core.orm.bulk import Bulk
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
 from tests.orm.models import (
     Base,

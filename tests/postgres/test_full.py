@@ -105,7 +105,7 @@ def test_a_full_disk_is_waited_for_and_loses_nothing(state, small_disk, server, 
         trail.record("work.done", resource=("work", "0"))
         trail.flush()
         with psycopg.connect(url) as connection:  # committed and waiting, when the disk is full
-            trail._follower.close(5)
+            trail._writer.follower.close(5)
             big = {"text": "x" * 20_000}
             events = [trail.event("work.done", resource=("work", str(n)), details=big) for n in range(1, count)]
             trail.outboxes[0].put(events, connection)

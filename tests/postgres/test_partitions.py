@@ -7,9 +7,11 @@ import psycopg
 import pytest
 
 from audit_core import AuditTrail
+from audit_core.errors import ConfigurationError
+from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.partitions import Partitions
 from audit_core.testing import make_event
-from tests.postgres.server import new_database
+from tests.postgres.server import as_role, new_database
 
 
 @pytest.fixture
@@ -100,3 +102,20 @@ def test_a_move_that_was_interrupted_is_begun_again(trail, monkeypatch):
             partitions.move_from_default()
     assert partitions.move_from_default() == ["2019_05"]
     assert len(list(trail.events(action="test.event"))) == 1
+
+
+def test_only_the_owner_moves_months_out_of_the_default_partition(trail):
+    put(trail, datetime(2020, 2, 3, tzinfo=UTC))
+    trail.store.database.make_roles()
+    sealer = PostgresDatabase(as_role(trail.store.database.conninfo, "audit_sealer"))
+    with pytest.raises(ConfigurationError, match="Only the owner"):
+        Partitions(sealer).move_from_default()
+    sealer.close()
+
+
+def test_a_table_that_has_kept_the_name_of_a_month_is_named(trail):
+    put(trail, datetime(2020, 2, 3, tzinfo=UTC))
+    with psycopg.connect(trail.store.database.conninfo, autocommit=True) as connection:
+        connection.execute("CREATE TABLE audit.audit_events_2020_02 (note text)")
+    with pytest.raises(ConfigurationError, match="audit_events_2020_02 is there, and is no part of the trail"):
+        Partitions(trail.store.database).move_from_default()

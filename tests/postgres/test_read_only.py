@@ -50,7 +50,7 @@ def test_a_database_that_was_read_only_gets_every_event_once_when_it_is_not(stat
         for number in range(2, 6):
             record(trail, number)
         sealer.keep_sealing()
-        assert wait_until(lambda: sealer._follower.trouble, 10)
+        assert wait_until(lambda: sealer._writer.follower.trouble, 10)
         with pytest.raises(StoreUnavailableError, match="turn the setting off"):
             sealer.flush(0.5)
         assert Counter(event.sealed for event in trail.events(action="work.done")) == {True: 1, False: 5}

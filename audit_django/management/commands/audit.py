@@ -18,7 +18,10 @@ from audit_django.trail import get_trail, layout, make_trail, under_test
 class Command(BaseCommand):
     """Passes everything on, ``--help`` too."""
 
-    help = "init, status, seal, verify, checkpoint, prove, check-proof, report, keygen, partitions, doctor, triggers."
+    help = (
+        "The trail: init, status, seal, verify, events, show, checkpoint, prove, check-proof, report, keygen, "
+        "partitions, doctor, triggers."
+    )
     requires_system_checks = []
 
     def run_from_argv(self, argv: list[str]) -> None:
