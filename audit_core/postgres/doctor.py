@@ -162,7 +162,7 @@ class Doctor:
         statement = _ATTEMPTS[name].replace("audit.audit_", self.database.table("audit_"))
         try:
             with connection.transaction(force_rollback=True):
-                connection.execute(f"{way}; SET LOCAL lock_timeout = '2s'")
+                connection.execute(f"{way}; SET LOCAL lock_timeout = '500ms'")
                 connection.execute(statement)
         except psycopg.errors.InsufficientPrivilege as error:
             if str(error.diag.message_primary).endswith("is append-only"):

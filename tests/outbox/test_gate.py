@@ -30,9 +30,12 @@ def gates(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _no_other_collection():
+    gc.collect()
+    gc.freeze()  # what other tests have made need not be looked through a hundred times
     gc.disable()
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 def collect_at(step, do, interrupt=gc.collect):
