@@ -74,6 +74,11 @@ def current() -> AuditContext:
     return _current.get() or _OUTSIDE
 
 
+def said() -> AuditContext | None:
+    """The context that somebody has entered; None outside of any."""
+    return _current.get()
+
+
 def enter(context: AuditContext) -> Token[AuditContext | None]:
     """Make ``context`` the current one; ``leave`` undoes it."""
     return _current.set(context)

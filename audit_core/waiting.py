@@ -9,12 +9,13 @@ from audit_core.draft import Draft, draft_of, event_of, parse_draft
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import clean_text
+from audit_core.triggers.told import BEGINNING, read_told
 
 
 def read_draft(text: str) -> Draft:
     """The event to be sealed; what is none becomes an event that says so, and does not hold up the others."""
     try:
-        return parse_draft(text)
+        return draft_of(read_told(text)) if text.startswith(BEGINNING) else parse_draft(text)
     except ValueError:
         return unreadable_draft(repr(text))
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from audit_core.cli import events, keeping, keys, postgres, proofs, report, verify
+from audit_core.cli import events, keeping, keys, postgres, proofs, report, triggers, verify
 from audit_core.cli.place import Place, Url
 from audit_core.cli.terminal import abandon_stdout, note, say, use_utf8
 from audit_core.cli.words import sentence
@@ -43,6 +43,7 @@ app = typer.Typer(
 for commands in (keeping, verify, events, proofs, keys, postgres):
     commands.add_to(app)
 app.add_typer(report.app)
+app.add_typer(triggers.app, name="triggers")
 
 
 def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it

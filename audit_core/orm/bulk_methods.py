@@ -16,7 +16,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session
 from audit_core.orm.bulk import Summary
 from audit_core.orm.by_key import KeyedUpdate, created_by_key
 from audit_core.orm.mapped import Key, mapped
-from audit_core.orm.statements import StatementListener, check_outboxes, listeners_of, record
+from audit_core.orm.statements import StatementListener, check_outboxes, left_by_triggers, listeners_of, record
 
 Save = Callable[..., None]
 _HOW = ("isupdate", "isstates", "return_defaults", "update_changed_only", "render_nulls")
@@ -57,6 +57,10 @@ class _Bulk:
             save(self.session, self.mapper, self.rows, **self.how)
             return
         connection = self.session.connection(bind_arguments={"mapper": self.mapper})
+        self.listeners = left_by_triggers(self.listeners, connection, self.mapper.self_and_descendants)
+        if not self.listeners:
+            save(self.session, self.mapper, self.rows, **self.how)
+            return
         check_outboxes(self.listeners, connection)
         if len(self.rows) > max(one.bulk.limit for one in self.listeners):
             save(self.session, self.mapper, self.rows, **self.how)

@@ -76,6 +76,9 @@ class FlushRecorder:
     def _audits(self, mapper: Mapper[Any]) -> bool:
         return any(audits(mapper) for audits in self.choices)
 
+    def _audits_links(self, mapper: Mapper[Any]) -> bool:
+        return any(getattr(audits, "links", audits)(mapper) for audits in self.choices)
+
     def before(self, action: str, connection: Connection, state: State) -> None:
         """``state`` is about to be written."""
         if not self._audits(state.mapper):
@@ -104,7 +107,7 @@ class FlushRecorder:
         rows = [row for row in self._rows.values() if row.done]
         self._read_back([row for row in rows if row.unread])
         changes: dict[Connection, list[Change]] = {}
-        unlinks, links = link_changes(session, self._uow, self._audits)
+        unlinks, links = link_changes(session, self._uow, self._audits_links)
         for connection, change in (*unlinks, *_changes(rows), *links):
             changes.setdefault(connection, []).append(change)
         return changes

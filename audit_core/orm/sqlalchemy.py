@@ -8,16 +8,18 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, scoped_session, sessionmaker
 
 from audit_core.errors import ConfigurationError
 from audit_core.orm import bulk_methods as _bulk_methods  # noqa: F401 - makes sessions tell
 from audit_core.orm.bulk import Bulk
-from audit_core.orm.flush import begin, finish
+from audit_core.orm.flush import Audits, begin, finish
 from audit_core.orm.statements import StatementListener, carry
+from audit_core.orm.triggered import Triggered
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
@@ -30,6 +32,7 @@ class SQLAlchemyAuditor:
 
     The event commits or rolls back with the change, on the same connection. ``include`` names the only mapped classes
     that are audited, with their subclasses; ``exclude`` names those that are not. The trail's own tables never are.
+    With ``triggers`` the rows of tables that have ours (PostgreSQL) are left to them, and they are told who acts.
     ``bulk`` says what becomes of statements and methods that write many rows at once.
     """
 
@@ -39,15 +42,18 @@ class SQLAlchemyAuditor:
         *,
         include: Iterable[type] | None = None,
         exclude: Iterable[type] = (),
+        triggers: bool = False,
         bulk: Bulk | None = None,
     ) -> None:
         self.trail = trail
         self._include = None if include is None else tuple(include)
         self._exclude = tuple(exclude)
+        self._triggered = Triggered(trail) if triggers else None
         self._audited: weakref.WeakKeyDictionary[Mapper[Any], bool] = weakref.WeakKeyDictionary()
         self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
         self._open = weakref.WeakKeyDictionary()
-        self._statements = StatementListener(trail, self.audits, bulk or Bulk())
+        beside = (lambda connection: self._beside(lambda _: connection)) if triggers else None
+        self._statements = StatementListener(trail, self.audits, bulk or Bulk(), beside)
 
     def attach(self, target: Any) -> None:
         """Audit the sessions of ``target``, from now on. May be repeated, by another auditor of the same trail too.
@@ -77,7 +83,9 @@ class SQLAlchemyAuditor:
         return answer
 
     def _listeners(self) -> list[tuple[str, Callable[..., object]]]:
+        follows = [("after_begin", self._connection_begins)] if self._triggered else []
         return [
+            *follows,
             ("do_orm_execute", self._statements),
             ("after_transaction_create", self._transaction_begins),
             ("after_transaction_end", self._transaction_ends),
@@ -87,12 +95,20 @@ class SQLAlchemyAuditor:
 
     def _flush_begins(self, session: Session, uow: UOWTransaction, objects: object) -> None:
         del objects
-        begin(session, uow, self.trail, self.audits)
+        begin(session, uow, self.trail, self._beside(lambda mapper: session.connection({"mapper": mapper})))
 
     def _flush_ends(self, session: Session, uow: UOWTransaction) -> None:
         """What this raises rolls the flush back: a change whose event cannot be written does not commit."""
         for connection, changes in finish(session, uow, self.trail).items():
             carry(self.trail, connection, changes)
+
+    def _beside(self, connection_of: Callable[[Mapper[Any]], Connection]) -> Audits:
+        return _Beside(self, self._triggered, connection_of) if self._triggered else self.audits
+
+    def _connection_begins(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+        del session, transaction
+        if self._triggered:
+            self._triggered.follow(connection)
 
     def _transaction_begins(self, session: Session, transaction: SessionTransaction) -> None:
         """The trail waits with writes of its own while a transaction may be about to write."""
@@ -111,6 +127,25 @@ class SQLAlchemyAuditor:
             _, _, (trail, process), _ = found
             if process == os.getpid():
                 trail.closed()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Beside:
+    """Which classes the hooks audit: those that no trigger does. Links are theirs in any case."""
+
+    auditor: SQLAlchemyAuditor
+    triggered: Triggered
+    connection_of: Callable[[Mapper[Any]], Connection]
+    known: dict[Mapper[Any], bool] = field(default_factory=dict)
+
+    def __call__(self, mapper: Mapper[Any]) -> bool:
+        if mapper not in self.known:
+            audited = self.auditor.audits(mapper)
+            self.known[mapper] = audited and not self.triggered.tells(self.connection_of(mapper), mapper)
+        return self.known[mapper]
+
+    def links(self, mapper: Mapper[Any]) -> bool:
+        return self.auditor.audits(mapper)
 
 
 def _dropped(trail: AuditTrail, process: int) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Result
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.context import FromStatement
 
+from audit_core.orm.associations import Association
 from audit_core.orm.bulk import Bulk, Summary
 from audit_core.orm.changes import Change
 from audit_core.orm.execution import Execution, plain
@@ -26,14 +27,19 @@ if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
 Audits = Callable[[Mapper[Any]], bool]
+Beside = Callable[[Connection], Audits]
 Told = tuple[Mapper[Any], Change | Summary]
 
 
 class StatementListener:
     """Listens to ``do_orm_execute`` for one auditor; where several listen, one of them speaks for all."""
 
-    def __init__(self, trail: AuditTrail, audits: Audits, bulk: Bulk) -> None:
-        self.trail, self.audits, self.bulk = trail, audits, bulk
+    def __init__(self, trail: AuditTrail, audits: Audits, bulk: Bulk, beside: Beside | None = None) -> None:
+        self.trail, self.audits, self.bulk, self._beside = trail, audits, bulk, beside
+
+    def on(self, connection: Connection) -> StatementListener:
+        """The same, without what triggers tell on this connection."""
+        return StatementListener(self.trail, self._beside(connection), self.bulk) if self._beside else self
 
     def __call__(self, state: ORMExecuteState) -> Result[Any] | None:
         """Run the statement after all other listeners have had their say: they may change it, or run it elsewhere."""
@@ -68,9 +74,13 @@ class Last:
         if _option(state, "autoflush", usual=True):
             state.session._autoflush()  # noqa: SLF001 - what the statement would do first
         connection = state.session.connection(bind_arguments=dict(state.bind_arguments))
-        check_outboxes(listeners, connection)
-        limit = max(one.bulk.limit for one in listeners)
         with _in_its_schema(state, connection):
+            if not isinstance(target, Association):
+                listeners = left_by_triggers(listeners, connection, target.mappers)
+            if not listeners:
+                return state.invoke_statement()
+            check_outboxes(listeners, connection)
+            limit = max(one.bulk.limit for one in listeners)
             result, told = write(Execution(state, target, connection, limit))
             facts = list(told)
         record(listeners, state.session, connection, facts)
@@ -86,6 +96,13 @@ def listeners_of(session: Session, mappers: Iterable[Mapper[Any]]) -> list[State
 def listeners_for(listeners: Iterable[StatementListener], mappers: Sequence[Mapper[Any]]) -> list[StatementListener]:
     """Those who audit one of these classes."""
     return [one for one in listeners if any(map(one.audits, mappers))]
+
+
+def left_by_triggers(
+    listeners: Iterable[StatementListener], connection: Connection, mappers: Iterable[Mapper[Any]]
+) -> list[StatementListener]:
+    """Those who have something to tell of these classes' rows that triggers on this connection do not tell."""
+    return listeners_for([one.on(connection) for one in listeners], list(mappers))
 
 
 def check_outboxes(listeners: Iterable[StatementListener], connection: Connection) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from audit_core.canonical import Json
 from audit_core.redaction.free_text import redact_text, redact_unmistakable
-from audit_core.redaction.rules import REDACTED, Rule, Rules
+from audit_core.redaction.rules import REDACTED, Rule, Rules, Treatment
 from audit_core.redaction.urls import redact_parameters, redact_path, redact_query, redact_unrouted
 
 _SHORTEST: Final = 11  # 078-05-1120
@@ -48,6 +48,10 @@ class Redactor:
         """
         look = _Look(self._rules, resource_type)
         return {name: look.member(name, value) for name, value in details.items()}
+
+    def treatment(self, field: str, resource_type: str | None = None) -> Treatment | None:
+        """What happens to values of a field, where that is decided beforehand; None where they stay."""
+        return self._rules.of(field, resource_type)
 
     def identifier(self, identifier: str, resource_type: str | None = None, fields: Iterable[str] = ()) -> str:
         """Redact the id of a resource: the keyed hash of one that is itself a secret, the same in every event.

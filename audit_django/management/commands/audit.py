@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     help = (
         "The trail: init, status, seal, verify, events, show, checkpoint, prove, check-proof, report, keygen, "
-        "partitions, doctor."
+        "partitions, doctor, triggers."
     )
     requires_system_checks = []
 

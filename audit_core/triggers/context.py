@@ -1,0 +1,50 @@
+"""Who acts, told to the database for the length of a transaction.
+
+A bind parameter, never SQL text; and local to the transaction, so that nothing of it is left for whoever gets the
+pooled connection next. It is the application's word: whoever may run statements as the application can say anything.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import Any
+
+from audit_core.context import AuditContext, said
+from audit_core.event import ActorType
+from audit_core.normalise import normalise
+from audit_core.triggers.told import CONTEXT_FIELDS
+
+SETTING = "audit.context"
+
+
+def context_text(context: AuditContext | None = None, source: str | None = None) -> str:
+    """What the triggers are told of ``context``, or of the current one; "" where there is none: nobody says."""
+    if (context := context or said()) is None:
+        return ""
+    actor = context.current_actor()
+    fields = normalise(
+        action="", actor_id=actor.id, actor_type=ActorType(actor.type).value, on_behalf_of=actor.on_behalf_of,
+        tenant_id=context.tenant_id, source=source, ip_address=context.ip_address, user_agent=context.user_agent,
+        request_id=context.request_id, session_id=context.session_id,
+    )  # fmt: skip
+    told: dict[str, Any] = {name: fields[name] for name in CONTEXT_FIELDS if fields[name] is not None}
+    if context.told.ended:
+        told["after_request"] = True
+    return json.dumps(told)  # in ASCII: the application's connection may speak any encoding
+
+
+def carry_context(connection: Any, context: AuditContext | None = None, *, source: str | None = None) -> None:
+    """Tell the triggers who acts, until the transaction of this DB-API connection ends.
+
+    Call it in the transaction, before its first write, and again where the actor changes or a savepoint was rolled
+    back. On a connection in autocommit it tells nothing.
+    """
+    say(connection, context_text(context, source))
+
+
+def say(connection: Any, text: str) -> None:
+    """Set what the triggers read."""
+    place = "$1" if "asyncpg" in type(connection).__module__ else "%s"
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(f"SELECT set_config('{SETTING}', {place}, true)", (text,))
