@@ -16,7 +16,7 @@ Resource = tuple[str | None, object] | str | None  # ("invoice", 42) or "invoice
 Deed = tuple[str, Resource, str, Mapping[str, Any]]  # action, resource, outcome, details
 
 
-class Told(Protocol):
+class ToldChange(Protocol):
     """A change, as an ORM hook tells it."""
 
     @property

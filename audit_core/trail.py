@@ -13,7 +13,7 @@ from typing import Any, Self
 from audit_core.chain import AuditChain
 from audit_core.chain.proof import Proof
 from audit_core.chain.verification import Verification
-from audit_core.compose import Resource, Told, compose, compose_all, split_resource
+from audit_core.compose import Resource, ToldChange, compose, compose_all, split_resource
 from audit_core.context import AuditContext, acting, current
 from audit_core.errors import AuditError, ConfigurationError
 from audit_core.event import ActorType, AuditEvent, Outcome
@@ -136,7 +136,7 @@ class AuditTrail:
             redactor=self.redactor,
         )
 
-    def events_of(self, changes: Iterable[Told], more: Mapping[str, str] | None = None) -> list[AuditEvent]:
+    def events_of(self, changes: Iterable[ToldChange], more: Mapping[str, str] | None = None) -> list[AuditEvent]:
         """Make an event of each of these changes, with ``more`` details; they happen now, together. For ORM hooks."""
         redactor, done = self.redactor, Outcome.SUCCESS.value
         deeds = [

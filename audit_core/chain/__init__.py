@@ -121,8 +121,8 @@ class AuditChain:
         Without a ``key``, the one of ``own`` is taken if the trail is signed with it, else the one that the trail
         names. ``progress`` is called with how many events are checked, and of how many. Raises ConfigurationError
         when there is no trail, one without events (of which neither a key nor a checkpoint says that it had some), or a
-        sound one that is not signed with ``own``; IntegrityError when a known checkpoint
-        is none, or of another trail; StoreUnavailableError when the tables cannot be read.
+        sound one that is not signed with ``own``; IntegrityError when a known checkpoint is none, or of another trail;
+        StoreUnavailableError when the tables cannot be read.
 
         ``jobs`` processes read and hash, each on a store that ``open_store`` (which can be pickled) gives it.
         """

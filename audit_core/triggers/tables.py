@@ -133,9 +133,7 @@ def _is_part(part: Table, table: Table) -> bool:
 
 def _column(name: str, kind: str, typtype: Any, element: str | None, element_type: Any) -> Column:
     one, what = (kind, typtype) if element is None else (element, element_type)
-    plain = (
-        one in _TEXTS or _text(what) == "e" or _KINDS.get(one) in {"int", "bool", "decimal", "json", "address", "uuid"}
-    )
+    plain = one in _TEXTS or _text(what) == "e" or _KINDS.get(one) in _PLAIN
     return Column(name, _KINDS.get(one, "") + ("" if element is None else "[]"), plain)
 
 

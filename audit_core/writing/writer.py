@@ -53,9 +53,16 @@ class Writer:
         """What this process owes to the outbox."""
         return threads[-1].backlog if (threads := self._threads.all) else None
 
-    def start(self) -> None:
-        """Start the thread, unless it runs."""
-        self._start()
+    def start(self) -> WriterThread:
+        """The thread, started unless it runs."""
+        if thread := self._threads.running:
+            return thread
+        thread = self._threads.start()
+        if self.follower:
+            self.follower.start()
+        if self._started:
+            self._started()
+        return thread
 
     def submit(self, event: AuditEvent) -> Future[AuditEvent]:
         """Queue one event; the future holds it once it is durable."""
@@ -102,18 +109,8 @@ class Writer:
             self.follower.close(timeout)
 
     def _put(self, item: Submitted | Flush | Poke) -> None:
-        while not self._start().inbox.put(item):
+        while not self.start().inbox.put(item):
             pass  # somebody has closed it in between
-
-    def _start(self) -> WriterThread:
-        if thread := self._threads.running:
-            return thread
-        thread = self._threads.start()
-        if self.follower:
-            self.follower.start()
-        if self._started:
-            self._started()
-        return thread
 
     def _make_thread(self) -> WriterThread:
         sealer = self.follower or self._sealer

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import io
+import sys
 
 from audit_core import AuditTrail
 from tests.adapters.servers import Probe
@@ -70,8 +71,10 @@ def test_a_django_request_leaves_no_cycle_of_ours():
                 app = make(trail, Probe(), asgi=asgi)
                 counts.append(collected_after(lambda count, app=app, requests=requests: requests(app, count)))
             without_us, with_us = counts
-            # Django's own cycles under ASGI hold the request, and with it the little that is ours.
-            assert with_us < without_us + (1_000 if without_us > 1_000 else 100)
+            # From 3.12 on each of Django's own cycles under ASGI also holds the frame of ours that called it, and the
+            # four objects that it refers to.
+            theirs = 5 * 100 if asgi and sys.version_info >= (3, 12) else 0
+            assert with_us < without_us + theirs + 100
 
 
 def test_a_flask_request_leaves_no_cycle_of_ours():

@@ -27,9 +27,9 @@ def trail(state, request):
 
 
 def sealed(url):
-    trail = AuditTrail(url, lifecycle=False)
+    trail, now = AuditTrail(url, lifecycle=False), datetime.now(UTC)  # in a month that has a partition of its own
     with trail.outboxes[0].transaction() as connection:
-        trail.outboxes[0].put([make_event(resource_type="invoice") for _ in range(3)], connection)
+        trail.outboxes[0].put([make_event(resource_type="invoice", timestamp=now) for _ in range(3)], connection)
     trail.flush()
     return trail
 
