@@ -13,6 +13,8 @@ from audit_core.testing import make_event
 from audit_core.urls import open_url
 from tests.postgres.server import VERSIONS, as_role, new_database
 
+HIGHEST = 2**63 - 1
+
 
 @pytest.fixture(params=VERSIONS)
 def url(request, monkeypatch, state):
@@ -64,7 +66,7 @@ def test_an_address_in_another_alphabet_holds_nothing_up(url, application):
 
 
 def test_the_application_cannot_choose_an_id(application):
-    for id_ in (-5, 2**63 - 1):
+    for id_ in (-5, HIGHEST):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             application.execute(
                 "INSERT INTO audit.audit_outbox (id, event) OVERRIDING SYSTEM VALUE VALUES (%s, '{}')", (id_,)
@@ -83,7 +85,7 @@ def test_the_permission_of_an_older_trail_to_choose_an_id_is_taken_back(url, app
     [
         (
             "SET MINVALUE -9000000000000 RESTART WITH -1000000",
-            f"sequence of audit.audit_outbox.id is bigint from -9000000000000 to {2**63 - 1} by 1, starts at 1, keeps 1",
+            f"sequence of audit.audit_outbox.id is bigint from -9000000000000 to {HIGHEST} by 1, starts at 1, keeps 1",
         ),
         ("RESTART WITH 1", None),
     ],

@@ -1,6 +1,7 @@
 """SQLAlchemy's hooks beside the triggers: one change gives one event, with the application's actor."""
 
 import asyncio
+from typing import ClassVar
 
 import pytest
 from sqlalchemy import Column, ForeignKey, Table, create_engine, delete, event, insert, text, update
@@ -37,6 +38,20 @@ class Patient(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     wards: Mapped[list[Ward]] = relationship(secondary=links)
+
+
+class Visit(Base):
+    __tablename__ = "visit"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "visit"}
+
+
+class Surgery(Visit):
+    __tablename__ = "surgery"
+    id: Mapped[int] = mapped_column(ForeignKey("visit.id"), primary_key=True)
+    room: Mapped[str]
+    __mapper_args__: ClassVar = {"polymorphic_identity": "surgery"}
 
 
 class Plain(Base):
@@ -267,3 +282,27 @@ def test_an_async_session_tells_who_acts(db, engine):
 
     asyncio.run(work())
     assert told(db) == [("patient", "create", "1", "Zoë")]
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (["visit"], {("visit", "create"), ("surgery", "create")}),  # the trigger's row, and the hooks' object
+        (["visit", "surgery"], {("visit", "create"), ("surgery", "create")}),  # a row of each table
+        ([], {("surgery", "create")}),  # the object
+    ],
+)
+def test_an_inherited_object_is_left_to_the_triggers_only_if_all_of_its_tables_have_them(
+    db, engine, sessions, tables, expected
+):
+    if tables:
+        with engine.begin() as connection:
+            install(connection, tables)
+    with sessions.begin() as session:
+        session.add(Surgery(id=1, room="3"))
+    events = [event for event in db.events() if event.resource_type in {"visit", "surgery"}]
+    assert {(event.resource_type, event.action) for event in events} == expected
+    assert len(events) == len(expected)
+    of_surgery = next(event for event in events if event.resource_type == "surgery")
+    by_hooks = "kind" in of_surgery.details["changes"]  # they know the fields of both tables
+    assert by_hooks == (len(tables) < 2)
