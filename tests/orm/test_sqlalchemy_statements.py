@@ -410,7 +410,7 @@ def test_a_table_that_forbids_implicit_returning_is_told_too(session, engine, tr
         implicit_returning=False,
     )
     quiet = registry()
-    quiet.map_imperatively(type("Quiet", (), {}), table)
+    mapper = quiet.map_imperatively(type("Quiet", (), {}), table)  # which nothing else keeps
     mappings.create_all(engine)
     session.execute(insert(table), [{"id": 1, "name": "a"}])
     assert session.execute(update(table).values(name="b")).rowcount == 1
@@ -421,6 +421,7 @@ def test_a_table_that_forbids_implicit_returning_is_told_too(session, engine, tr
         ("update", "quiet:1", {"name": ("a", "b")}),
         ("delete", "quiet:1", {"id": (1, None), "name": ("b", None)}),
     ]
+    assert mapper.local_table is table
     quiet.dispose()
 
 
