@@ -66,7 +66,10 @@ _MEMORY_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def clean(value: object) -> Json:
-    """Bring any value into the domain, by the rules above. Never raises."""
+    """Bring any value into the domain, by the rules above. Never raises.
+
+    ``SystemExit`` passes, as ``KeyboardInterrupt`` does: a signal handler may end the process in the midst of this.
+    """
     try:
         return _Visit().value(value, 0)
     except Exception:  # noqa: BLE001  # no stack or memory left: a constant needs neither
