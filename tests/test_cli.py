@@ -23,7 +23,7 @@ from audit_core import AuditTrail, VerifierKey
 from audit_core.cli import main
 from audit_core.keys import LocalSigner, generate_key
 from audit_core.outbox.spill import SpillFile
-from tests.reports.trails import about, as_nobody, event, seal, tamper
+from tests.reports.trails import about, as_nobody, event, let_everybody_in, seal, tamper
 
 ROOT = Path(__file__).parents[1]
 OURS, THEIRS = base64.b64encode(b"o" * 32).decode(), base64.b64encode(b"t" * 32).decode()
@@ -376,8 +376,7 @@ def read_only(path, function):
             main(list(words), trail=trail)
     with AuditTrail(f"sqlite:///{path}", create=False, lifecycle=False) as trail:
         trail.status()
-    for folder in (path.parent, *path.parent.parents[:2]):
-        folder.chmod(0o755)
+    let_everybody_in(path)
     path.chmod(0o444)
     path.parent.chmod(0o555)
     os.environ.pop("AUDIT_KEY")

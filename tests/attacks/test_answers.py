@@ -11,7 +11,7 @@ from audit_core.cli import main
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.keys import LocalSigner
 from tests.attacks.conftest import OURS
-from tests.reports.trails import ORIGIN, about, as_nobody, seal, tamper
+from tests.reports.trails import ORIGIN, about, as_nobody, let_everybody_in, seal, tamper
 
 THEIRS = b"t" * 32
 OUR_KEY, THEIR_KEY = (str(VerifierKey(ORIGIN, LocalSigner(seed).public_key)) for seed in (OURS, THEIRS))
@@ -56,8 +56,7 @@ def test_whoever_may_only_read_gets_the_same_answers(audit, path, kept):
     main(["verify", "--url", f"sqlite:///{path}"])  # imports what the other user may not even read
     rewrite(path)
     answers = [audit("verify")[0], audit("verify", "--checkpoint", kept)[0]]
-    for folder in (path.parent, *path.parent.parents[:2]):
-        folder.chmod(0o755)
+    let_everybody_in(path)
     path.chmod(0o444)
     url = f"sqlite:///{path}"
     assert as_nobody(lambda: main(["verify", "--url", url])) == answers[0] == 2

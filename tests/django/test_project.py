@@ -1,5 +1,6 @@
 """The project around it: migrations, checks, commands, servers, test runners, and a process that dies."""
 
+import json
 import os
 import re
 import signal
@@ -195,7 +196,8 @@ def test_manage_audit_passes_on_to_the_command_line_with_the_projects_trail(migr
     assert verified.returncode == 3, verified.stdout + verified.stderr  # unanchored
     status = migrated.manage("audit", "status", "--settings=tests.django.settings", "--pythonpath=.")
     assert "default.sqlite3" in status.stdout
-    assert "room:7" in migrated.manage("audit", "events", "--action=create", "--limit=1").stdout
+    newest = json.loads(migrated.manage("audit", "events", "--action=create", "--limit=1", "--format=json").stdout)
+    assert [(row["resource_type"], row["resource_id"]) for row in newest["rows"]] == [("room", "7")]
     with opened(migrated.folder / "default.sqlite3") as connection:
         connection.execute("DROP TRIGGER audit_events_no_update")
         connection.execute("UPDATE audit_events SET resource_id = '8' WHERE resource_id = '7'")

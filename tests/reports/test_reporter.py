@@ -12,7 +12,7 @@ import pytest
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.reports import AuditReporter, EventRow
-from tests.reports.trails import NOON, about, as_nobody, event, make_trail, seal, tamper
+from tests.reports.trails import NOON, about, as_nobody, event, let_everybody_in, make_trail, seal, tamper
 
 HOUR = timedelta(hours=1)
 
@@ -153,8 +153,7 @@ class TestReadingIsAnEvent:
 
     def test_who_may_not_write_reads_and_is_told_so(self, trail, path):
         seal(trail, [about("42")])
-        for folder in (path.parent, *path.parent.parents[:2]):
-            folder.chmod(0o755)
+        let_everybody_in(path)
         path.chmod(0o444)
         path.parent.chmod(0o555)
         trail.close()
