@@ -6,7 +6,7 @@ from typing import Any
 
 from audit_core.context import Actor
 from audit_core.event import ActorType
-from audit_core.orm.expired import expired_key
+from audit_core.requests.expired import expired_key
 
 _ID_NAMES = ("pk", "id", "identity", "username", "display_name", "get_id")
 _ADMIN_NAMES = ("is_superuser", "is_staff", "is_admin")

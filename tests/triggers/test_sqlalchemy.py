@@ -255,7 +255,7 @@ def counting(cursors, seen):
 
 
 def test_the_hooks_tell_again_where_the_triggers_are_gone(db, sessions, monkeypatch):
-    monkeypatch.setattr("audit_core.orm.triggered.KNOWN_SECONDS", 0.0)
+    monkeypatch.setattr("audit_core.orm.sqlalchemy.triggered.KNOWN_SECONDS", 0.0)
     with sessions.begin() as session:
         session.add(Ward(id=1))
     db.run("ALTER TABLE ward DISABLE TRIGGER audit_create")

@@ -12,8 +12,8 @@ from sqlalchemy.orm import ORMExecuteState
 from sqlalchemy.orm.context import FromStatement
 
 from audit_core.orm.bulk import Summary
-from audit_core.orm.criteria import Condition, condition_of, told
-from audit_core.orm.targets import Written
+from audit_core.orm.sqlalchemy.criteria import Condition, condition_of, told
+from audit_core.orm.sqlalchemy.targets import Written
 
 
 @dataclass(slots=True)

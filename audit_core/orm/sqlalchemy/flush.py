@@ -23,8 +23,8 @@ from sqlalchemy.orm.base import LoaderCallableStatus, instance_state
 from sqlalchemy.sql.elements import ClauseElement
 
 from audit_core.orm.changes import Change, created, deleted, updated
-from audit_core.orm.links import link_changes
-from audit_core.orm.mapped import Key, Mapped, mapped, read, take_write_lock
+from audit_core.orm.sqlalchemy.links import link_changes
+from audit_core.orm.sqlalchemy.mapped import Key, Mapped, mapped, read, take_write_lock
 
 State = InstanceState[Any]
 Audits = Callable[[Mapper[Any]], bool]

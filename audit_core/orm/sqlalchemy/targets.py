@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.mapper import _all_registries
 
-from audit_core.orm.associations import Association
-from audit_core.orm.links import place_in_table
-from audit_core.orm.target import Target
+from audit_core.orm.sqlalchemy.associations import Association
+from audit_core.orm.sqlalchemy.links import place_in_table
+from audit_core.orm.sqlalchemy.target import Target
 
 Written: TypeAlias = Target | Association
 

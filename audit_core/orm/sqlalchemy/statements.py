@@ -16,19 +16,18 @@ from sqlalchemy import Connection, Result
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.context import FromStatement
 
-from audit_core.orm.associations import Association
 from audit_core.orm.bulk import Bulk, Summary
 from audit_core.orm.changes import Change
-from audit_core.orm.execution import Execution, plain
-from audit_core.orm.targets import target_of
-from audit_core.orm.written import write
+from audit_core.orm.sqlalchemy.associations import Association
+from audit_core.orm.sqlalchemy.execution import Execution, plain
+from audit_core.orm.sqlalchemy.targets import target_of
+from audit_core.orm.sqlalchemy.written import ClassFact, write
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
 Audits = Callable[[Mapper[Any]], bool]
 Beside = Callable[[Connection], Audits]
-Told = tuple[Mapper[Any], Change | Summary]
 
 
 class StatementListener:
@@ -112,7 +111,7 @@ def check_outboxes(listeners: Iterable[StatementListener], connection: Connectio
 
 
 def record(
-    listeners: Iterable[StatementListener], session: Session, connection: Connection, facts: Sequence[Told]
+    listeners: Iterable[StatementListener], session: Session, connection: Connection, facts: Sequence[ClassFact]
 ) -> None:
     """Write the events of one statement. What this raises undoes the transaction, as a flush that fails does."""
     try:

@@ -15,7 +15,7 @@ from sqlalchemy.orm.attributes import History
 from sqlalchemy.orm.base import PassiveFlag
 
 from audit_core.orm.changes import Change, linked, unlinked
-from audit_core.orm.mapped import Key, mapped
+from audit_core.orm.sqlalchemy.mapped import Key, mapped
 
 State = InstanceState[Any]
 Relationship = RelationshipProperty[Any]

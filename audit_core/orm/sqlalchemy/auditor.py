@@ -15,11 +15,11 @@ from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, scoped_session, sessionmaker
 
 from audit_core.errors import ConfigurationError
-from audit_core.orm import bulk_methods as _bulk_methods  # noqa: F401 - makes sessions tell
 from audit_core.orm.bulk import Bulk
-from audit_core.orm.flush import Audits, begin, finish
-from audit_core.orm.statements import StatementListener, carry
-from audit_core.orm.triggered import Triggered
+from audit_core.orm.sqlalchemy import bulk_methods as _bulk_methods  # noqa: F401 - makes sessions tell
+from audit_core.orm.sqlalchemy.flush import Audits, begin, finish
+from audit_core.orm.sqlalchemy.statements import StatementListener, carry
+from audit_core.orm.sqlalchemy.triggered import Triggered
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
@@ -162,7 +162,7 @@ def _sessions(target: Any) -> Any:
     if isinstance(target, sessionmaker | Session) or (isinstance(target, type) and issubclass(target, Session)):
         return target
     if "sqlalchemy.ext.asyncio" in sys.modules:
-        from audit_core.orm.async_sessions import sync_side
+        from audit_core.orm.sqlalchemy.async_sessions import sync_side
 
         if (found := sync_side(target)) is not None:
             return found

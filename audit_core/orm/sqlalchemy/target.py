@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, FromClause
 from sqlalchemy.orm import Mapper
 
 from audit_core.orm.changes import Change, created, deleted, updated
-from audit_core.orm.mapped import Key, mapped
+from audit_core.orm.sqlalchemy.mapped import Key, mapped
 
 Row = Mapping[int, Any] | Sequence[Any]  # by the place of the column
-Told = tuple[Mapper[Any], Change]
+ClassChange = tuple[Mapper[Any], Change]
 
 
 class Target:
@@ -80,19 +80,19 @@ class Target:
         """The primary key of a row."""
         return tuple(row[place] for place in self.key)
 
-    def created(self, row: Row) -> Told:
+    def created(self, row: Row) -> ClassChange:
         """``row`` was not there."""
         mapper = self._mapper_of(row)
         fields = mapped(mapper)
         return mapper, created(fields.resource_type, self.key_of(row), self._values(mapper, row), fields.key)
 
-    def deleted(self, row: Row) -> Told:
+    def deleted(self, row: Row) -> ClassChange:
         """``row`` is gone."""
         mapper = self._mapper_of(row)
         fields = mapped(mapper)
         return mapper, deleted(fields.resource_type, self.key_of(row), self._values(mapper, row), fields.key)
 
-    def updated(self, old: Row | None, new: Mapping[int, Any]) -> list[Told]:
+    def updated(self, old: Row | None, new: Mapping[int, Any]) -> list[ClassChange]:
         """``new`` is what was written, by the places of the columns; ``old`` is None where nobody knows it.
 
         That is a row that somebody else committed between our reading and the writing.

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, Connection, Index, Table, UniqueConstraint
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 
-from audit_core.orm.criteria import lock_and_read, select_rows
-from audit_core.orm.mapped import PAGE, Key, any_of
-from audit_core.orm.target import Row
-from audit_core.orm.targets import Written
+from audit_core.orm.sqlalchemy.criteria import lock_and_read, select_rows
+from audit_core.orm.sqlalchemy.mapped import PAGE, Key, any_of
+from audit_core.orm.sqlalchemy.target import Row
+from audit_core.orm.sqlalchemy.targets import Written
 
 Given = Mapping[int, Any]  # values of one row, by the places of the columns
 

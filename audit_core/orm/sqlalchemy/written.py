@@ -9,24 +9,24 @@ from sqlalchemy import BindParameter, ColumnElement, Result, literal, type_coerc
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import ClauseElement
 
-from audit_core.orm.associations import Association
 from audit_core.orm.bulk import Summary
-from audit_core.orm.by_key import KeyedUpdate, created_by_key
 from audit_core.orm.changes import Change
-from audit_core.orm.criteria import (
+from audit_core.orm.sqlalchemy.associations import Association
+from audit_core.orm.sqlalchemy.by_key import KeyedUpdate, created_by_key
+from audit_core.orm.sqlalchemy.criteria import (
     conditions_of_each,
     has_more_than,
     lock_and_read,
     select_rows,
     writes_elsewhere,
 )
-from audit_core.orm.execution import Execution
-from audit_core.orm.mapped import Key, read
-from audit_core.orm.target import Row, Target
-from audit_core.orm.upserts import replaces_in_conflict, rows_given, rows_in_the_way, updates_in_conflict
+from audit_core.orm.sqlalchemy.execution import Execution
+from audit_core.orm.sqlalchemy.mapped import Key, read
+from audit_core.orm.sqlalchemy.target import Row, Target
+from audit_core.orm.sqlalchemy.upserts import replaces_in_conflict, rows_given, rows_in_the_way, updates_in_conflict
 
-Told = tuple[Mapper[Any], Change | Summary]
-Outcome = tuple[Result[Any], Iterable[Told]]
+ClassFact = tuple[Mapper[Any], Change | Summary]
+Outcome = tuple[Result[Any], Iterable[ClassFact]]
 
 
 def write(execution: Execution) -> Outcome:
@@ -63,7 +63,7 @@ def _update(execution: Execution) -> Outcome:
     places = [place for place in dict.fromkeys((*target.key, *told_of)) if place is not None]
     result, rows = execution.run_returning([target.columns[place] for place in places])
     before = {_key_after(row, target.key, moved, len(target.columns)): row for row in held}
-    told: list[Told] = []
+    told: list[ClassFact] = []
     for row in rows:
         new = dict(zip(places, row, strict=True))
         told += target.updated(before.get(target.key_of(new)), new)
@@ -129,7 +129,7 @@ def _insert(execution: Execution) -> Outcome:
         result, keys = execution.run_returning_keys()
         return result, created_by_key(connection, target.mapper, keys)
     result, rows = execution.run_returning(target.columns)
-    told: list[Told] = []
+    told: list[ClassFact] = []
     for row in rows:
         old = held.pop(target.key_of(row), None)
         told += [target.created(row)] if old is None else target.updated(old, dict(enumerate(row)))
@@ -146,7 +146,7 @@ def _summed_up(execution: Execution, action: str, count: int = -1) -> Outcome:
     return result, _one(execution, action, rows)
 
 
-def _one(execution: Execution, action: str, rows: int) -> list[Told]:
+def _one(execution: Execution, action: str, rows: int) -> list[ClassFact]:
     if rows == 0:
         return []
     target, values = execution.target, {}

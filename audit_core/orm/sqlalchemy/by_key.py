@@ -8,10 +8,9 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
-from audit_core.orm.changes import Change, created, updated
-from audit_core.orm.mapped import Key, mapped, read, take_write_lock
-
-Told = tuple[Mapper[Any], Change]
+from audit_core.orm.changes import created, updated
+from audit_core.orm.sqlalchemy.mapped import Key, mapped, read, take_write_lock
+from audit_core.orm.sqlalchemy.target import ClassChange
 
 
 class KeyedUpdate:
@@ -32,7 +31,7 @@ class KeyedUpdate:
         take_write_lock(connection, mapper, delete=False)
         self._before = read(connection, mapper, self._keys, self._names, lock=True)
 
-    def told(self) -> Iterator[Told]:
+    def told(self) -> Iterator[ClassChange]:
         """What the rows hold now that they did not hold before."""
         after = read(self._connection, self._mapper, self._keys, self._names)
         for key, old in self._before.items():
@@ -43,7 +42,7 @@ class KeyedUpdate:
                 yield mapper, change
 
 
-def created_by_key(connection: Connection, mapper: Mapper[Any], keys: Sequence[Key]) -> Iterator[Told]:
+def created_by_key(connection: Connection, mapper: Mapper[Any], keys: Sequence[Key]) -> Iterator[ClassChange]:
     """The rows with these keys, which were not there before."""
     found = read(connection, mapper, keys, list(mapped(mapper).columns))
     for key in keys:

@@ -14,9 +14,15 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session
 
 from audit_core.orm.bulk import Summary
-from audit_core.orm.by_key import KeyedUpdate, created_by_key
-from audit_core.orm.mapped import Key, mapped
-from audit_core.orm.statements import StatementListener, check_outboxes, left_by_triggers, listeners_of, record
+from audit_core.orm.sqlalchemy.by_key import KeyedUpdate, created_by_key
+from audit_core.orm.sqlalchemy.mapped import Key, mapped
+from audit_core.orm.sqlalchemy.statements import (
+    StatementListener,
+    check_outboxes,
+    left_by_triggers,
+    listeners_of,
+    record,
+)
 
 Save = Callable[..., None]
 _HOW = ("isupdate", "isstates", "return_defaults", "update_changed_only", "render_nulls")

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Table
 from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from audit_core.orm.changes import linked, unlinked
-from audit_core.orm.mapped import Key, mapped
-from audit_core.orm.target import Row, Told
+from audit_core.orm.sqlalchemy.mapped import Key, mapped
+from audit_core.orm.sqlalchemy.target import ClassChange, Row
 
 Pairs = Iterable[tuple[ColumnElement[Any], ColumnElement[Any]]]
 
@@ -53,22 +53,22 @@ class Association:
         """The keys at both ends."""
         return tuple(row[place] for place in self.key)
 
-    def created(self, row: Row) -> Told:
+    def created(self, row: Row) -> ClassChange:
         """A link that was not there."""
         return self._told(linked, row)
 
-    def deleted(self, row: Row) -> Told:
+    def deleted(self, row: Row) -> ClassChange:
         """A link that is gone."""
         return self._told(unlinked, row)
 
-    def updated(self, old: Row | None, new: Mapping[int, Any]) -> list[Told]:
+    def updated(self, old: Row | None, new: Mapping[int, Any]) -> list[ClassChange]:
         """A link that leads from or to another object now is another link."""
         if old is None:
             return [self.created(new)]
         now = {place: new.get(place, old[place]) for place in range(len(self.columns))}
         return [] if self.key_of(old) == self.key_of(now) else [self.deleted(old), self.created(now)]
 
-    def _told(self, change: Any, row: Row) -> Told:
+    def _told(self, change: Any, row: Row) -> ClassChange:
         fields = mapped(self.mapper)
         owner, other = (tuple(row[place] for place in places) for places in (self._owner, self._other))
         return self.mapper, change(fields.resource_type, owner, self._field, [other], fields.key)

@@ -12,8 +12,8 @@ from sqlalchemy.sql.base import CompileState
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.util import immutabledict
 
-from audit_core.orm.mapped import PAGE, take_write_lock
-from audit_core.orm.targets import Written
+from audit_core.orm.sqlalchemy.mapped import PAGE, take_write_lock
+from audit_core.orm.sqlalchemy.targets import Written
 
 Condition = tuple[ColumnElement[bool], ...]
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
