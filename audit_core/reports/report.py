@@ -42,6 +42,7 @@ class Coverage:
     gaps: int  # gaps that touch the interval
     lost: int  # events that were lost in them
     noted: bool  # whether this reading is in the trail
+    unknown: str | None = None  # the resource type that was asked for, if no event is about any such resource
 
     @property
     def shortcomings(self) -> list[str]:
@@ -53,6 +54,8 @@ class Coverage:
             found.append("when the trail begins cannot be read")
         elif self.start is not None and self.start < self.begins:
             found.append(f"the trail begins only at {format_timestamp(self.begins)}")
+        if self.unknown is not None:
+            found.append(f"no event of this trail is about a resource of the type {self.unknown!r}")
         return found
 
     def sentences(self) -> list[str]:

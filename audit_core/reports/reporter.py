@@ -106,16 +106,20 @@ class AuditReporter:
 
     def _report(self, question: Question[R]) -> Report[R]:
         sealed = self._trail.store.extent().events  # where there is no trail, nothing is recorded either
-        start, end = question.queries[0].since, question.queries[0].until
+        query = question.queries[0]
+        start, end, kind = query.since, query.until, query.resource_type
         interval = {"since": start and format_timestamp(start), "until": end and format_timestamp(end)}
         events = chain.from_iterable(map(self._read, question.queries))
-        if question.queries[0].newest_first:
+        unknown = None if kind is None or any(self._read(EventQuery(resource_type=kind))) else kind
+        if query.newest_first:
             events = _begun(events)
         noted = self._trail.note_reading("trail.read", {"report": question.name, **question.asked, **interval})
-        coverage = self._coverage(start, end, sealed, noted=noted)
+        coverage = self._coverage(start, end, sealed, noted=noted, unknown=unknown)
         return Report(question, coverage, events)
 
-    def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool) -> Coverage:
+    def _coverage(
+        self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool, unknown: str | None
+    ) -> Coverage:
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
         return Coverage(
             start=start,
@@ -126,6 +130,7 @@ class AuditReporter:
             gaps=len(gaps),
             lost=sum(gaps),
             noted=noted,
+            unknown=unknown,
         )
 
     def _begin(self) -> datetime | None:

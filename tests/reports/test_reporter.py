@@ -188,6 +188,16 @@ class TestHowCompleteItIs:
         assert not list(report)
         assert {statement.status for statement in report.statements} == {"not evidenced"}
 
+    def test_a_type_that_the_trail_does_not_know_is_named_and_one_that_is_only_quiet_is_not(self, trail, reporter):
+        seal(trail, [about("42")])
+        misspelt = reporter.access_report("patinet", "42")
+        assert not list(misspelt)
+        assert "no event of this trail is about a resource of the type 'patinet'" in str(misspelt.statements[0])
+        assert any("'patinet'" in line for line in misspelt.coverage.sentences())
+        quiet = reporter.access_report("patient", "43")
+        assert "of the type" not in "".join([*quiet.coverage.sentences(), *map(str, quiet.statements)])
+        assert reporter.privileged_action_report().coverage.unknown is None
+
     def test_what_was_lost_in_a_gap_makes_it_partial(self, trail, reporter):
         lost = {"lost": 3, "since": "2026-01-31T12:00:01.000000Z", "until": "2026-01-31T12:00:09.000000Z"}
         seal(trail, [about("42"), event(60, "trail.gap", actor_type="system", outcome="failure", details=lost)])
