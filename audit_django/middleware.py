@@ -20,12 +20,11 @@ from django.utils.functional import LazyObject, empty
 
 from audit_core import AuditTrail
 from audit_core.context import Actor
-from audit_core.errors import StoreUnavailableError
 from audit_core.requests.actors import actor_of
-from audit_core.requests.answer import Answer, Written, wait, wait_async
-from audit_core.requests.body import next_part, wait_anyway
+from audit_core.requests.answer import Answer, Written, settled, settled_async
+from audit_core.requests.body import next_part
 from audit_core.requests.checks import checked_trail
-from audit_core.requests.request import MOMENT_SECONDS, RequestAudit, is_first
+from audit_core.requests.request import RequestAudit, is_first
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
 
@@ -66,11 +65,9 @@ class AuditMiddleware:
             try:
                 response: HttpResponseBase = self.get_response(request)
             except BaseException as error:
-                wait_anyway(exchange.answer.fail(error))
+                settled(exchange.answer.fail(error))
                 raise
-            try:
-                wait(exchange.respond(response))
-            except StoreUnavailableError:
+            if not settled(exchange.respond(response)):
                 return exchange.refuse(response)
             return exchange.watch(response)
 
@@ -80,18 +77,14 @@ class AuditMiddleware:
         if not is_first(_carrier(request), trail):
             return await self.get_response(request)  # type: ignore[no-any-return]
         exchange = _Exchange(request, trail)
-        # Other requests must not wait with this one until a commit of ours has ended.
-        while not exchange.audit.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
-            await asyncio.sleep(MOMENT_SECONDS)
+        await exchange.audit.begin_async()
         with exchange.open():
             try:
                 response: HttpResponseBase = await self.get_response(request)
             except BaseException as error:  # cancelled, because the client is gone: the writer has the event
                 exchange.answer.fail(error)
                 raise
-            try:
-                await wait_async(exchange.respond(response))
-            except StoreUnavailableError:
+            if not await settled_async(exchange.respond(response)):
                 return exchange.refuse(response)
             return exchange.watch(response)
 
@@ -192,7 +185,7 @@ class _Stream:
     def close(self) -> None:
         """Django closes its response: at the end, or because the client is gone."""
         try:
-            wait_anyway(self._exchange.answer.close())
+            settled(self._exchange.answer.close())
         finally:
             self._exchange.audit.finish()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
 from audit_core.context import Actor
-from audit_core.errors import StoreUnavailableError
 from audit_core.requests.actors import actor_of
-from audit_core.requests.answer import Answer, Written, wait_async
-from audit_core.requests.request import MOMENT_SECONDS, RequestAudit
+from audit_core.requests.answer import Answer, settled_async
+from audit_core.requests.request import RequestAudit
 from audit_fastapi.routing import route_of
 
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
@@ -68,9 +66,7 @@ class Request(Exchange):
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
-        # Other requests must not wait with this one until a commit of ours has ended.
-        while not self.audit.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
-            await asyncio.sleep(MOMENT_SECONDS)
+        await self.audit.begin_async()
         with self.audit:
             try:
                 await app(self.scope, self.receive, self.send)
@@ -80,7 +76,7 @@ class Request(Exchange):
             if not self.answer.started:  # the server answers with an error of its own
                 await self._start(500)
             else:
-                await self._settle(self.answer.close(is_client_gone=self.gone))
+                await settled_async(self.answer.close(is_client_gone=self.gone))
 
     async def receive(self) -> Message:
         """What the server tells the application."""
@@ -103,7 +99,7 @@ class Request(Exchange):
 
     async def _start(self, status: int) -> None:
         self.find_route()
-        if not await self._settle(self.answer.start(status)):
+        if not await settled_async(self.answer.start(status)):
             await self._refuse()
 
     async def _raised(self, error: BaseException) -> None:
@@ -112,16 +108,8 @@ class Request(Exchange):
             self.find_route()
         written = self.answer.fail(error)
         # A task that is cancelled must not wait: the writer has the event.
-        if isinstance(error, Exception) and not await self._settle(written) and not was_started:
+        if isinstance(error, Exception) and not await settled_async(written) and not was_started:
             await self._refuse()
-
-    async def _settle(self, written: Written) -> bool:
-        """Wait for the event; whether it is as durable as it should be."""
-        try:
-            await wait_async(written)
-        except StoreUnavailableError:
-            return False
-        return True
 
     async def _refuse(self) -> None:
         status, headers, body = self.answer.refuse()

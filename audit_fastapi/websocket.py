@@ -5,8 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message
 from starlette.websockets import WebSocketDisconnect
 
-from audit_core.errors import StoreUnavailableError
-from audit_core.requests.answer import wait_async
+from audit_core.requests.answer import settled_async
 from audit_core.requests.request import SocketAudit
 from audit_fastapi.exchange import Exchange
 
@@ -24,18 +23,24 @@ class Socket(Exchange):
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
         with self.audit:
-            failure: BaseException | None = None
             try:
                 await app(self.scope, self.receive, self.send)
-            except BaseException as error:
-                failure = None if isinstance(error, WebSocketDisconnect) else error  # the client has said goodbye
+            except WebSocketDisconnect:  # the client has said goodbye
+                await self._ended(None)
                 raise
-            finally:
-                if self.open:
-                    self.audit.end(self.code, failure)
-                elif not self.refused:
-                    self.find_route()
-                    self.audit.respond(500, failure)
+            except BaseException as error:
+                await self._ended(error)
+                raise
+            await self._ended(None)
+
+    async def _ended(self, failure: BaseException | None) -> None:
+        if self.open:
+            self.audit.end(self.code, failure)
+        elif not self.refused:
+            self.find_route()
+            written = self.audit.respond(500, failure)
+            if failure is None or isinstance(failure, Exception):  # a task that is cancelled must not wait
+                await settled_async(written)
 
     async def receive(self) -> Message:
         """What the client says."""
@@ -53,14 +58,11 @@ class Socket(Exchange):
             self.find_route()
             status = 101 if kind == "websocket.accept" else message.get("status", 403)
             self.open = kind == "websocket.accept"  # also where it is cancelled while it waits
-            try:
-                await wait_async(self.audit.respond(status))
-            except StoreUnavailableError:
+            if not await settled_async(self.audit.respond(status)):
                 self.open, self.refused = False, True
                 message = {"type": "websocket.close", "code": self.audit.refuse()}
-            else:
-                if kind != "websocket.close":
-                    message = self.with_request_id(message)
+            elif kind != "websocket.close":
+                message = self.with_request_id(message)
         elif kind == "websocket.close":
             self.code = message.get("code", 1000)
         await self._send(message)

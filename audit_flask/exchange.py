@@ -14,11 +14,10 @@ from werkzeug.local import LocalProxy
 
 from audit_core import AuditTrail
 from audit_core.context import Actor
-from audit_core.errors import StoreUnavailableError
 from audit_core.policy import Route
 from audit_core.requests.actors import actor_of
-from audit_core.requests.answer import Answer, wait
-from audit_core.requests.body import next_part, wait_anyway
+from audit_core.requests.answer import Answer, settled
+from audit_core.requests.body import next_part
 from audit_core.requests.request import RequestAudit
 
 if TYPE_CHECKING:
@@ -76,9 +75,7 @@ class Exchange:
             return _discard
         self.look()
         error, self.error = self.error, None
-        try:
-            wait(self.answer.start(int(status[:3]), error))
-        except StoreUnavailableError:
+        if not settled(self.answer.start(int(status[:3]), error)):
             return self._refuse()
         ours = self.answer.headers(name for name, _ in headers)
         return self._start_response(status, [*headers, *ours], *([exc_info] if exc_info else []))
@@ -99,7 +96,7 @@ class Exchange:
                 if (close := getattr(self._body, "close", None)) is not None:
                     close()
             if self._is_read:
-                wait_anyway(self.answer.close())
+                settled(self.answer.close())
         finally:
             self.audit.finish()
 
@@ -114,13 +111,10 @@ class Exchange:
     def _raised(self, error: BaseException) -> bool:
         """Flask passed an exception on, which is the server's to answer, unless it must not be answered."""
         was_started = self.answer.started
-        try:
-            wait(self.answer.fail(error))
-        except StoreUnavailableError:
-            if not was_started:
-                self._refuse()
-                return True
-        return False
+        if settled(self.answer.fail(error)) or was_started:
+            return False
+        self._refuse()
+        return True
 
     def _refuse(self) -> Callable[[bytes], object]:
         status, headers, body = self.answer.refuse()

@@ -1,6 +1,6 @@
 """The answer to one request, as it leaves. An adapter says how far it is; this says what the audit makes of it.
 
-answer.start(status)     before the first byte: wait for what it returns; where that is StoreUnavailableError, ...
+answer.start(status)     before the first byte, which waits for ``settled``; where that says no, ...
 answer.refuse()          ... this is sent, and nothing of the application's
 answer.end()             the last byte has left
 answer.fail(error)       the application raised, whenever it did
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import NamedTuple, TypeAlias
 
+from audit_core.errors import StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.requests.request import NOT_STORED, RequestAudit, type_of
 
@@ -79,13 +80,21 @@ class Answer:
         return self._audit.break_off("client disconnected" if is_client_gone else "not completed")
 
 
-def wait(written: Written) -> None:
-    """Until the event is durable. Raises StoreUnavailableError where it cannot be."""
-    if written is not None:
-        written.result()
+def settled(written: Written) -> bool:
+    """Wait until the event is durable, or cannot be; which of the two."""
+    try:
+        if written is not None:
+            written.result()
+    except StoreUnavailableError:
+        return False
+    return True
 
 
-async def wait_async(written: Written) -> None:
+async def settled_async(written: Written) -> bool:
     """The same. A client that goes away takes nothing along."""
-    if written is not None:
-        await asyncio.shield(asyncio.wrap_future(written))
+    try:
+        if written is not None:
+            await asyncio.shield(asyncio.wrap_future(written))
+    except StoreUnavailableError:
+        return False
+    return True

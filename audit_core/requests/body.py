@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 
-from audit_core.errors import StoreUnavailableError
-from audit_core.requests.answer import Answer, Written, wait
+from audit_core.requests.answer import Answer, settled
 from audit_core.requests.request import RequestAudit
 
 
@@ -19,11 +17,5 @@ def next_part(audit: RequestAudit, answer: Answer, parts: Iterator[bytes]) -> by
         answer.end()
         raise
     except BaseException as error:
-        wait_anyway(answer.fail(error))
+        settled(answer.fail(error))  # the response is on its way, and nothing can be refused any more
         raise
-
-
-def wait_anyway(written: Written) -> None:
-    """Until the event is durable, or cannot be: the response is on its way, and nothing can be refused any more."""
-    with suppress(StoreUnavailableError):
-        wait(written)

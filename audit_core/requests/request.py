@@ -8,6 +8,7 @@ with audit:                              # its context is current, its end relea
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, MutableMapping
@@ -28,7 +29,7 @@ from audit_core.redaction import Redactor
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
-MOMENT_SECONDS = 0.001  # after which an event loop tries again to begin a request
+_MOMENT_SECONDS = 0.001  # after which an event loop tries again to begin a request
 _TRAILS = "audit_core.trails"  # in an ASGI scope or a WSGI environment: who records this request already
 _FindActor = Callable[[], Actor | None]
 _FindSession = Callable[[], str | None]
@@ -102,11 +103,16 @@ class RequestAudit:
     def begin(self, *, wait: bool = True) -> bool:
         """For a WSGI body, which is read long after its application has returned: ``begin``, ``active``, ``finish``.
 
-        Without ``wait`` it may answer that this is not the moment: an event loop tries again.
+        Without ``wait`` it may answer that this is not the moment.
         """
         if self.holds_gate and not self._open:
             self._open = self._trail.opened(wait=wait)
         return self._open or not self.holds_gate
+
+    async def begin_async(self) -> None:
+        """The same in an event loop, whose other requests must not wait until a commit of ours has ended."""
+        while not self.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
+            await asyncio.sleep(_MOMENT_SECONDS)
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from audit_core.errors import StoreUnavailableError
-from audit_core.requests.body import next_part, wait_anyway
+from audit_core.requests.body import next_part
 
 
 def breaking():
@@ -18,7 +18,6 @@ def breaking():
 def test_an_event_that_is_durable_nowhere_hides_no_error_of_the_application():
     written = Future()
     written.set_exception(StoreUnavailableError("full"))
-    wait_anyway(written)
     answer = SimpleNamespace(fail=lambda error: written)
     audit = SimpleNamespace(active=nullcontext)
     with pytest.raises(RuntimeError, match="of the application"):

@@ -211,7 +211,7 @@ def test_a_websocket_that_is_cancelled_while_its_opening_is_written_has_an_end(t
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    monkeypatch.setattr("audit_fastapi.websocket.wait_async", never)
+    monkeypatch.setattr("audit_fastapi.websocket.settled_async", never)
     asyncio.run(cancelled())
     trail.flush()
     closed, opened = [event for event in trail.events() if event.action.startswith("websocket.")]
@@ -482,6 +482,24 @@ def test_a_websockets_opening_and_end_are_events(trail):
     assert (refused.action, refused.outcome, refused.details["status"]) == ("websocket.open", "denied", 403)
     assert (broke.action, broke.outcome, broke.details["exception"]) == ("websocket.close", "failure", "ValueError")
     assert "hunter2" not in repr(events(trail))
+
+
+def test_a_websocket_whose_application_raises_before_the_handshake_waits_for_its_event(trail, monkeypatch):
+    async def raising(scope, receive, send):
+        raise ValueError("hunter2")
+
+    waited = []
+
+    async def settled(written):
+        waited.append(await asyncio.wrap_future(written))
+        return True
+
+    monkeypatch.setattr("audit_fastapi.websocket.settled_async", settled)
+    scope = {"type": "websocket", "path": "/rooms/7", "headers": [], "query_string": b"", "client": None}
+    with pytest.raises(ValueError, match="hunter2"):
+        asyncio.run(AuditMiddleware(raising, trail)(scope, None, None))
+    (opened,) = waited
+    assert (opened.action, opened.outcome, opened.details["exception"]) == ("websocket.open", "failure", "ValueError")
 
 
 def test_an_options_request_is_not_taken_for_the_read_of_an_audited_route(trail):
