@@ -58,6 +58,7 @@ class AuditTrail:
         redactor: Redactor | None = None,
         policy: AuditPolicy | None = None,
         trusted_proxies: Iterable[str] = (),
+        proxy_header: str = "X-Forwarded-For",
         source: str | None = None,
         durable: bool = True,
         on_failure: str = "spill",
@@ -66,7 +67,7 @@ class AuditTrail:
     ) -> None:
         self.url, self.source, self.durable = url, source, durable
         self.policy = policy or AuditPolicy()
-        self.proxies = TrustedProxies(trusted_proxies)
+        self.proxies = TrustedProxies(trusted_proxies, proxy_header)
         self._redactor, self._key, self._lifecycle = redactor, SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
         others = [outbox] if isinstance(outbox, str) else list(outbox)

@@ -82,7 +82,7 @@ class RequestAudit:
         self._token: Token[AuditContext | None] | None = None
         self.context = AuditContext(
             find_actor=find_actor and _guarded(find_actor),
-            ip_address=trail.proxies.client(peer, header("x-forwarded-for") or ""),
+            ip_address=trail.proxies.client(peer, header(trail.proxies.header) or ""),
             user_agent=_told(header("user-agent"), trail.redactor),
             request_id=trail.proxies.request_id(peer, header("x-request-id")) or new_event_id(),
         )

@@ -274,6 +274,11 @@ class Behaviour:
         ]
         assert proxied.event("POST", "/patients", headers=several).ip_address == "2001:db8::7"
 
+    def test_of_proxies_that_set_forwarded_only_that_is_believed(self):
+        headers = {"Forwarded": 'for="[2001:db8::7]:4711";proto=https', "X-Forwarded-For": "198.51.100.66"}
+        with self.site_of("memory:", trusted_proxies=["127.0.0.1"], proxy_header="Forwarded") as site:
+            assert site.event("POST", "/patients", headers=headers).ip_address == "2001:db8::7"
+
     def test_the_user_agent_is_recorded(self, site):
         assert site.event("POST", "/patients", headers={"User-Agent": "clinic/1.0"}).user_agent == "clinic/1.0"
 
