@@ -1,13 +1,12 @@
 """Compliance audit trails: who did what to which resource, when, from where and with what outcome."""
 
 from audit_core.chain import AuditChain
-from audit_core.chain.proof import Proof
 from audit_core.chain.verification import Verification
 from audit_core.context import add_details, set_actor, set_outcome
 from audit_core.errors import AuditError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.integrity.note import Signer, VerifierKey
-from audit_core.policy import AuditPolicy, audited
+from audit_core.policy import AuditPolicy, AuditRule, audited
 from audit_core.redaction import Redactor
 from audit_core.stores import AuditStore
 from audit_core.trail import AuditTrail
@@ -18,10 +17,10 @@ __all__ = [
     "AuditError",
     "AuditEvent",
     "AuditPolicy",
+    "AuditRule",
     "AuditStore",
     "AuditTrail",
     "Outcome",
-    "Proof",
     "Redactor",
     "Signer",
     "Verification",

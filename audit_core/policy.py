@@ -50,6 +50,31 @@ def naming_of(endpoint: object, method: str) -> Naming | None:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditRule:
+    """What ``audited`` says, for routes whose code is not yours.
+
+    ``route`` is a template or a pattern (``/patients/{patient_id}``, ``/admin/*``), and ``methods`` those of which the
+    rule speaks; none are all. Raises ConfigurationError for a route that can match nothing.
+    """
+
+    route: str
+    action: str | None = None
+    resource: str | None = None
+    methods: Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.route.startswith(("/", "*")):
+            raise ConfigurationError(f"AuditRule(route={self.route!r}): a route's template begins with a slash.")
+        methods = [self.methods] if isinstance(self.methods, str) else self.methods
+        object.__setattr__(self, "methods", frozenset(method.upper() for method in methods))
+
+    def matches(self, method: str, template: str) -> bool:
+        """Whether it speaks of this request. What answers a GET answers HEAD."""
+        named = not self.methods or method in self.methods or (method == "HEAD" and "GET" in self.methods)
+        return named and (template == self.route or fnmatchcase(template, self.route))
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """How the framework routed a request: the template with ``{name}`` parameters, and their values.
 
@@ -68,17 +93,23 @@ class AuditPolicy:
 
     Every method that is not safe does, known or not. ``reads`` names resource types (``patient``) or route templates
     (``/reports/*``) whose GET and HEAD do too. A request that was refused (401, 403) does whatever its method. ``skip``
-    are paths that never do (``/health``, ``/static/*``).
+    are paths that never do (``/health``, ``/static/*``). Of the ``rules`` the first that matches counts, where the
+    route's own function is not marked with ``audited``.
     """
 
     reads: Iterable[str] = ()
     skip: Iterable[str] = ()
+    rules: Iterable[AuditRule] = ()
 
     def __post_init__(self) -> None:
         for name in ("reads", "skip"):
             if isinstance(value := getattr(self, name), str):
                 raise ConfigurationError(f"AuditPolicy({name}={value!r}): give a list of strings, [{value!r}].")
             object.__setattr__(self, name, tuple(value))
+        rules = [self.rules] if isinstance(self.rules, AuditRule) else list(self.rules)
+        if strange := [rule for rule in rules if not isinstance(rule, AuditRule)]:
+            raise ConfigurationError(f"AuditPolicy(rules=...): {strange[0]!r} is no AuditRule.")
+        object.__setattr__(self, "rules", tuple(rules))
 
     def skips(self, path: str) -> bool:
         """Whether nothing is ever audited at this path."""
@@ -92,15 +123,19 @@ class AuditPolicy:
             return True
         if route is None or method == "OPTIONS":  # which the framework answers by itself, and reads nothing
             return False
-        return naming_of(route.endpoint, method) is not None or (method in {"GET", "HEAD"} and self._reads(route))
+        return self._naming(method, route) is not None or (method in {"GET", "HEAD"} and self._reads(route))
 
     def name(self, method: str, route: Route | None) -> tuple[str, str | None, str | None]:
         """The action, resource type and resource id of a request."""
         if route is None:
             return f"{method} {UNROUTED}", None, None
-        naming = naming_of(route.endpoint, method) or Naming()
+        naming = self._naming(method, route) or Naming()
         kind, identifier = _resource(route) if naming.resource is None else _fill(naming.resource, route)
         return naming.action or f"{method} {route.template}", kind, identifier
+
+    def _naming(self, method: str, route: Route) -> Naming | AuditRule | None:
+        marked = naming_of(route.endpoint, method)
+        return marked or next((rule for rule in self.rules if rule.matches(method, route.template)), None)
 
     def _reads(self, route: Route) -> bool:
         kind, _ = _resource(route)

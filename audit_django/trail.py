@@ -35,6 +35,7 @@ DEFAULTS: Mapping[str, Any] = {
     "DATABASES": None,  # the aliases whose changes are audited; None is all of them but replicas
     "EXCLUDE": (),  # "app_label" or "app_label.Model", on top of selection.NOT_AUDITED
     "READS": (),
+    "RULES": (),
     "SKIP": (),
     "REDACT": {},
     "TRUSTED_PROXIES": (),
@@ -45,7 +46,7 @@ DEFAULTS: Mapping[str, Any] = {
     "BULK": "record",
     "BULK_LIMIT": ROWS_TOLD,
 }
-_LISTS = {"DATABASES", "EXCLUDE", "READS", "SKIP", "TRUSTED_PROXIES"}
+_LISTS = {"DATABASES", "EXCLUDE", "READS", "RULES", "SKIP", "TRUSTED_PROXIES"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
         wanted.url,
         outbox=wanted.outboxes,
         redactor=Redactor(rules, hash_key=load_hash_key()) if rules else None,
-        policy=AuditPolicy(reads=setting("READS"), skip=setting("SKIP")),
+        policy=AuditPolicy(reads=setting("READS"), skip=setting("SKIP"), rules=setting("RULES")),
         trusted_proxies=setting("TRUSTED_PROXIES"),
         proxy_header=setting("PROXY_HEADER"),
         source=setting("SOURCE"),

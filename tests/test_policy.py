@@ -2,7 +2,7 @@
 
 import pytest
 
-from audit_core import AuditPolicy, audited
+from audit_core import AuditPolicy, AuditRule, audited
 from audit_core.compose import split_resource
 from audit_core.errors import ConfigurationError
 from audit_core.policy import Route, outcome_of, resource_name
@@ -51,7 +51,7 @@ def test_a_class_has_one_name(name, expected):
     assert resource_name(name) == expected
 
 
-def test_a_rule_names_action_and_resource_and_what_it_cannot_fill_is_left_out():
+def test_the_decorator_names_action_and_resource_and_what_it_cannot_fill_is_left_out():
     @audited("chart.read", resource="chart:{patient_id}")
     def chart(): ...
 
@@ -154,3 +154,40 @@ def test_every_method_that_is_not_safe_leaves_an_event_known_or_not(method):
 def test_a_safe_method_leaves_none_unless_it_is_asked_for_or_refused(method):
     assert not AuditPolicy().audits(method, "/patients", None, "success")
     assert AuditPolicy().audits(method, "/patients", None, "denied")
+
+
+class TestARule:
+    RULES = AuditPolicy(
+        rules=[
+            AuditRule("/exports/{name}", action="export.read", resource="export:{name}", methods=["GET"]),
+            AuditRule("/admin/*", action="admin.work"),
+            AuditRule("/admin/login", action="admin.login"),
+        ]
+    )
+
+    def test_names_the_action_and_the_resource_of_a_route_whose_code_is_not_yours(self):
+        assert named("/exports/{name}", self.RULES, method="GET", name="all") == ("export.read", "export", "all")
+        assert named("/exports/{name}", self.RULES, method="HEAD", name="all") == ("export.read", "export", "all")
+        assert named("/exports/{name}", self.RULES, name="all") == ("POST /exports/{name}", "export", "all")
+
+    def test_makes_a_read_leave_an_event_as_the_decorator_does(self):
+        def audits(method, template):
+            return self.RULES.audits(method, template, Route(template), "success")
+
+        assert audits("GET", "/exports/{name}")
+        assert audits("GET", "/admin/users")
+        assert not audits("GET", "/patients")
+        assert not audits("OPTIONS", "/admin/users")
+
+    def test_of_several_the_first_that_matches_counts_and_a_marked_function_before_all(self):
+        @audited("user.import")
+        def marked(): ...
+
+        assert named("/admin/login", self.RULES)[0] == "admin.work"
+        assert named("/admin/login", self.RULES, endpoint=marked)[0] == "user.import"
+
+    def test_that_can_match_nothing_is_refused_with_the_cure(self):
+        with pytest.raises(ConfigurationError, match="begins with a slash"):
+            AuditRule("exports/{name}")
+        with pytest.raises(ConfigurationError, match="is no AuditRule"):
+            AuditPolicy(rules=["/exports"])

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from audit_core import AuditEvent, AuditPolicy, AuditTrail
+from audit_core import AuditEvent, AuditPolicy, AuditRule, AuditTrail
 from audit_core.errors import StoreUnavailableError
 from audit_core.outbox.spill import SpillFile
 from tests.adapters.servers import SECRET, Probe, Server, wait_until
@@ -228,6 +228,14 @@ class Behaviour:
     def test_skipped_paths_leave_no_event(self, site):
         assert site.ask("GET", "/health")[1] == []
         assert site.ask("POST", "/skipped/anything")[1] == []
+
+    def test_a_rule_names_action_and_resource(self):
+        policy = AuditPolicy(
+            rules=[AuditRule("/patients/{patient_id}", action="chart.open", resource="chart:{patient_id}")]
+        )
+        with self.site_of("memory:", policy=policy) as site:
+            event = site.event("GET", "/patients/7")
+            assert (event.action, event.resource_type, event.resource_id) == ("chart.open", "chart", "7")
 
     def test_a_decorator_names_action_and_resource(self, site):
         event = site.event("GET", "/patients/7/chart")

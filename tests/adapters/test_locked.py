@@ -47,12 +47,19 @@ def answers(url):
 
 
 def load(urls, transfer, seconds):
-    """What many clients are answered, who transfer, do nothing, and are denied, all at once."""
-    until, seen = time.monotonic() + seconds, Counter()
+    """What many clients are answered, who transfer, do nothing, and are denied, all at once.
+
+    For so many seconds, and on a slow machine until there were a few transfers.
+    """
+    until, patience, seen = time.monotonic() + seconds, time.monotonic() + 30, Counter()
+
+    def goes_on():
+        now = time.monotonic()
+        return now < until or (now < patience and seen[transfer, 200] <= 20)
 
     def client(url, method, path):
         with httpx.Client(base_url=url, timeout=30) as client:
-            while time.monotonic() < until:
+            while goes_on():
                 seen[path, client.request(method, path).status_code] += 1
 
     kinds = [("POST", transfer)] * 3 + [("POST", "/nothing")] * 6 + [("GET", "/denied")] * 3

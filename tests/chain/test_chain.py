@@ -6,7 +6,8 @@ from base64 import b64encode
 import pytest
 
 from audit_core.canonical import encode_record
-from audit_core.chain import AuditChain, Proof
+from audit_core.chain import AuditChain
+from audit_core.chain.proof import Proof
 from audit_core.draft import draft_of, place
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
