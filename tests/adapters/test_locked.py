@@ -51,6 +51,7 @@ def load(urls, transfer, seconds):
 
     For so many seconds, and on a slow machine until there were a few transfers.
     """
+    counting = threading.Lock()
     until, patience, seen = time.monotonic() + seconds, time.monotonic() + 30, Counter()
 
     def goes_on():
@@ -60,7 +61,9 @@ def load(urls, transfer, seconds):
     def client(url, method, path):
         with httpx.Client(base_url=url, timeout=30) as client:
             while goes_on():
-                seen[path, client.request(method, path).status_code] += 1
+                answer = client.request(method, path).status_code
+                with counting:
+                    seen[path, answer] += 1
 
     kinds = [("POST", transfer)] * 3 + [("POST", "/nothing")] * 6 + [("GET", "/denied")] * 3
     threads = [threading.Thread(target=client, args=(url, *kind)) for url in urls for kind in kinds]
