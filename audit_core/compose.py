@@ -53,6 +53,7 @@ def compose_all(
     deeds: Iterable[Deed], *, context: AuditContext, source: str | None, redactor: Redactor
 ) -> list[AuditEvent]:
     """The events of what happens now, all in one context, which is asked once."""
+    context.settle_client()
     actor = context.current_actor()
     surroundings = normal_surroundings(
         actor_id=actor.id,

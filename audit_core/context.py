@@ -35,10 +35,11 @@ class Told:
 
 @dataclass(slots=True)
 class AuditContext:
-    """What every event of the current request shares. The actor is resolved when an event is recorded."""
+    """What every event of the current request shares. Who and from where is asked when an event is recorded."""
 
     actor: Actor | None = None
     find_actor: Callable[[], Actor | None] | None = None
+    find_client: Callable[[], tuple[str | None, str | None]] | None = None  # the address and the user agent
     tenant_id: str | None = None
     ip_address: str | None = None
     user_agent: str | None = None
@@ -52,6 +53,12 @@ class AuditContext:
             return self.actor
         found = self.find_actor() if self.find_actor else None
         return found or Actor()
+
+    def settle_client(self) -> None:
+        """From where is known from now on: most requests leave no event, and need not know it."""
+        if (find := self.find_client) is not None:
+            self.ip_address, self.user_agent = find()
+            self.find_client = None
 
     def settle_actor(self) -> None:
         """The request ends: who it was stays known to what it has started, and the request itself is let go.

@@ -44,6 +44,8 @@ class TrustedProxies:
 
     def trusts(self, address: str | None) -> bool:
         """Whether what this peer says of a request is believed."""
+        if not self._networks and not self._trusts_unix:
+            return False
         if not address or address.startswith("unix:"):
             return self._trusts_unix
         parsed = _parse(address)

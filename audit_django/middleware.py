@@ -104,7 +104,7 @@ class _Exchange:
             root=request.path.removesuffix(request.path_info),
             query=request.META.get("QUERY_STRING", ""),
             peer=request.META.get("REMOTE_ADDR") or None,
-            header=request.headers.get,
+            header=lambda name: request.META.get(f"HTTP_{name.upper().replace('-', '_')}"),
             find_actor=self.find_actor,
             find_session=self.find_session,
         )

@@ -51,8 +51,8 @@ class Exchange:
 
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
-        values = [value.decode("latin-1") for key, value in self.scope["headers"] if key == wanted]
-        return ", ".join(values) if values else None
+        values = [value for key, value in self.scope["headers"] if key == wanted]
+        return b", ".join(values).decode("latin-1") if values else None
 
     def _actor(self) -> Actor | None:
         state: Any = self.scope.get("state") or {}

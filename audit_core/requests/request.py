@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import Token
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -24,7 +25,6 @@ from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import FIELD_LIMITS, clean_text
 from audit_core.policy import Route, outcome_of
-from audit_core.redaction import Redactor
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
@@ -76,15 +76,17 @@ class RequestAudit:
         self._trail, self._method, self._path, self._query = trail, method, path, query
         self._root = root
         self._find_session = find_session
-        self._trace_id = trail.proxies.trace_id(peer, header("traceparent"))
+        proxies = trail.proxies
+        is_trusted = proxies.trusts(peer)  # else nothing that it says of the request is looked at
+        self._trace_id = proxies.trace_id(peer, header("traceparent")) if is_trusted else None
+        forwarded = header(proxies.header) if is_trusted else None
         self._began = time.perf_counter()
         self._recorded = self._open = False
         self._token: Token[AuditContext | None] | None = None
         self.context = AuditContext(
             find_actor=find_actor and _guarded(find_actor),
-            ip_address=trail.proxies.client(peer, header(trail.proxies.header) or ""),
-            user_agent=_told(header("user-agent"), trail.redactor),
-            request_id=trail.proxies.request_id(peer, header("x-request-id")) or new_event_id(),
+            find_client=partial(_client, trail, peer, forwarded or "", header("user-agent")),
+            request_id=(proxies.request_id(peer, header("x-request-id")) if is_trusted else None) or new_event_id(),
         )
 
     def __enter__(self) -> Self:
@@ -233,9 +235,13 @@ class SocketAudit(RequestAudit):
         return details if self.route is None else {"route": self.route.template, **details}
 
 
-def _told(user_agent: str | None, redactor: Redactor) -> str | None:
-    """A client may say anything. It is cut first: redacting takes as long as the text."""
-    return None if user_agent is None else redactor.text(clean_text(user_agent, FIELD_LIMITS["user_agent"]))
+def _client(
+    trail: AuditTrail, peer: str | None, forwarded: str, user_agent: str | None
+) -> tuple[str | None, str | None]:
+    """Its address, and what it calls itself: anything. That is cut first, since redacting takes as long as the text."""
+    if user_agent is not None:
+        user_agent = trail.redactor.text(clean_text(user_agent, FIELD_LIMITS["user_agent"]))
+    return trail.proxies.client(peer, forwarded), user_agent
 
 
 def type_of(error: BaseException) -> str:

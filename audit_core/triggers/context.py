@@ -22,6 +22,7 @@ def context_text(context: AuditContext | None = None, source: str | None = None)
     """What the triggers are told of ``context``, or of the current one; "" where there is none: nobody says."""
     if (context := context or said()) is None:
         return ""
+    context.settle_client()
     actor = context.current_actor()
     fields = normalise(
         action="", actor_id=actor.id, actor_type=ActorType(actor.type).value, on_behalf_of=actor.on_behalf_of,
