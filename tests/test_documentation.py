@@ -203,16 +203,17 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
         (tmp_path / "verifier.key").write_text(str(trail.chain.key))
     shown = (ROOT / "README.md").read_text() + (ROOT / "docs" / "command-line.md").read_text()
     commands = re.findall(r"^\$ audit (.+)$", shown, re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 8
     codes = []
     for command in commands:
         shutil.copy(tmp_path / "clinic.db", tmp_path / "copy.db")
-        words = [sys.executable, "-m", "audit_core.cli", *command.split()]
+        words = [sys.executable, "-m", "audit_core.cli", *command.partition("#")[0].split()]
         environment = {**os.environ, "AUDIT_URL": "sqlite:///clinic.db"}
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         codes.append((command.split()[0], done.returncode))
     assert codes == [
-        ("verify", 3), ("events", 0), ("report", 0), ("status", 0), ("checkpoint", 0), ("verify", 0)
+        ("events", 0), ("report", 0), ("verify", 3), ("checkpoint", 0), ("verify", 0), ("status", 0),
+        ("checkpoint", 0), ("verify", 0),
     ]  # fmt: skip
 
 
