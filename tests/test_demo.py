@@ -43,6 +43,18 @@ def test_a_day_in_every_clinic_comes_out_as_it_must(clinic, environment, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_kept_can_be_looked_at_with_audit(environment, tmp_path):
+    kept = tmp_path / "kept"
+    demo = command("flask", *FEW, "--keep", str(kept))
+    done = subprocess.run(demo, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (settings,) = [line for line in done.stdout.splitlines() if line.startswith("To look on: export ")]
+    ours = dict(setting.split("=", 1) for setting in settings.removeprefix("To look on: export ").split())
+    look = [sys.executable, "-m", "audit_core.cli", "verify", "--checkpoint", str(kept / "kept-elsewhere.checkpoint")]
+    looked = subprocess.run(look, env={**environment, **ours}, capture_output=True, text=True, check=False)
+    assert looked.returncode == 0, looked.stdout + looked.stderr
+
+
 def test_what_is_no_terminal_gets_no_colours_and_no_wide_lines(environment):
     done = subprocess.run(
         command("flask", *FEW), cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100, check=False

@@ -1,4 +1,4 @@
-"""python -m example_projects.demo [fastapi|flask|django] [--asgi] [--requests N]."""
+"""python -m example_projects.demo [fastapi|flask|django] [--asgi] [--requests N] [--keep FOLDER]."""
 
 import sys
 

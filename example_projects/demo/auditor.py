@@ -34,8 +34,10 @@ class Outcome(NamedTuple):
 
 
 def audit(show: Show, *words: str) -> Outcome:
-    """Show the command and run it."""
+    """Show the command and run it; where it can answer in JSON, this program reads that and shows the sentences."""
     show.command(["audit", *words])
+    if words[0] == "verify":
+        words = (*words, "--json")
     command = Path(sys.executable).with_name("audit")  # beside the interpreter, whether that is on PATH or not
     start = [str(command)] if command.exists() else [sys.executable, "-m", "audit_core.cli"]
     done = subprocess.run(

@@ -49,7 +49,7 @@ def play_day(show: Show, clinic: str, day: Day, requests: int) -> Ward:
         day.on_request = advance
         ward = play(day, requests)
     count, seconds = len(day.ledger.answers), time.monotonic() - began
-    show.say(f"{count} requests in {seconds:.1f} s; {day.ledger.turned_away} more the server itself turned away.")
+    show.say(f"{count} requests in {seconds:.1f} s; {day.ledger.turned_away} more the server refused as no HTTP.")
     show.check(f"there were {requests} requests or more", count >= requests, str(count))
     return ward
 
@@ -73,20 +73,22 @@ def count_events(show: Show, trail: AuditTrail, ledger: Ledger) -> None:
     )
     others = Counter((event.action, event.resource_type or "") for event in events if not checks.is_of_request(event))
     show.say("")
-    show.table(("change, and what else there is", "of a", "#recorded"), [(*k, n) for k, n in sorted(others.items())])
+    titles = ("change, and what else there is", "of which resource", "#recorded")
+    show.table(titles, [(*kind, count) for kind, count in sorted(others.items())])
     show.say("")
     checks.compare(show, ledger, events)
 
 
 def verify_live(show: Show, place: Place) -> None:
     show.title("Verify the live trail, while the clinic is open")
-    found = audit(show, "verify", "--url", place.url, "--json")
+    found = audit(show, "verify", "--url", place.url)
     show.say(found.verdict)
     show.check("exit status 3: nobody has kept a checkpoint yet", found.code == UNANCHORED, found.said)
     show.check("no event is found to be wrong", not found.findings, checks.some(found.findings))
-    checkpoint = place.folder / "kept-elsewhere"
-    checkpoint.write_text(audit(show, "checkpoint", "--url", place.url).said + "\n", encoding="utf-8")
-    found = audit(show, "verify", "--url", place.url, "--checkpoint", str(checkpoint), "--json")
+    show.say("\nSo the auditor takes a checkpoint, a signed summary of all events so far, and keeps it elsewhere:")
+    checkpoint = str(place.folder / "kept-elsewhere.checkpoint")
+    audit(show, "checkpoint", "--url", place.url, "--out", checkpoint)
+    found = audit(show, "verify", "--url", place.url, "--checkpoint", checkpoint)
     show.say(found.verdict)
     show.check("exit status 0: with the checkpoint it is proven", found.code == OK, found.said)
 
@@ -157,8 +159,9 @@ def attack(show: Show, place: Place) -> None:
     tamper.copy_database(place.database, copy)
     crime = tamper.tamper(copy)
     show.say(f"Event {crime.edited}: its actor {crime.actor} becomes {crime.blamed}. Event {crime.deleted}: gone.")
-    found = audit(show, "verify", "--url", f"sqlite:///{copy}", "--json")
-    for finding in found.findings:
+    show.say("To be able to, the attacker dropped the triggers that refuse changes, which is found as well.")
+    found = audit(show, "verify", "--url", f"sqlite:///{copy}")
+    for finding in sorted(found.findings, key=lambda finding: finding["kind"] == "schema"):
         show.say(f"  {finding['text']}")
     show.say(found.verdict)
     show.check("exit status 1", found.code == FAILED, f"{found.code}, {found.said}")

@@ -26,11 +26,13 @@ def main(arguments: Sequence[str], show: Show | None = None) -> int:
     """Run the demonstration; 0 only if everything came out as it must."""
     options = _parse(arguments)
     show = show or Show()
-    with TemporaryDirectory(prefix="audit-demo-") as folder, _keys_in(Path(folder) / "state"):
+    with _folder(options.keep) as folder, _keys_in(folder / "state"):
         try:
-            demonstrate(show, options.clinic, options.requests, Place(Path(folder)))
+            demonstrate(show, options.clinic, options.requests, Place(folder))
         except ServerError as error:
             show.check("the server starts", holds=False, why_not=str(error))
+    if options.keep:
+        show.say(f"\nTo look on: export AUDIT_STATE_DIR={folder}/state AUDIT_URL={Place(folder).url}")
     return show.verdict()
 
 
@@ -65,12 +67,24 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("clinic", nargs="?", default="fastapi", choices=["fastapi", "flask", "django"])
     parser.add_argument("--asgi", action="store_true", help="Django on uvicorn instead of waitress")
     parser.add_argument("--requests", type=int, default=REQUESTS, metavar="N", help="how many at least (%(default)s)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the clinic's database and its keys there")
     options = parser.parse_args(arguments)
     if options.asgi and options.clinic != "django":
         parser.error("--asgi goes with django")
     if options.asgi:
         options.clinic = "django --asgi"
     return options
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    """A folder for one demonstration."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.absolute()
+    else:
+        with TemporaryDirectory(prefix="audit-demo-") as folder:
+            yield Path(folder)
 
 
 @contextmanager
