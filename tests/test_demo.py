@@ -48,8 +48,8 @@ def test_what_is_kept_can_be_looked_at_with_audit(environment, tmp_path):
     demo = command("flask", *FEW, "--keep", str(kept))
     done = subprocess.run(demo, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (settings,) = [line for line in done.stdout.splitlines() if line.startswith("To look on: export ")]
-    ours = dict(setting.split("=", 1) for setting in settings.removeprefix("To look on: export ").split())
+    (settings,) = [line for line in done.stdout.splitlines() if line.startswith("$ export ")]
+    ours = dict(setting.split("=", 1) for setting in settings.removeprefix("$ export ").split())
     look = [sys.executable, "-m", "audit_core.cli", "verify", "--checkpoint", str(kept / "kept-elsewhere.checkpoint")]
     looked = subprocess.run(look, env={**environment, **ours}, capture_output=True, text=True, check=False)
     assert looked.returncode == 0, looked.stdout + looked.stderr

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str], show: Show | None = None) -> int:
         except ServerError as error:
             show.check("the server starts", holds=False, why_not=str(error))
     if options.keep:
-        show.say(f"\nTo look on: export AUDIT_STATE_DIR={folder}/state AUDIT_URL={Place(folder).url}")
+        show.say("\nTo look on:")
+        show.command(["export", f"AUDIT_STATE_DIR={folder}/state", f"AUDIT_URL={Place(folder).url}"])
     return show.verdict()
 
 
