@@ -285,7 +285,14 @@ class AuditTrail:
 
     def status(self) -> dict[str, Any]:
         """Size, head, what waits and since when, who seals, with which key."""
-        return describe(self.url, self.sealer, self._key, self.waiting())
+        return {**describe(self.url, self.sealer, self._key, self.waiting()), "process": self.counters()}
+
+    def counters(self) -> dict[str, int]:
+        """What this process has written since it began, and what waits in it: events, and failed tries.
+
+        Asks nobody: see ``audit_core.metrics``.
+        """
+        return self._writer.counters()
 
     def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
         """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
@@ -318,7 +325,7 @@ class AuditTrail:
     def _make_writer(self, *, block: bool) -> Writer:
         return Writer(
             self.sealer,
-            lambda: Backlog(self._directory, self.store.known, self._own_events.gap),
+            lambda counts: Backlog(self._directory, self.store.known, self._own_events.gap, counts),
             gate=self._gate,
             block=block,
             greeting=self._own_events.started if self._lifecycle else None,

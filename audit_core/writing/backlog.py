@@ -14,6 +14,7 @@ from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
 from audit_core.outbox.spill import SpillFile, Torn, orphans
 from audit_core.sqlite import commits_durably
+from audit_core.writing.counts import Counts
 
 HELD_AT_MOST = 10_000  # events in memory; what is lost beyond them is counted
 CARRIED_AT_ONCE = 200  # events that one transaction of the application takes along
@@ -26,9 +27,16 @@ MakeGap = Callable[[int, datetime, datetime], AuditEvent]
 class Backlog:
     """What one process owes to the outbox, oldest first. Only the writer's thread changes it."""
 
-    def __init__(self, directory: Path | None, known: Callable[[Iterable[str]], set[str]], make_gap: MakeGap) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        known: Callable[[Iterable[str]], set[str]],
+        make_gap: MakeGap,
+        counts: Counts | None = None,
+    ) -> None:
         """``known`` tells which ids are in the chain; ``make_gap`` makes the event that says what was lost."""
         self._directory, self._known, self._make_gap = directory, known, make_gap
+        self._counts = counts or Counts()
         self._spill = SpillFile(directory) if directory else None
         self._held: list[AuditEvent] = []
         self._gap: tuple[int, datetime, datetime] | None = None
@@ -40,6 +48,9 @@ class Backlog:
 
     def __bool__(self) -> bool:
         return bool(self._spilled or self._held or self._gap)
+
+    def __len__(self) -> int:
+        return len(self._spilled) + len(self._held)
 
     @property
     def events(self) -> list[AuditEvent]:
@@ -144,6 +155,7 @@ class Backlog:
             count, since, _ = self._gap or (0, lost[0].timestamp, lost[0].timestamp)
             self._gap = count + len(lost), since, lost[-1].timestamp
             self._lost += len(lost)
+            self._counts.lost += len(lost)
 
     def _tell_gap(self) -> None:
         """Make its event, which stays the same one however often it is tried to write it."""
@@ -164,6 +176,7 @@ class Backlog:
             self.hold(events)
         else:
             self._spill.append([*self._held, *events])
+            self._counts.spilled += len(self._held) + len(events)
             self._held = []
             self._recover()
         self._since = since

@@ -68,6 +68,9 @@ class Inbox:
             item = self._next(0) if len(events) < limit else None
         return events, item
 
+    def __len__(self) -> int:
+        return self._items.qsize()
+
     def close(self) -> None:
         """Take nothing more; what is in it stays until it is taken."""
         self.closed = True

@@ -16,6 +16,7 @@ from audit_core.outbox import Outbox
 from audit_core.outbox.gate import Gate
 from audit_core.process.threads import OneThread
 from audit_core.writing.backlog import Backlog
+from audit_core.writing.counts import Counts
 from audit_core.writing.follower import Follower
 from audit_core.writing.inbox import Flush, Poke, Submitted
 from audit_core.writing.sealer import Sealer
@@ -30,7 +31,7 @@ class Writer:
     def __init__(
         self,
         sealer: Sealer,
-        make_backlog: Callable[[], Backlog],
+        make_backlog: Callable[[Counts], Backlog],
         *,
         gate: Gate | None = None,
         block: bool = False,
@@ -41,6 +42,7 @@ class Writer:
         self._sealer, self._make_backlog = sealer, make_backlog
         self._gate, self._block, self._greeting, self._started = gate, block, greeting, started
         self._threads = OneThread(self._make_thread)
+        self._counts = Counts()
         self.follower = None if sealer.chain.store.seals_in_transaction else Follower(sealer)
 
     @property
@@ -52,6 +54,18 @@ class Writer:
     def backlog(self) -> Backlog | None:
         """What this process owes to the outbox."""
         return threads[-1].backlog if (threads := self._threads.all) else None
+
+    def counters(self) -> dict[str, int]:
+        """What this process has written so far, and what it has not written yet."""
+        threads, counts = self._threads.all, self._counts
+        return {
+            "written": counts.written,
+            "spilled": counts.spilled,
+            "lost": counts.lost,
+            "failures": counts.failures,
+            "queued": sum(len(thread.inbox) for thread in threads),
+            "owed": sum(len(thread.backlog) for thread in threads),
+        }
 
     def start(self) -> WriterThread:
         """The thread, started unless it runs."""
@@ -114,7 +128,8 @@ class Writer:
 
     def _make_thread(self) -> WriterThread:
         sealer = self.follower or self._sealer
-        thread = WriterThread(sealer, self._make_backlog(), gate=self._gate, block=self._block)
+        backlog = self._make_backlog(self._counts)
+        thread = WriterThread(sealer, backlog, counts=self._counts, gate=self._gate, block=self._block)
         if self._greeting:
             thread.inbox.put(Submitted(self._greeting()))
         return thread

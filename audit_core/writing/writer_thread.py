@@ -15,6 +15,7 @@ from audit_core.process.forking import lock_across_forks
 from audit_core.process.threads import OwnThread
 from audit_core.writing.answers import Answers
 from audit_core.writing.backlog import Backlog
+from audit_core.writing.counts import Counts
 from audit_core.writing.flushes import Flushes
 from audit_core.writing.follower import Follower
 from audit_core.writing.inbox import Flush, Inbox, Poke, Submitted
@@ -42,11 +43,12 @@ class WriterThread(OwnThread):
         sealer: Sealer | Follower,
         backlog: Backlog,
         *,
+        counts: Counts,
         gate: Gate | None,
         block: bool,
     ) -> None:
         super().__init__("audit-writer")
-        self._sealer, self._gate, self._block = sealer, gate, block
+        self._sealer, self._counts, self._gate, self._block = sealer, counts, gate, block
         self.inbox, self.backlog = Inbox(), backlog
         self._answers = Answers()
         self._flushes = Flushes(backlog, self._answers)
@@ -143,6 +145,7 @@ class WriterThread(OwnThread):
             if not self.backlog:
                 with self._moment() as now:
                     if now and self._try(lambda: self._sealer.deliver(events)):
+                        self._counts.written += len(events)
                         return None
             return self.backlog.add(events)
 
@@ -164,6 +167,7 @@ class WriterThread(OwnThread):
                     return self._try(self._seal_others)
                 if not self._try(lambda: self._sealer.deliver(batch)):
                     return False
+            self._counts.written += len(batch)
             self.backlog.remove(batch)
             return True
 
@@ -193,6 +197,7 @@ class WriterThread(OwnThread):
         else:
             self._pause, self._hopeless = TICK_SECONDS, False
             return True
+        self._counts.failures += 1
         self._retry_at = time.monotonic() + self._pause
         self._pause = min(LONGEST_PAUSE_SECONDS, 2 * self._pause)
         return False
