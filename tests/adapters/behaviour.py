@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pytest
 from audit_core import AuditEvent, AuditPolicy, AuditRule, AuditTrail
 from audit_core.errors import StoreUnavailableError
 from audit_core.outbox.spill import SpillFile
-from tests.adapters.servers import SECRET, Probe, Server, wait_until
+from tests.adapters.servers import LARGE_CHUNKS, SECRET, Probe, Server, wait_until
 
 POLICY = AuditPolicy(reads=["patient", "/reports/*"], skip=["/health", "/skipped/*"])
 
@@ -93,6 +94,18 @@ class Behaviour:
             assert not site.probe.release.is_set()
             site.probe.release.set()
             assert b"".join(chunks) == b"second"
+
+    def test_a_large_stream_is_not_buffered_and_its_first_byte_not_delayed(self, site):
+        site.probe.calls["chunk"] = 0
+        with site.client.stream("POST", "/large") as response:
+            parts = response.iter_raw(2**20)
+            read = len(next(parts))
+            time.sleep(0.3)  # nobody reads: what is made meanwhile lies somewhere
+            assert site.probe.calls["chunk"] <= LARGE_CHUNKS // 4
+            read += sum(map(len, parts))
+        assert read == LARGE_CHUNKS * 2**20
+        (event,) = [e for e in site.all_events() if e.request_id == response.headers["x-request-id"]]
+        assert (event.action, event.outcome) == ("POST /large", "success")
 
     def test_a_stream_that_raises_leaves_a_second_event_that_says_so(self, site):
         with site.client.stream("POST", "/broken-stream") as response, pytest.raises(httpx.HTTPError):

@@ -19,7 +19,7 @@ from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.views import View  # noqa: E402
 
 from audit_django import AuditMiddleware, add_details, audited, set_actor, set_outcome  # noqa: E402
-from tests.adapters.servers import SECRET  # noqa: E402
+from tests.adapters.servers import SECRET, alarge, large  # noqa: E402
 
 made = SimpleNamespace(trail=None, urls=None)
 
@@ -191,6 +191,7 @@ def make_urls(trail, probe, *, asgi):  # noqa: C901 - one function for each rout
         path("stream", streaming("stream")),
         path("broken-stream", streaming("broken-stream")),
         path("endless", streaming("endless")),
+        path("large", lambda request: StreamingHttpResponse(alarge(probe) if asgi else large(probe))),
         path("cookies", cookies),
         path("login", login),
         path("late", late),

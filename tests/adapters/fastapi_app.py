@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from audit_core import AuditTrail
 from audit_fastapi import AuditMiddleware, add_details, audited, set_actor, set_outcome
-from tests.adapters.servers import SECRET, Probe
+from tests.adapters.servers import SECRET, Probe, alarge
 
 Marked = Annotated[str | None, Header()]
 ALL = ["GET", "POST", "PUT", "DELETE"]
@@ -84,6 +84,10 @@ def make_app(trail: AuditTrail, probe: Probe) -> FastAPI:  # noqa: C901 - a func
             yield b"second"
 
         return StreamingResponse(body())
+
+    @app.post("/large")
+    def stream_large():
+        return StreamingResponse(alarge(probe))
 
     @app.post("/broken-stream")
     async def broken_stream():

@@ -16,6 +16,7 @@ A class answers ``make_app(trail, probe)`` with the application that every frame
     POST   /stream                            a stream: b"first", then a wait for probe.release, then b"second"
     POST   /broken-stream                     a stream: b"first", then RuntimeError(SECRET)
     POST   /endless                           a stream: b"more" (as bytes) every 10 ms, for ten seconds at most
+    POST   /large                             a stream: LARGE_CHUNKS times one MiB, from large(probe) or alarge(probe)
     POST   /cookies                           two Set-Cookie headers, a=1 and b=2
     POST   /login                             set_actor("dr-grey"), from a synchronous dependency where there are such
     POST   /late                              the framework's own way to say who it is, as late as it can be: "dr-late"
@@ -41,7 +42,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,8 @@ from audit_core import AuditTrail
 
 SECRET = "the password is hunter2"
 PATIENCE_SECONDS = 10.0
+LARGE_CHUNKS = 256
+_CHUNK = bytes(2**20)
 
 
 @dataclass
@@ -58,6 +61,19 @@ class Probe:
 
     calls: Counter[str] = field(default_factory=Counter)
     release: threading.Event = field(default_factory=threading.Event)
+
+
+def large(probe: Probe) -> Iterator[bytes]:
+    """More than anybody should keep in memory."""
+    for _ in range(LARGE_CHUNKS):
+        probe.calls["chunk"] += 1
+        yield _CHUNK
+
+
+async def alarge(probe: Probe) -> AsyncIterator[bytes]:
+    """The same, under ASGI."""
+    for chunk in large(probe):
+        yield chunk
 
 
 class Server(ABC):

@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 
 from audit_core import AuditTrail
 from audit_fastapi import AuditMiddleware, add_details, audited, set_actor, set_outcome
-from tests.adapters.servers import SECRET, Probe
+from tests.adapters.servers import SECRET, Probe, alarge
 
 ALL = ["GET", "POST", "PUT", "DELETE"]
 
@@ -151,6 +151,7 @@ def make_app(trail: AuditTrail, probe: Probe) -> Starlette:  # noqa: C901 - a fu
         Route("/stream", stream, methods=["POST"]),
         Route("/broken-stream", broken_stream, methods=["POST"]),
         Route("/endless", endless, methods=["POST"]),
+        Route("/large", lambda request: StreamingResponse(alarge(probe)), methods=["POST"]),
         Route("/cookies", cookies, methods=["POST"]),
         Route("/login", login, methods=["POST"]),
         Route("/late", ok("/late"), methods=["POST"]),
