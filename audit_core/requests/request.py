@@ -18,7 +18,7 @@ from contextvars import Token
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from audit_core.context import Actor, AuditContext, current, enter, leave
 from audit_core.event import AuditEvent, Outcome
@@ -49,11 +49,19 @@ def is_first(carrier: MutableMapping[str, Any], trail: AuditTrail) -> bool:
     return not any(known is trail for known in trails)
 
 
+class _Names(NamedTuple):
+    route: Route | None
+    action: str
+    resource: tuple[str | None, str | None]
+    path: str
+
+
 class RequestAudit:
     """What is recorded of one request, once."""
 
     route: Route | None = None
     holds_gate = True
+    _names: _Names | None = None
 
     def __init__(
         self,
@@ -139,8 +147,7 @@ class RequestAudit:
         if self._recorded or not self._trail.policy.audits(self._method, self._path, self.route, outcome):
             return None
         self._recorded = True
-        action, _, _ = self._trail.policy.name(self._method, self.route)
-        return self._submit(action, outcome, {**self._how_it_went(status, error), "method": self._method})
+        return self._submit(self._named.action, outcome, {**self._how_it_went(status, error), "method": self._method})
 
     def raise_(self, error: BaseException) -> Future[AuditEvent] | None:
         """The application raised, before its response or in the midst of it."""
@@ -150,7 +157,7 @@ class RequestAudit:
         """The response did not go as its event says: a second one tells how."""
         if not self._recorded:
             return None
-        details = {"method": self._method, "path": self._shown_path(), "reason": why, **details}
+        details = {"method": self._method, "path": self._named.path, "reason": why, **details}
         return self._submit("response.broken", Outcome.FAILURE, details)
 
     def _outcome(self, status: int, error: BaseException | None) -> str:
@@ -162,7 +169,7 @@ class RequestAudit:
     def _how_it_went(self, status: int, error: BaseException | None) -> dict[str, Any]:
         return {
             **self.context.told.details,  # what was observed goes over what was said
-            "path": self._shown_path(),
+            "path": self._named.path,
             "status": status,
             "duration_ms": self._elapsed(),
             **({"query": self._trail.redactor.query(self._query)} if self._query else {}),
@@ -170,21 +177,23 @@ class RequestAudit:
             **({"exception": type_of(error)} if error is not None else {}),
         }
 
-    def _shown_path(self) -> str:
-        redactor, route = self._trail.redactor, self.route
-        if route is None:
-            return redactor.path(self._path, self._root)
-        _, kind, _ = self._trail.policy.name(self._method, route)
-        return redactor.routed_path(self._path, route.template, route.parameters, self._root, kind)
+    @property
+    def _named(self) -> _Names:
+        """What the policy calls it where it was routed to, without the secrets that the route has as parameters."""
+        if self._names is None or self._names.route is not self.route:
+            self._names = self._name()
+        return self._names
 
-    def _resource(self) -> tuple[str | None, str | None]:
-        """The resource, without a secret that the route has among its parameters."""
-        policy, route = self._trail.policy, self.route
-        _, kind, identifier = policy.name(self._method, route)
-        if route is not None and route.parameters:
-            parameters = self._trail.redactor.parameters(route.parameters, kind, route.template)
+    def _name(self) -> _Names:
+        policy, redactor, route = self._trail.policy, self._trail.redactor, self.route
+        action, kind, identifier = policy.name(self._method, route)
+        if route is None:
+            return _Names(None, action, (None, None), redactor.path(self._path, self._root))
+        path = redactor.routed_path(self._path, route.template, route.parameters, self._root, kind)
+        parameters = redactor.parameters(route.parameters, kind, route.template)
+        if parameters != route.parameters:
             _, kind, identifier = policy.name(self._method, replace(route, parameters=parameters))
-        return kind, identifier
+        return _Names(route, action, (kind, identifier), path)
 
     def _elapsed(self) -> int:
         return round((time.perf_counter() - self._began) * 1000)
@@ -193,7 +202,7 @@ class RequestAudit:
         if self.context.session_id is None and self._find_session and (session := _guarded(self._find_session)()):
             self.context.session_id = self._trail.redactor.keyed_hash(session)
         future = self._trail.submit(
-            action, resource=self._resource(), outcome=outcome, details=details, context=self.context
+            action, resource=self._named.resource, outcome=outcome, details=details, context=self.context
         )
         return future if self._trail.durable else None
 
@@ -228,7 +237,7 @@ class SocketAudit(RequestAudit):
 
     def _close(self, code: int, outcome: str, **more: object) -> None:
         if self._recorded:
-            details = {"path": self._shown_path(), "code": code, "duration_ms": self._elapsed(), **more}
+            details = {"path": self._named.path, "code": code, "duration_ms": self._elapsed(), **more}
             self._submit("websocket.close", outcome, self._with_route(details))
 
     def _with_route(self, details: dict[str, Any]) -> dict[str, Any]:
