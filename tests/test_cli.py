@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -869,6 +870,20 @@ class TestInAProcessOfItsOwn:
     def test_keys_and_notes_are_utf_8_in_any_locale(self, url, events):
         out, _ = start("checkpoint", "--url", url, PYTHONIOENCODING="ascii").communicate(timeout=30)
         assert f"\n— {ORIGIN} " in out
+
+    @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+    def test_a_closed_stream_does_not_make_a_sound_trail_failed(self, url, events, closed):
+        command = shlex.join([sys.executable, "-m", "audit_core.cli", "verify", "--url", url])
+        done = subprocess.run(["sh", "-c", f"{command} {closed}"], cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == 3
+
+    def test_an_error_of_ours_does_not_make_a_sound_trail_failed(self, url, events, monkeypatch, capsys):
+        def fall(*_, **__):
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr("audit_core.trail.AuditTrail.verify", fall)
+        assert main(["verify", "--url", url]) == 2
+        assert "a bug" in capsys.readouterr().err
 
     def test_ctrl_c_ends_it_without_a_traceback(self, url, events, monkeypatch):
         def interrupt(*_):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 
 from audit_core.cli import events, keeping, keys, postgres, proofs, report, triggers, verify
 from audit_core.cli.place import Place, Url
-from audit_core.cli.terminal import abandon_stdout, note, say, use_utf8
+from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use_utf8
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
 from audit_core.trail import AuditTrail
@@ -71,10 +72,14 @@ def _begin(
 
 def run(argv: list[str] | None, trail: AuditTrail | None) -> int:
     """Run one command and return its exit code."""
+    have_streams()
     if argv is None:
         use_utf8()
     try:
         typer.main.get_command(app).main(args=argv, prog_name="audit", obj=Place(trail))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
+    except Exception:  # noqa: BLE001 - an error of ours: Python's own exit code 1 would say FAILED
+        traceback.print_exc()
+        return 2
     return 0

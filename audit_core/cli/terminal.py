@@ -87,6 +87,13 @@ def use_utf8() -> None:
             reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
+def have_streams() -> None:
+    """A process that was begun with a stream closed (``2>&-``) has None for it: what is said there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
+
+
 def abandon_stdout() -> None:
     """Whoever read it has gone (``| head``): let nothing complain about it when the process ends."""
     with suppress(OSError, ValueError):
