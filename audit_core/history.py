@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from audit_core.event import AuditEvent
+from audit_core.normalise import clean_text
 from audit_core.outbox import Outbox
 from audit_core.outbox.spill import peek
 from audit_core.query import EventQuery, Place, matches, place_of
@@ -50,7 +51,7 @@ class History:
 
     def find(self, event: str | int) -> AuditEvent | None:
         """One event, by its id or its sequence."""
-        row = self._store.row(event) if isinstance(event, int) else self._store.find(event)
+        row = self._store.row(event) if isinstance(event, int) else self._store.find(clean_text(event))
         if row is not None:
             return from_row(row)
         return next((waiting for waiting in self.waiting() if waiting.event_id == event), None)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from audit_core.canonical import format_timestamp
 from audit_core.event import AuditEvent
+from audit_core.normalise import FIELD_LIMITS, clean_text
 
 EQUALS = {
     "actor": "actor_id",
@@ -23,11 +24,15 @@ _WAITING = 2**62  # what waits comes after what is sealed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventQuery:
-    """All that is given must hold. ``since`` is included, ``until`` is not; ``after`` is the place to go on from."""
+    """All that is given must hold. ``since`` is included, ``until`` is not; ``after`` is the place to go on from.
+
+    What an event is asked for is brought into the form in which events have it: an id that is a number, a text that no
+    record can hold or that is longer than one.
+    """
 
     actor: str | None = None
     resource_type: str | None = None
-    resource_id: str | None = None
+    resource_id: object = None  # text, once it is here
     action: str | None = None
     outcome: str | None = None
     tenant: str | None = None
@@ -42,6 +47,9 @@ class EventQuery:
         for moment in (self.since, self.until):
             if moment is not None and moment.tzinfo is None:
                 raise ValueError(f"{moment} has no time zone: give one, datetime.UTC say.")
+        for name, field in EQUALS.items():
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, clean_text(value, FIELD_LIMITS[field]))
 
 
 def place_of(event: AuditEvent) -> Place:

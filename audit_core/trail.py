@@ -240,7 +240,7 @@ class AuditTrail:
         """
         kind, identifier = split_resource(resource)
         query = EventQuery(
-            actor=actor, resource_type=kind, resource_id=None if identifier is None else str(identifier),
+            actor=actor, resource_type=kind, resource_id=identifier,
             action=action, outcome=outcome, tenant=tenant, since=since, until=until,
             newest_first=newest_first, after=None if after is None else self._history.place(after),
         )  # fmt: skip

@@ -624,6 +624,7 @@ class TestEvents:
         assert [row["event_id"] for row in rows(*wanted)] == newest[:50]
         assert [row["event_id"] for row in rows(*wanted, "--limit", "2")] == newest[:2]
         assert [row["event_id"] for row in rows(*wanted, "--limit", "100")] == newest
+        assert [row["event_id"] for row in rows(*wanted, "--limit", 10**20)] == newest
 
     @pytest.mark.parametrize(
         ("words", "places"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from datetime import UTC, datetime
+from enum import Enum
 
 import pytest
 
 from audit_core import AuditTrail
 from audit_core.keys import LocalSigner
+from audit_core.reports import AuditReporter
 from tests.reports.trails import about, seal
 
 
@@ -51,3 +54,45 @@ def test_the_status_of_a_long_outbox_takes_little_memory(trail):
     tracemalloc.stop()
     assert status["waiting"] == 3_000
     assert peak < 4_000_000
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+IDS = [
+    42,
+    2**60,
+    1e22,
+    Colour.RED,
+    b"scan",
+    b"\xff",
+    True,
+    datetime(2024, 1, 2, tzinfo=UTC),
+    (1, 2),
+    "x" * 600,
+    "a\0b",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("identifier", IDS)
+def test_a_resource_is_found_by_the_id_that_it_was_recorded_with_whatever_that_is(trail, identifier):
+    event = trail.record("scan.read", resource=("scan", identifier))
+    trail.flush()
+    assert [found.event_id for found in trail.events(resource=("scan", identifier))] == [event.event_id]
+    assert [row.event_id for row in AuditReporter(trail).access_report("scan", identifier)] == [event.event_id]
+
+
+@pytest.mark.parametrize("actor", ["x" * 600, "a\0b", "\ud800"])
+def test_an_actor_is_found_by_the_name_that_he_was_recorded_with_whatever_that_is(trail, actor):
+    with trail.actor(actor):
+        event = trail.record("scan.read")
+    assert [found.event_id for found in trail.events(actor=actor)] == [event.event_id]
+
+
+def test_an_id_that_no_event_can_have_is_just_not_found(trail):
+    seal(trail, [about("42")])
+    assert trail.find("\ud800") is None
+    with pytest.raises(LookupError):
+        trail.prove("\ud800")

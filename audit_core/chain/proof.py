@@ -12,6 +12,7 @@ from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import Frontier, check_inclusion, node_hash, plan_inclusion, subtree_root
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import parse_head
+from audit_core.normalise import clean_text
 from audit_core.stores import AuditStore
 
 FRONTIER_EVERY = 256  # events; also the most leaves that a proof or a restart reads below a kept frontier
@@ -37,7 +38,7 @@ class Proof:
 
 def prove(store: AuditStore, event: str | int) -> Proof:
     """See ``AuditChain.prove``."""
-    row = store.row(event) if isinstance(event, int) else store.find(event)
+    row = store.row(event) if isinstance(event, int) else store.find(clean_text(event))
     head = store.head()
     if row is None or head is None:
         name = f"at sequence {event}" if isinstance(event, int) else event

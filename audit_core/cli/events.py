@@ -46,7 +46,7 @@ def events(
     if kind is not None and not kind.strip():
         raise typer.BadParameter("--resource is empty: say patient:42, or patient for all of them")
     query = EventQuery(
-        actor=actor, resource_type=kind, resource_id=None if identifier is None else str(identifier), action=action,
+        actor=actor, resource_type=kind, resource_id=identifier, action=action,
         outcome=outcome and outcome.value, tenant=tenant, since=since, until=until,
     )  # fmt: skip
     with open_trail(context, url) as trail:

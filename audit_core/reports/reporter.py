@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -45,15 +46,15 @@ class AuditReporter:
         end: datetime | None = None,
     ) -> Report[EventRow]:
         """Who looked at or changed this resource; without an id, any resource of the type."""
-        wanted = None if resource_id is None else str(resource_id)
-        name = resource_type if wanted is None else f"{resource_type}:{wanted}"
+        query = _query(start, end, resource_type=resource_type, resource_id=resource_id)
+        name = resource_type if resource_id is None else f"{resource_type}:{query.resource_id}"
         question = Question(
             name="access",
             title=f"Who looked at or changed {name}",
             controls=("PCI DSS 4.0.1 10.2.1.1", HIPAA_AUDIT_CONTROLS, HIPAA_ACTIVITY_REVIEW),
             row_type=EventRow,
             make_rows=_as_rows,
-            queries=(_query(start, end, resource_type=resource_type, resource_id=wanted),),
+            queries=(query,),
             asked={"resource": name},
         )
         return self._report(question)
@@ -98,7 +99,7 @@ class AuditReporter:
             title=f"The newest events, at most {limit:,}",
             controls=(),
             row_type=EventRow,
-            make_rows=lambda events: islice(_as_rows(events), limit),
+            make_rows=lambda events: islice(_as_rows(events), min(limit, sys.maxsize)),
             queries=(replace(query, newest_first=True),),
             asked={**asked, "limit": limit},
         )
