@@ -39,7 +39,9 @@ def open_url(url: str) -> Parts:
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
         return Parts(MemoryStore(), MemoryOutbox())
-    path = rest.removeprefix("///")
+    path, question, options = rest.removeprefix("///").partition("?")
+    if scheme == "sqlite" and question:  # SQLAlchemy's; a file of that name would be made
+        raise ConfigurationError(f"The trail's URL takes no options: leave out ?{options} after sqlite:///{path}.")
     if scheme == "sqlite" and rest.startswith("///") and path != ":memory:" and _names_a_file(path):
         database = SqliteDatabase(path)
         directory = folder_of(database.path)

@@ -271,6 +271,12 @@ class TestSettings:
         with pytest.raises(ConfigurationError, match="sqlite:///"):
             AuditTrail(url)
 
+    @pytest.mark.parametrize("options", ["?check_same_thread=false", "?mode=ro&uri=true"])
+    def test_options_of_sqlalchemy_in_a_url_are_refused_and_no_file_of_that_name_is_made(self, path, options):
+        with pytest.raises(ConfigurationError, match="no options"):
+            AuditTrail(f"sqlite:///{path}{options}")
+        assert not list(path.parent.glob("*[?]*"))
+
     def test_a_misspelt_failure_mode_is_refused(self):
         with pytest.raises(ConfigurationError, match="spill"):
             AuditTrail("memory:", on_failure="blok")
