@@ -126,11 +126,12 @@ class SqliteDatabase:
         return held
 
     def create(self, script: str) -> None:
-        """Run one of our .sql files. Each of its statements may be repeated."""
+        """Run one of our .sql files. Each of its statements may be repeated. Raises ConfigurationError for UTF-16."""
         with translated_errors(self.path):
             sqlite3.connect(self.path).close()  # makes the file
         with self.connection() as connection:
             connection.execute(f"PRAGMA busy_timeout = {int(PATIENT_WAIT_SECONDS * 1000)}")
+            check_encoding(connection, self.path)
             try:
                 connection.executescript(f"BEGIN IMMEDIATE; {read_sql(script)}; COMMIT;")
             finally:
@@ -182,8 +183,23 @@ class SqliteDatabase:
 
     def _may_have_journal(self) -> bool:
         """Whether what is committed may lie outside of the file, now or soon."""
-        journal = self.path.with_name(f"{self.path.name}-wal")
-        return os.access(self.path.parent, os.W_OK) or (journal.exists() and journal.stat().st_size > 0)
+        file = Path(os.path.realpath(self.path))
+        journal = file.with_name(f"{file.name}-wal")
+        return os.access(file.parent, os.W_OK) or (journal.exists() and journal.stat().st_size > 0)
+
+
+def check_encoding(connection: Any, name: object) -> None:
+    """Raises ConfigurationError for a database that cannot hold every text.
+
+    In UTF-16 SQLite puts U+FFFD in the place of U+FFFE and U+FFFF: such an event would look as if somebody edited it.
+    """
+    with plain_cursor(connection) as cursor:
+        encoding = cursor.execute("PRAGMA encoding").fetchone()[0]
+    if encoding != "UTF-8":
+        raise ConfigurationError(
+            f"{name} has the encoding {encoding}, which cannot hold every text: make it anew in UTF-8, with "
+            "`sqlite3 old.db .dump | sqlite3 new.db`."
+        )
 
 
 def commits_durably(connection: Any) -> bool:

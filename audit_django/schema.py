@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.conf import settings
+from django.core.management.base import CommandError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 
-from audit_core.sqlite import read_sql
+from audit_core.errors import ConfigurationError
+from audit_core.sqlite import check_encoding, read_sql
 from audit_django.databases import EVENTS, database_of, is_sqlite
 from audit_django.postgres import existing_tables, require_permission, wait_for_others
 from audit_django.trail import audited_aliases, layout, schema_in, tables_in
@@ -55,17 +57,26 @@ def statements(connection: BaseDatabaseWrapper, *, shown: bool = False) -> Itera
     """The SQL of one database. Raises ConfigurationError for an engine that has none.
 
     On PostgreSQL without what is there already, unless it is only to be ``shown``. Raises CommandError without the
-    permission to make it: that is what a command tells in one sentence.
+    permission to make it, and for a SQLite file in UTF-16: that is what a command tells in one sentence.
     """
     alias, home = connection.alias, layout().home
     if alias not in audited_aliases() and alias != home:
         return
     database_of(alias)
     if is_sqlite(alias):
+        _check_encoding(connection)
         for name in _scripts(alias, "sqlite"):
             yield from split(read_sql(name))
     else:
         yield from _postgres_statements(connection, shown=shown)
+
+
+def _check_encoding(connection: BaseDatabaseWrapper) -> None:
+    connection.ensure_connection()
+    try:
+        check_encoding(connection.connection, f"The database {connection.alias!r}")
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from error
 
 
 def _postgres_statements(connection: BaseDatabaseWrapper, *, shown: bool) -> Iterator[str]:

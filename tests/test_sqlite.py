@@ -2,6 +2,8 @@
 
 import sqlite3
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -141,3 +143,31 @@ class Stubborn:
 def test_a_signal_handler_that_ends_the_process_does_so_while_a_value_is_read(path, end):
     with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail, pytest.raises(end):
         trail.record("a.b", details={"value": Stubborn(end())})
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused_with_the_cure(path, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "utf16.db")) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16'")
+        connection.execute("CREATE TABLE patients (id)")
+    url = f"sqlite:///{tmp_path}/utf16.db"
+    for make in (lambda: AuditTrail(url), lambda: AuditTrail(f"sqlite:///{path}", outbox=url)):
+        with pytest.raises(ConfigurationError, match=r"UTF-16.*\.dump"):
+            make()
+
+
+class TestAFileThatIsReachedByALink:
+    @pytest.fixture
+    def link(self, path, tmp_path):
+        (tmp_path / "release").mkdir()
+        AuditTrail(f"sqlite:///{path}", lifecycle=False).close()
+        (tmp_path / "release" / "clinic.db").symlink_to(path)
+        return f"sqlite:///{tmp_path}/release/clinic.db"
+
+    def test_what_waits_is_found_when_the_link_is_gone(self, path, link):
+        with AuditTrail(f"sqlite:///{path}", lifecycle=False) as other, AuditTrail(link, lifecycle=False) as trail:
+            other.opened()  # a request, so that the event has to wait
+            trail.record("while.busy")
+            assert [event.action for event in other.waiting()] == ["while.busy"]
+            other.closed()
+        Path(link.removeprefix("sqlite:///")).unlink()
+        assert "while.busy" in actions(path)

@@ -12,8 +12,11 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # who may write the folder must not cho
 
 
 def folder_of(database: Path) -> Path:
-    """Where the gate and the spill files of a SQLite file lie."""
-    return database.with_name(database.name + SUFFIX)
+    """Where the gate and the spill files of a SQLite file lie: beside the file itself, as its journals do.
+
+    Whoever reaches it by a link shares them with all others, and a link that is made anew leaves none behind.
+    """
+    return Path(os.path.realpath(database) + SUFFIX)
 
 
 def make_folder(folder: Path) -> None:

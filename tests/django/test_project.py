@@ -145,6 +145,16 @@ def test_check_has_nothing_to_say_of_the_line_of_the_documentation(tmp_path):
     assert "audit.I001" in shown.stdout + shown.stderr
 
 
+def test_a_database_that_cannot_hold_every_text_is_refused_with_the_cure(project):
+    with opened(project.folder / "default.sqlite3") as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16'")
+        connection.execute("CREATE TABLE other (id)")
+    result = project.manage("migrate", "audit_django", "-v0", check=False)
+    assert "UTF-16" in result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 1
+
+
 def test_check_finds_that_the_trail_was_dropped(migrated):
     with opened(migrated.folder / "default.sqlite3") as connection:
         connection.execute("DROP TABLE audit_events")
