@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from audit_core.chain import AuditChain
-from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.note import Signer, VerifierKey
 from audit_core.keys import find_signer, load_signer
 from audit_core.stores import AuditStore
+
+
+class _Given:
+    """A signer that the application has given: a KMS, say, which may be away."""
+
+    def __init__(self, signer: Signer) -> None:
+        """Raises ConfigurationError for a signer that is none."""
+        if not callable(getattr(signer, "sign", None)):
+            raise ConfigurationError(
+                f"A signer has a public_key and sign(message), unlike this {type(signer).__name__}: a key as text goes "
+                "into AUDIT_KEY."
+            )
+        self._signer = signer
+
+    @property
+    def public_key(self) -> bytes:
+        """Raises ConfigurationError while it cannot be had."""
+        with _translated():
+            return bytes(self._signer.public_key)
+
+    def sign(self, message: bytes) -> bytes:
+        """Raises ConfigurationError while nothing can be signed: the transaction that is open must not end by that."""
+        with _translated():
+            return bytes(self._signer.sign(message))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except AuditError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"The signer cannot be used ({type(error).__name__}: {error}): see to the service that holds the key. "
+            "Events wait in the outbox."
+        ) from error
 
 
 class SigningKey:
     """The signer that the application has given, else this user's."""
 
     def __init__(self, signer: Signer | None) -> None:
-        self._signer = signer
+        """Raises ConfigurationError for a signer that is none."""
+        self._signer: Signer | None = None if signer is None else _Given(signer)
 
     @property
     def own(self) -> Signer | None:

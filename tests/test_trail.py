@@ -277,6 +277,12 @@ class TestSettings:
             AuditTrail(f"sqlite:///{path}{options}")
         assert not list(path.parent.glob("*[?]*"))
 
+    @pytest.mark.parametrize("signer", ["c2VjcmV0", b"k" * 32, 5])
+    def test_a_signer_that_is_none_is_refused_at_once_and_not_shown(self, signer):
+        with pytest.raises(ConfigurationError, match="AUDIT_KEY") as refusal:
+            AuditTrail("memory:", signer=signer)
+        assert str(signer) not in str(refusal.value)
+
     def test_a_misspelt_failure_mode_is_refused(self):
         with pytest.raises(ConfigurationError, match="spill"):
             AuditTrail("memory:", on_failure="blok")
@@ -455,6 +461,33 @@ class TestCarrying:
             assert [e.sealed for e in trail.events(resource="patient")] == [False]
             assert trail.chain.verify().result is Result.FAILED
         connection.close()
+
+    def test_a_signer_that_is_away_breaks_no_change_and_its_event_is_sealed_when_it_is_back(self, path):
+        signer = AbsentSigner(b"k" * 32)
+        with AuditTrail(f"sqlite:///{path}", signer=signer, lifecycle=False) as trail:
+            connection = sqlite3.connect(path)
+            connection.execute("CREATE TABLE patient (name)")
+            for name, signer.is_away in (("Ada", False), ("Bob", True)):
+                self.change(trail, connection, name)
+                connection.commit()
+            connection.close()
+            assert {e.resource_id: e.sealed for e in trail.events(action="create")} == {"Ada": True, "Bob": False}
+            assert "the key service is away" in trail.status()["trouble"]
+            signer.is_away = False
+            trail.flush()
+            assert all(e.sealed for e in trail.events())
+            assert trail.status()["trouble"] is None
+
+
+class AbsentSigner(LocalSigner):
+    """A key service that is away at times."""
+
+    is_away = False
+
+    def sign(self, message):
+        if self.is_away:
+            raise ConnectionError("the key service is away")
+        return super().sign(message)
 
 
 class TestVerifying:
