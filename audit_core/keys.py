@@ -48,9 +48,16 @@ def load_signer(environ: Mapping[str, str] = os.environ) -> LocalSigner:
 
 def find_signer(environ: Mapping[str, str] = os.environ) -> LocalSigner | None:
     """The key that ``load_signer`` would load; None where it would have to make one."""
-    if environ.get("AUDIT_KEY", "").strip() or (state_directory(environ) / "signing.key").exists():
+    if environ.get("AUDIT_KEY", "").strip() or _has_signing_key(environ):
         return load_signer(environ)
     return None
+
+
+def _has_signing_key(environ: Mapping[str, str]) -> bool:
+    try:
+        return (state_directory(environ) / "signing.key").exists()
+    except (OSError, ConfigurationError):  # somebody else's home directory, or none
+        return False
 
 
 def load_hash_key(environ: Mapping[str, str] = os.environ) -> bytes:
@@ -59,12 +66,21 @@ def load_hash_key(environ: Mapping[str, str] = os.environ) -> bytes:
 
 
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """The user's state directory (XDG base directories), never beside the database."""
+    """The user's state directory (XDG base directories), never beside the database.
+
+    Raises ConfigurationError for a user without a home, such as the user ids that containers are run with.
+    """
     if home := environ.get("AUDIT_STATE_DIR"):
         return Path(home)
-    if os.name == "nt":
-        return Path(environ.get("LOCALAPPDATA") or Path.home()) / "audit-core"
-    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "audit-core"
+    try:
+        if os.name == "nt":
+            return Path(environ.get("LOCALAPPDATA") or Path.home()) / "audit-core"
+        return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "audit-core"
+    except RuntimeError:
+        raise ConfigurationError(
+            "This user has no home directory, in which keys would lie: set AUDIT_STATE_DIR to a folder that this user "
+            "can write."
+        ) from None
 
 
 def generate_key() -> str:

@@ -20,6 +20,7 @@ from django.utils.functional import LazyObject, empty
 
 from audit_core import AuditTrail
 from audit_core.context import Actor
+from audit_core.keys import load_hash_key
 from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, Written, settled, settled_async
 from audit_core.requests.body import next_part
@@ -49,6 +50,8 @@ class AuditMiddleware:
             )
         self.get_response = get_response
         self.trail = None if trail is None else checked_trail(trail)
+        if trail is None:
+            load_hash_key()  # of the project's trail: else every request would fail, and not the start
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)

@@ -1,12 +1,14 @@
 """The key file: made once, whole and durable, and for nobody else to read."""
 
 import os
+import pwd
 import stat
 
 import pytest
 
 from audit_core.errors import ConfigurationError
-from audit_core.keys import generate_key, load_hash_key, load_signer
+from audit_core.keys import find_signer, generate_key, load_hash_key, load_signer
+from tests.reports.trails import as_nobody, let_everybody_in
 
 
 @pytest.fixture
@@ -69,3 +71,25 @@ def test_so_is_a_key_file_that_the_environment_names(tmp_path, caplog):
     file.chmod(0o644)
     load_signer({"AUDIT_KEY": str(file)})
     assert "chmod 600" in caplog.text
+
+
+def test_a_user_without_a_home_is_told_the_cure_and_has_no_key(monkeypatch):
+    def nobody(_):
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)  # as in a container that is run with any user id
+    for load in (load_hash_key, load_signer):
+        with pytest.raises(ConfigurationError, match="AUDIT_STATE_DIR"):
+            load({})
+    assert find_signer({}) is None
+    assert load_signer({"AUDIT_KEY": generate_key()})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_whoever_has_the_home_of_another_user_has_no_key(tmp_path):
+    let_everybody_in(tmp_path / "home")
+    (tmp_path / "home").mkdir(mode=0o700)
+    environment = {"XDG_STATE_HOME": str(tmp_path / "home")}
+    load_signer(environment)
+    assert as_nobody(lambda: find_signer(environment) is not None) == 0

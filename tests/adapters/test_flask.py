@@ -77,6 +77,13 @@ def test_a_url_in_the_place_of_a_trail_is_refused_without_its_password(way):
     assert "hunter2" not in str(refused.value)
 
 
+def test_without_a_key_the_application_does_not_start(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "file" / "state"))
+    with AuditTrail("memory:", lifecycle=False) as trail, pytest.raises(ConfigurationError, match="AUDIT_STATE_DIR"):
+        Audit(Flask("without"), trail)
+
+
 def test_several_applications_share_a_process(app, trail):
     with AuditTrail("memory:", lifecycle=False) as other_trail:
         other = Flask("other")

@@ -235,6 +235,13 @@ def test_a_file_is_left_to_the_server(recorded, client):
     assert [event.action for event in recorded()] == ["POST /file/"]
 
 
+def test_without_a_key_the_application_does_not_start(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "file" / "state"))
+    with pytest.raises(ConfigurationError, match="AUDIT_STATE_DIR"):
+        AuditMiddleware(lambda request: None)
+
+
 def test_a_url_in_the_place_of_a_trail_is_refused_without_its_password():
     with pytest.raises(ConfigurationError, match=r"not 'postgresql://.*: give trail=AuditTrail\(url\)") as refused:
         AuditMiddleware(lambda request: None, trail="postgresql://clinic:hunter2@db/clinic")
