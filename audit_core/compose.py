@@ -43,9 +43,9 @@ def compose(
 ) -> AuditEvent:
     """The event of what happens now. Whatever the values are, it can be sealed.
 
-    Raises ValueError for an outcome or an actor type that there is not.
+    Raises ValueError for an outcome or an actor type that there is not, and for a resource that is none.
     """
-    deed = (action, resource, outcome, details or {})
+    deed = (action, resource, outcome, {} if details is None else details)
     return compose_all([deed], context=context, source=source, redactor=redactor)[0]
 
 
@@ -82,8 +82,12 @@ def _event(deed: Deed, surroundings: dict[str, Any], redactor: Redactor, *, ende
 
 
 def split_resource(resource: Resource) -> tuple[str | None, object]:
-    """The type and the id of a resource, however it is written."""
+    """The type and the id of a resource, however it is written. Raises ValueError for what is none."""
     if isinstance(resource, str):
         kind, _, identifier = resource.partition(":")
         return kind, identifier or None
-    return (None, None) if resource is None else resource
+    if resource is None:
+        return None, None
+    if not isinstance(resource, tuple | list) or len(resource) != 2:
+        raise ValueError(f'A resource is ("invoice", "42") or "invoice:42", and not this {type(resource).__name__}.')
+    return resource[0], resource[1]

@@ -75,7 +75,7 @@ class Exchange:
             return _discard
         self.look()
         error, self.error = self.error, None
-        if not settled(self.answer.start(int(status[:3]), error)):
+        if not settled(self.answer.start(int(status.partition(" ")[0]), error)):
             return self._refuse()
         ours = self.answer.headers(name for name, _ in headers)
         return self._start_response(status, [*headers, *ours], *([exc_info] if exc_info else []))

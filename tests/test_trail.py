@@ -41,6 +41,13 @@ def actions(trail, **query):
     return [event.action for event in trail.events(newest_first=False, **query)]
 
 
+class Ambiguous:
+    """As an array of numpy or a table of pandas is."""
+
+    def __bool__(self):
+        raise ValueError("The truth value of an array is ambiguous.")
+
+
 class TestRecording:
     def test_what_is_recorded_is_read_back(self, trail):
         event = trail.record("invoice.approve", resource=("invoice", 42), details={"total": "99.00"})
@@ -95,7 +102,13 @@ class TestRecording:
         trail.record(
             "a.b", resource=("x", b"\xff"), details={1: cycle, "n": float("nan"), "s": "\ud800\0", "h": 10**5000}
         )
+        trail.record("a.c", details=Ambiguous())
         assert trail.verify().findings == ()
+
+    @pytest.mark.parametrize("resource", [42, b"invoice:42", ("invoice",), ("invoice", "42", "7"), {"invoice": "42"}])
+    def test_what_is_no_resource_is_refused_with_what_is_one(self, trail, resource):
+        with pytest.raises(ValueError, match="invoice:42"):
+            trail.record("a.b", resource=resource)
 
     def test_an_actor_named_for_a_block_nests_and_is_restored(self, trail):
         with trail.actor("import", type="service"):

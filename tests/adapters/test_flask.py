@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from flask import Flask, g, redirect, session, stream_with_context
+from flask import Flask, Response, g, redirect, session, stream_with_context
 from flask.views import MethodView
 from werkzeug.local import LocalProxy
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -82,6 +82,13 @@ def test_without_a_key_the_application_does_not_start(monkeypatch, tmp_path):
     monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "file" / "state"))
     with AuditTrail("memory:", lifecycle=False) as trail, pytest.raises(ConfigurationError, match="AUDIT_STATE_DIR"):
         Audit(Flask("without"), trail)
+
+
+@pytest.mark.parametrize(("status", "code"), [("Teapot", 0), ("299 Nearly", 299), ("1200 Beyond", 1200)])
+def test_a_status_that_http_does_not_know_breaks_nothing(app, trail, status, code):
+    app.add_url_rule("/tea", "tea", lambda: Response("x", status=status), methods=["POST"])
+    assert app.test_client().post("/tea").status_code == code
+    assert [event.details["status"] for event in events(trail)] == [code]
 
 
 def test_several_applications_share_a_process(app, trail):
