@@ -9,7 +9,6 @@ from audit_core.chain import AuditChain
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.note import Signer, VerifierKey
 from audit_core.keys import find_signer, load_signer
-from audit_core.stores import AuditStore
 
 
 class _Given:
@@ -61,10 +60,16 @@ class SigningKey:
         """The key that is there; none is made."""
         return self._signer or find_signer()
 
-    def for_sealing(self, store: AuditStore) -> Signer:
-        """The key to sign with; one is only made for a trail that has none yet. Raises ConfigurationError."""
+    def for_beginning(self) -> Signer:
+        """The key of a trail that has none yet: made, where there is none. Raises ConfigurationError."""
         if self._signer is None:
-            self._signer = load_signer() if store.head() is None else find_signer()
+            self._signer = load_signer()
+        return self._signer
+
+    def for_sealing(self) -> Signer:
+        """The key to sign with. Raises ConfigurationError where there is none."""
+        if self._signer is None:
+            self._signer = find_signer()
         if self._signer is None:
             raise ConfigurationError(
                 "This user has no signing key: set AUDIT_KEY to the key that the trail was made with; until then its "

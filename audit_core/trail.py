@@ -73,7 +73,9 @@ class AuditTrail:
         others = [outbox] if isinstance(outbox, str) else list(outbox)
         self.outboxes: list[Outbox] = [own_outbox, *(open_url(other).outbox for other in others)]
         self._outbox_by_key: dict[object, Outbox] = {}
-        self.chain = AuditChain(self.store, lambda: self._key.for_sealing(self.store), _checked_origin(origin))
+        self.chain = AuditChain(
+            self.store, self._key.for_sealing, _checked_origin(origin), begin_with=self._key.for_beginning
+        )
         self.sealer = Sealer(self.chain, self.outboxes)
         self._own_events = OwnEvents(self.event)
         self._writer = self._make_writer(block=_is_blocking(on_failure))

@@ -171,3 +171,38 @@ class TestAFileThatIsReachedByALink:
             other.closed()
         Path(link.removeprefix("sqlite:///")).unlink()
         assert "while.busy" in actions(path)
+
+
+class TestATransactionThatDoesNotFitIntoTheCache:
+    """SQLite then locks the file, also against readers: whoever asks on another connection waits for himself."""
+
+    @pytest.fixture
+    def connection(self, path):
+        AuditTrail(f"sqlite:///{path}", lifecycle=False).close()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE scan (picture)")
+            connection.execute("PRAGMA cache_size = 10")
+            yield connection
+
+    def change(self, trail, connection):
+        connection.execute("INSERT INTO scan VALUES (?)", ("x" * 1_000_000,))
+        trail.carry([trail.event("scan.add")], connection, "app")
+
+    def test_is_sealed_at_once_though_it_is_the_first_of_its_process(self, path, connection):
+        for _ in range(2):
+            with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+                self.change(trail, connection)
+                connection.commit()
+                assert all(event.sealed for event in trail.events())
+        assert actions(path).count("scan.add") == 2
+
+    def test_takes_along_what_was_spilled_however_often_it_writes(self, path, connection):
+        with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+            trail.opened()
+            trail.record("while.busy")
+            for _ in range(3):
+                self.change(trail, connection)
+            connection.commit()
+            assert [event.action for event in trail.events() if event.sealed].count("scan.add") == 3
+            trail.closed()
+        assert actions(path).count("while.busy") == 1

@@ -37,9 +37,17 @@ class _Edge(NamedTuple):
 class AuditChain:
     """Events in one order, each linked to the one before, under signed tree heads (RFC 9162, C2SP)."""
 
-    def __init__(self, store: AuditStore, find_signer: Callable[[], Signer], origin: str | None = None) -> None:
+    def __init__(
+        self,
+        store: AuditStore,
+        find_signer: Callable[[], Signer],
+        origin: str | None = None,
+        *,
+        begin_with: Callable[[], Signer] | None = None,
+    ) -> None:
+        """``begin_with`` may make the key of a chain that has none yet; without it that is found as any other."""
         self.store = store
-        self._find_signer = find_signer
+        self._find_signer, self._find_first_signer = find_signer, begin_with or find_signer
         self._wanted_origin = origin
         self._origin = ""  # of the chain that _edge is the end of
         self._edge: _Edge | None = None
@@ -241,7 +249,7 @@ class AuditChain:
 
     def _created(self, drafts: Sequence[Draft]) -> AuditEvent:
         """The first record. It is made for the sake of the first event, and so not after it."""
-        key = VerifierKey(self._origin, self._find_signer().public_key)
+        key = VerifierKey(self._origin, self._find_first_signer().public_key)
         return AuditEvent(
             event_id=new_event_id(),
             timestamp=min([datetime.now(UTC), *(event_of(draft).timestamp for draft in drafts[:1])]),

@@ -97,7 +97,7 @@ class AuditStore(Protocol):
     def row(self, sequence: int, connection: Any = None) -> Row | None:
         """The sealed row at one place of the chain."""
 
-    def find(self, event_id: str) -> Row | None:
+    def find(self, event_id: str, connection: Any = None) -> Row | None:
         """The sealed row of one event, from the first sequence on."""
 
     def select(self, query: EventQuery) -> Iterator[Row]:

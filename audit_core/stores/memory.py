@@ -99,7 +99,8 @@ class MemoryStore:
         del connection
         return next((row for row in self.events if row[_AT["sequence"]] == sequence), None)
 
-    def find(self, event_id: str) -> Row | None:
+    def find(self, event_id: str, connection: Any = None) -> Row | None:
+        del connection
         return next((row for row in self._chained() if row[_AT["event_id"]] == event_id), None)
 
     def select(self, query: EventQuery) -> Iterator[Row]:

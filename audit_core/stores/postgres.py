@@ -187,8 +187,8 @@ class PostgresStore:
     def row(self, sequence: int, connection: Any = None) -> Row | None:
         return self._one("sequence = %s", sequence, connection)
 
-    def find(self, event_id: str) -> Row | None:
-        return self._one("event_id = %s::uuid", event_id, None) if _is_uuid(event_id) else None
+    def find(self, event_id: str, connection: Any = None) -> Row | None:
+        return self._one("event_id = %s::uuid", event_id, connection) if _is_uuid(event_id) else None
 
     def select(self, query: EventQuery) -> Iterator[Row]:
         after = query.after

@@ -160,9 +160,9 @@ class SqliteStore:
         rows = self._fetch(query, (sequence,), connection)
         return rows[0] if rows else None
 
-    def find(self, event_id: str) -> Row | None:
+    def find(self, event_id: str, connection: Any = None) -> Row | None:
         query = f"SELECT {_COLUMNS} FROM audit_events WHERE event_id = ? AND {_IN_CHAIN}"
-        rows = self._fetch(query, (event_id,))
+        rows = self._fetch(query, (event_id,), connection)
         return rows[0] if rows else None
 
     def select(self, query: EventQuery) -> Iterator[Row]:

@@ -107,7 +107,9 @@ class Sealer:
         for draft in drafts:
             once.setdefault(draft[EVENT_ID], draft)
         known = self.chain.store.known(once, connection) if once else set()
-        sealed = {event_id: draft_of_row(row) for event_id in known if (row := self.chain.store.find(event_id))}
+        sealed = {
+            event_id: draft_of_row(row) for event_id in known if (row := self.chain.store.find(event_id, connection))
+        }
         first = once | sealed
         others = dict.fromkeys(draft for draft in drafts if draft != first[draft[EVENT_ID]])
         new = [draft for event_id, draft in once.items() if event_id not in known]
