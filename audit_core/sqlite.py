@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
+from audit_core.process.threads import is_own_thread
 
 CACHE_KIB = 65_536  # the pages that a batch changes, nearly all of two indexes, so that each is written once
 LOCK_WAIT_SECONDS = 0.02  # requests wait while we do; a request may hold the file until its response is sent
+READ_WAIT_SECONDS = 5.0  # of whoever reads for himself
 PATIENT_WAIT_SECONDS = 10.0  # for commands, which keep nobody waiting
 FULL = 2  # PRAGMA synchronous; 3 is EXTRA
 logger = logging.getLogger("audit_core")
@@ -179,7 +181,8 @@ class SqliteDatabase:
 
     def _open_file(self, options: str) -> sqlite3.Connection:
         uri = f"{self.path.as_uri()}?{options}"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        wait = LOCK_WAIT_SECONDS if is_own_thread() else READ_WAIT_SECONDS  # opening reads the file already
+        return sqlite3.connect(uri, timeout=wait, uri=True, isolation_level=None, check_same_thread=False)
 
     def _may_have_journal(self) -> bool:
         """Whether what is committed may lie outside of the file, now or soon."""

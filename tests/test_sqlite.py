@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -171,6 +172,20 @@ class TestAFileThatIsReachedByALink:
             other.closed()
         Path(link.removeprefix("sqlite:///")).unlink()
         assert "while.busy" in actions(path)
+
+
+def test_the_first_event_of_a_process_does_not_wait_for_a_file_that_is_locked(path):
+    AuditTrail(f"sqlite:///{path}", lifecycle=False).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with AuditTrail(f"sqlite:///{path}", create=False, lifecycle=False) as trail:
+            begun = time.monotonic()
+            trail.record("a.b")
+            trail.opened()  # nor does a request that begins meanwhile
+            trail.closed()
+            assert time.monotonic() - begun < 2
+            other.rollback()
+    assert "a.b" in actions(path)
 
 
 class TestATransactionThatDoesNotFitIntoTheCache:
