@@ -172,7 +172,7 @@ class SqliteDatabase:
                 connection.execute("SELECT 1 FROM sqlite_master").fetchone()
             except sqlite3.DatabaseError as error:
                 connection.close()
-                if not isinstance(error, sqlite3.OperationalError) or self._may_have_journal():
+                if not _cannot_be_opened(error) or self._may_have_journal():
                     raise
                 return _Held(self._open_file("mode=ro&immutable=1"), file)  # a copy in WAL mode on a read-only medium
             connection.execute("PRAGMA synchronous = FULL")  # a commit that returned has survived a power cut
@@ -187,8 +187,13 @@ class SqliteDatabase:
     def _may_have_journal(self) -> bool:
         """Whether what is committed may lie outside of the file, now or soon."""
         file = Path(os.path.realpath(self.path))
-        journal = file.with_name(f"{file.name}-wal")
-        return os.access(file.parent, os.W_OK) or (journal.exists() and journal.stat().st_size > 0)
+        journals = [file.with_name(file.name + ending) for ending in ("-wal", "-journal")]
+        return os.access(file.parent, os.W_OK) or any(each.exists() and each.stat().st_size > 0 for each in journals)
+
+
+def _cannot_be_opened(error: sqlite3.DatabaseError) -> bool:
+    """For want of permission; a file that somebody has locked is one that he changes."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
 
 
 def check_encoding(connection: Any, name: object) -> None:

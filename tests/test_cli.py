@@ -352,6 +352,22 @@ class TestVerify:
         assert not path.with_name(f"{path.name}-audit").exists()
         path.parent.chmod(0o755)
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="root writes what another user may only read")
+    @pytest.mark.parametrize(("name", "said"), [("clinic.db", "locked"), ("copy.db", "readonly")])
+    def test_a_file_that_somebody_changes_or_died_changing_is_not_read_without_its_journal(
+        self, path, events, capfd, name, said
+    ):
+        run = read_only(path, lambda: main(["verify", "--url", f"sqlite:///{path.parent}/{name}"]))
+        with closing(sqlite3.connect(path)) as writer:
+            writer.execute("PRAGMA cache_size = 5")  # so that what is not committed is in the file
+            writer.execute("CREATE TABLE scan (picture)")
+            writer.execute("INSERT INTO scan VALUES (?)", ("x" * 1_000_000,))
+            for ending in ("", "-journal"):  # as a power cut would leave it
+                (path.parent / f"copy.db{ending}").write_bytes(Path(f"{path}{ending}").read_bytes())
+            assert as_nobody(run) == 2
+        assert said in capfd.readouterr().err
+        path.parent.chmod(0o755)
+
 
 def start_writer(url):
     program = (
