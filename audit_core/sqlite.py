@@ -31,6 +31,7 @@ _CURES = {
 }
 
 _FileId: TypeAlias = tuple[int, int]
+_Content: TypeAlias = tuple[int, int]
 
 _abandoned: list[_Held] = []  # a parent process's: closing one here would drop the parent's locks
 
@@ -41,8 +42,9 @@ class _Held:
     The connection itself is part of a cycle, and would wait for the garbage collector.
     """
 
-    def __init__(self, connection: sqlite3.Connection, file: _FileId) -> None:
-        self.connection, self._file, self._pid = connection, file, os.getpid()
+    def __init__(self, connection: sqlite3.Connection, file: _FileId, content: _Content | None = None) -> None:
+        """``content`` is what the file must keep where it is read without locks."""
+        self.connection, self._file, self._content, self._pid = connection, file, content, os.getpid()
         self.in_use = threading.RLock()  # nobody closes it meanwhile: SQLite would crash
         self.closed = False
 
@@ -58,6 +60,10 @@ class _Held:
     def is_to(self, path: Path) -> bool:
         """Whether its file still lies at the path."""
         return _file_id(path) == self._file
+
+    def is_unchanged(self, path: Path) -> bool:
+        """Whether nobody has written the file that is read without locks."""
+        return self._content is None or _content(path) == self._content
 
 
 class SqliteDatabase:
@@ -93,8 +99,13 @@ class SqliteDatabase:
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """The connection of this thread, in autocommit mode. Raises ConfigurationError if there is no file."""
-        with self._use() as held, translated_errors(self.path):
-            yield held.connection
+        with self._use() as held:
+            try:
+                with translated_errors(self.path):
+                    yield held.connection
+            finally:
+                if not held.is_unchanged(self.path):
+                    raise StoreUnavailableError(f"{self.path} was changed while it was read: try it again.")
 
     @contextmanager
     def cursor(self, connection: Any = None) -> Iterator[Any]:
@@ -119,9 +130,12 @@ class SqliteDatabase:
             _abandoned.extend(theirs for each in self._open if (theirs := each()))
             self._local, self._open, self._pid = threading.local(), set(), os.getpid()
         held: _Held | None = getattr(self._local, "held", None)
-        if held is not None and not (held.closed or held.connection.in_transaction or held.is_to(self.path)):
-            logger.warning("%s is not the file any more that it was: it is opened anew.", self.path)
-            held.close()
+        if held is not None and not (held.closed or held.connection.in_transaction):
+            if not held.is_to(self.path):
+                logger.warning("%s is not the file any more that it was: it is opened anew.", self.path)
+                held.close()
+            elif not held.is_unchanged(self.path):
+                held.close()
         if held is None or held.closed:
             held = self._local.held = self._connect()
             self._open.add(weakref.ref(held, self._open.discard))
@@ -166,6 +180,7 @@ class SqliteDatabase:
     def _connect(self) -> _Held:
         if (file := _file_id(self.path)) is None:
             raise ConfigurationError(f"There is no file {self.path}: correct the URL, or {Cures.make_tables}.")
+        content = _content(self.path)
         with translated_errors(self.path):
             connection = self._open_file("mode=rw")
             try:
@@ -174,7 +189,8 @@ class SqliteDatabase:
                 connection.close()
                 if not _cannot_be_opened(error) or self._may_have_journal():
                     raise
-                return _Held(self._open_file("mode=ro&immutable=1"), file)  # a copy in WAL mode on a read-only medium
+                # A copy in WAL mode on a read-only medium; or one of which nobody else has opened the original yet.
+                return _Held(self._open_file("mode=ro&immutable=1"), file, content)
             connection.execute("PRAGMA synchronous = FULL")  # a commit that returned has survived a power cut
             connection.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
             return _Held(connection, file)
@@ -249,6 +265,15 @@ def _file_id(path: Path) -> _FileId | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _content(path: Path) -> _Content | None:
+    """What differs as soon as somebody has written the file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Our own connections to a SQLite file, and what we do on those of the application."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -9,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.keys import LocalSigner
 from audit_core.sqlite import SqliteDatabase
+from audit_core.stores.sqlite import SqliteStore
+from audit_core.testing.making import make_chain
 from audit_core.trail import AuditTrail
+from tests.reports.trails import as_nobody, let_everybody_in
 
 
 @pytest.fixture
@@ -186,6 +191,43 @@ def test_the_first_event_of_a_process_does_not_wait_for_a_file_that_is_locked(pa
             assert time.monotonic() - begun < 2
             other.rollback()
     assert "a.b" in actions(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root writes what another user may only read")
+def test_a_quiet_file_is_opened_anew_when_somebody_writes_it(path):
+    """In WAL mode whoever may not write its folder reads it without locks, as long as nobody else has it open."""
+    signer = LocalSigner(b"k" * 32)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+
+    def write():
+        trail = AuditTrail(f"sqlite:///{path}", signer=signer, lifecycle=False)
+        with trail, trail.store.transaction(patient=True) as connection:
+            trail.chain.append([trail.event("a.b", details={"text": "x" * 500}) for _ in range(500)], connection)
+
+    write()
+    let_everybody_in(path)
+    path.parent.chmod(0o555)
+    (is_open, opened), (is_written, written) = os.pipe(), os.pipe()
+
+    def read():
+        chain = make_chain(SqliteStore(SqliteDatabase(path)))
+        assert chain.store.extent().events == 501
+        os.write(opened, b"x")
+        os.read(is_written, 1)
+        assert chain.store.extent().events == 1001
+        return len(chain.verify().findings)
+
+    def write_meanwhile():
+        os.read(is_open, 1)
+        write()
+        os.write(written, b"x")
+
+    writer = threading.Thread(target=write_meanwhile)
+    writer.start()
+    assert as_nobody(read) == 0
+    writer.join()
+    path.parent.chmod(0o755)
 
 
 class TestATransactionThatDoesNotFitIntoTheCache:
