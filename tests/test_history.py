@@ -53,7 +53,7 @@ def test_the_status_of_a_long_outbox_takes_little_memory(trail):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert status["waiting"] == 3_000
-    assert peak < 4_000_000
+    assert peak < 6_000_000  # all of them at once are more than twice as much
 
 
 class Colour(Enum):
