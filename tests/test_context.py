@@ -6,15 +6,15 @@ import pytest
 
 from audit_core import AuditTrail, Redactor, add_details, set_actor, set_outcome
 from audit_core.canonical import encode
-from audit_core.context import Actor, AuditContext, current, enter, leave
+from audit_core.context import Actor, AuditContext, current, end, enter
 
 
 @pytest.fixture
 def context():
     context = AuditContext()
-    token = enter(context)
+    enter(context)
     yield context
-    leave(token)
+    end(context)
 
 
 def test_the_application_goes_before_the_framework_and_nobody_is_anonymous(context):
