@@ -6,6 +6,9 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
+
+PREFIX: Final = "os:"  # an account of the operating system is no user of the application
 
 
 def account() -> str:
@@ -16,9 +19,9 @@ def account() -> str:
     if hasattr(os, "getuid"):
         return _named(os.getuid())
     try:
-        return f"os:{os.getlogin()}"  # Windows asks for the name that belongs to the process
+        return f"{PREFIX}{os.getlogin()}"  # Windows asks for the name that belongs to the process
     except OSError:
-        return "os:unknown"
+        return f"{PREFIX}unknown"
 
 
 def command() -> str:
@@ -31,6 +34,6 @@ def _named(uid: int) -> str:
     import pwd
 
     try:
-        return f"os:{pwd.getpwuid(uid).pw_name}"
+        return f"{PREFIX}{pwd.getpwuid(uid).pw_name}"
     except KeyError:
-        return f"os:{uid}"
+        return f"{PREFIX}{uid}"
