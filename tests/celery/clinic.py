@@ -4,6 +4,7 @@ import os
 from functools import partial
 
 from celery import Celery
+from celery.signals import task_postrun
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from sqlalchemy.pool import NullPool
@@ -81,6 +82,10 @@ class Clinic:
             left_open.append(rows())
             next(left_open[-1])
 
+        def idle(args, **_):
+            trail.record("worker.idle", resource=("note", args[0]))
+
+        task_postrun.connect(idle, sender=leave_open, weak=False)  # after the audit's own
         self.tasks = {one.name: one for one in (note, note_later, admit, try_again, leave_open)}
 
 

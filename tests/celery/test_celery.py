@@ -111,7 +111,9 @@ def test_a_task_that_an_anonymous_request_asked_for_is_anonymous(clinic, key):
 def test_nothing_is_left_over_for_the_task_after_it(clinic, key):
     with clinic.trail.actor("ada"):
         clinic.tasks["leave_open"].delay(key)
-    assert who(noted(clinic, key)[0])[0] == "left-open"
+    during, afterwards = noted(clinic, key, count=2)
+    assert who(during) == ("left-open", "user", None)
+    assert who(afterwards) == (None, "system", None)
     after = uuid4().hex
     clinic.tasks["note"].delay(after)
     assert who(noted(clinic, after)[0]) == ("note", "service", None)
