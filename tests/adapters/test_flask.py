@@ -247,6 +247,29 @@ def test_a_method_view_is_marked_by_its_method(app, trail):
     ]
 
 
+def test_a_block_in_a_stream_holds_from_one_read_to_the_next(app, trail):
+    @app.post("/export")
+    def export():
+        def body():
+            with trail.actor("export", type="service"):
+                for number in range(2):
+                    yield str(number)
+                    trail.record("row.read")
+            trail.record("rows.read")
+
+        set_actor("dr-grey")
+        return body()
+
+    for part in app.test_client().post("/export").response:
+        trail.record("server.read")
+        assert part
+    assert [(event.action, event.actor_id) for event in events(trail)] == [
+        ("POST /export", "dr-grey"),
+        ("server.read", None), ("row.read", "export"), ("server.read", None), ("row.read", "export"),
+        ("rows.read", "dr-grey"),
+    ]  # fmt: skip
+
+
 def test_a_user_who_was_never_looked_at_is_not_loaded_and_no_response_varies(app, trail):
     def load():
         raise AssertionError("a query of ours")
