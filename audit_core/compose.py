@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from audit_core.clean import clean
 from audit_core.context import AuditContext
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.identity import new_event_id
@@ -66,13 +67,18 @@ def compose_all(
         request_id=context.request_id,
         session_id=context.session_id,
     )
-    return [_event(deed, surroundings, redactor, ended=context.told.ended) for deed in deeds]
+    within: Any = clean(dict(context.within)) if context.within else {}
+    return [_event(deed, surroundings, redactor, within, ended=context.told.ended) for deed in deeds]
 
 
-def _event(deed: Deed, surroundings: dict[str, Any], redactor: Redactor, *, ended: bool) -> AuditEvent:
+def _event(
+    deed: Deed, surroundings: dict[str, Any], redactor: Redactor, within: dict[str, Any], *, ended: bool
+) -> AuditEvent:
     action, resource, outcome, details = deed
     kind, identifier = split_resource(resource)
     fields = normal_deed(action, kind, identifier, Outcome(outcome).value, details)
+    if within:  # under what the application says by the same name
+        fields["details"] = {**within, **fields["details"]}
     if ended:  # a task that the request has started and that lives on acts for an actor who has left
         fields["details"]["after_request"] = True
     if fields["resource_id"] is not None:

@@ -1,4 +1,4 @@
-"""The context of the current request: one ContextVar that holds one mutable object.
+"""The context of the current request, task or command: one ContextVar that holds mutable objects.
 
 A value that is set in a copied context (a synchronous FastAPI dependency runs in one) would reach neither the
 endpoint nor the middleware; a change to the shared object reaches all of them.
@@ -6,13 +6,22 @@ endpoint nor the middleware; a change to the shared object reaches all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar, Token
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
 
 from audit_core.event import ActorType, Outcome
+from audit_core.process.account import account, command
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class AuditContext:
     request_id: str | None = None
     session_id: str | None = None
     told: Told = field(default_factory=Told)
+    within: Mapping[str, Any] = field(default_factory=dict)  # {"command": "migrate"}: in the details of every event
 
     def current_actor(self) -> Actor:
         """Whom the application named, else whom the framework knows by now, else nobody."""
@@ -72,29 +82,66 @@ class AuditContext:
             self.actor = find()
 
 
-_current: ContextVar[AuditContext | None] = ContextVar("audit_context", default=None)
+# Those that are entered and not left, the current one last. Blocks need not end in the order in which they began: a
+# generator that is closed late takes out its own, and puts back nobody who has left meanwhile.
+_entered: ContextVar[tuple[AuditContext, ...]] = ContextVar("audit_context", default=())
 _OUTSIDE = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))
 
 
 def current() -> AuditContext:
-    """The context of this request or task; outside of any, one that names the system as the actor."""
-    return _current.get() or _OUTSIDE
+    """The context of this request, task or command; outside of any, one that names the system as the actor."""
+    return said() or _OUTSIDE
 
 
 def said() -> AuditContext | None:
-    """The context that somebody has entered; None outside of any."""
-    return _current.get()
+    """The context that somebody has entered, or that of whoever sits at the interpreter; None where nobody says."""
+    if entered := _entered.get():
+        return entered[-1]
+    if hasattr(sys, "ps1") and threading.current_thread() is threading.main_thread():
+        return of_command(command())
+    return None
 
 
-def enter(context: AuditContext) -> Token[AuditContext | None]:
-    """Make ``context`` the current one; ``leave`` undoes it."""
-    return _current.set(context)
+def of_command(name: str) -> AuditContext:
+    """What the process's own account does with a command, or at a prompt."""
+    return AuditContext(actor=Actor(account(), ActorType.SYSTEM.value), within={"command": name})
 
 
-def leave(token: Token[AuditContext | None]) -> None:
-    """Put back what was current before ``enter``."""
-    with suppress(ValueError):  # closed in another context than it was opened in: that one has nothing of ours
-        _current.reset(token)
+def enter(context: AuditContext) -> None:
+    """Make ``context`` the current one, until ``leave`` or ``end``."""
+    _entered.set((*_entered.get(), context))
+
+
+def leave(context: AuditContext) -> None:
+    """It is not current any more. Does nothing where it was not entered: in another thread or task, say."""
+    _keep(lambda one: one is not context)
+
+
+def end(context: AuditContext) -> None:
+    """Leave it, and whatever was entered in its request or task and has not been left."""
+    _keep(lambda one: one.told is not context.told)
+
+
+@contextmanager
+def resumed(entered: list[AuditContext]) -> Iterator[None]:
+    """What was entered in a request is current in the block; the list then holds what of it has not been left.
+
+    For a WSGI body: it is read piece by piece, and whoever reads it has contexts of his own in between.
+    """
+    before = _entered.get()
+    _entered.set((*before, *entered))
+    try:
+        yield
+    finally:
+        now = _entered.get()
+        there = {id(one) for one in now}
+        kept = tuple(one for one in before if id(one) in there)
+        _entered.set(kept)
+        entered[:] = now[len(kept) :]
+
+
+def _keep(is_kept: Callable[[AuditContext], bool]) -> None:
+    _entered.set(tuple(filter(is_kept, _entered.get())))
 
 
 def set_actor(
@@ -125,22 +172,50 @@ def add_details(**details: object) -> None:
     _inside().told.details.update(details)
 
 
-@contextmanager
-def acting(actor_id: object, type: str, on_behalf_of: object) -> Iterator[AuditContext]:
-    """Another actor for the length of a block; nests, and restores what was."""
-    outer = current()
-    inner = replace(outer, actor=_actor(actor_id, type, on_behalf_of), told=Told() if outer is _OUTSIDE else outer.told)
-    token = enter(inner)
-    try:
-        yield inner
-    finally:
-        leave(token)
+class Acting:
+    """Another actor for the length of a block, or of a function that it decorates; nests, and restores what was."""
+
+    def __init__(self, actor_id: object, type: str, on_behalf_of: object) -> None:
+        self._actor = _actor(actor_id, type, on_behalf_of)
+        self._inner: AuditContext | None = None
+
+    def __enter__(self) -> AuditContext:
+        if self._inner is not None:
+            raise RuntimeError("This actor has had its block: call trail.actor(...) again for another one.")
+        outer = current()
+        self._inner = replace(outer, actor=self._actor, told=outer.told if _entered.get() else Told())
+        enter(self._inner)
+        return self._inner
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._inner is not None:
+            leave(self._inner)
+
+    def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
+        """Decorate a function, ``async`` or not. Raises TypeError for a generator: whoever reads it would act, too."""
+        if isgeneratorfunction(function) or isasyncgenfunction(function):
+            raise TypeError(f"{function.__qualname__} is a generator: use `with trail.actor(...)` inside of it.")
+        actor = self._actor
+
+        @wraps(function)
+        async def acts_later(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+            with Acting(actor.id, actor.type, actor.on_behalf_of):
+                return await function(*args, **kwargs)  # type: ignore[misc]  # a coroutine function
+
+        @wraps(function)
+        def acts(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            with Acting(actor.id, actor.type, actor.on_behalf_of):
+                return function(*args, **kwargs)
+
+        return acts_later if iscoroutinefunction(function) else acts  # type: ignore[return-value]
 
 
 def _inside() -> AuditContext:
-    if (context := _current.get()) is None:
+    if not (entered := _entered.get()):
         raise LookupError("There is no audit context here: use `with trail.actor(...)` outside of a request.")
-    return context
+    return entered[-1]
 
 
 def _actor(actor_id: object, type: str, on_behalf_of: object) -> Actor:

@@ -15,6 +15,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.context import Actor, AuditContext
 from audit_core.errors import AuditError
 from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.process.account import account, command
 
 
 class _Trail(Protocol):
@@ -42,7 +43,8 @@ class OwnEvents:
         return self._of_system("trail.gap", details, Outcome.FAILURE)
 
     def _of_process(self, action: str) -> AuditEvent:
-        return self._of_system(action, {"host": socket.gethostname(), "pid": os.getpid()}, Outcome.SUCCESS)
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "account": account(), "command": command()}
+        return self._of_system(action, process, Outcome.SUCCESS)
 
     def _of_system(self, action: str, details: dict[str, Any], outcome: str) -> AuditEvent:
         context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from typing import Any, Self
@@ -14,7 +13,7 @@ from audit_core.chain import AuditChain
 from audit_core.chain.proof import Proof
 from audit_core.chain.verification import Verification
 from audit_core.compose import Resource, ToldChange, compose, compose_all, split_resource
-from audit_core.context import AuditContext, acting, current
+from audit_core.context import Acting, AuditContext, current
 from audit_core.errors import AuditError, ConfigurationError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
@@ -171,14 +170,13 @@ class AuditTrail:
             self._outbox_by_key[key] = owner
         return self._outbox_by_key[key]
 
-    def actor(
-        self, actor_id: object, *, type: str = ActorType.USER, on_behalf_of: object = None
-    ) -> AbstractContextManager[AuditContext]:
+    def actor(self, actor_id: object, *, type: str = ActorType.USER, on_behalf_of: object = None) -> Acting:
         """``with trail.actor("nightly-import", type="service"): ...`` names who acts; nests and restores.
 
-        Raises ValueError for a type of actor that there is not.
+        As a decorator it does so for each call of a function, ``async`` or not. Raises ValueError for a type of actor
+        that there is not.
         """
-        return acting(actor_id, type, on_behalf_of)
+        return Acting(actor_id, type, on_behalf_of)
 
     def opened(self, *, wait: bool = True) -> bool:
         """A request or session that may read and then write the application's database begins.

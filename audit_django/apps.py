@@ -18,7 +18,7 @@ class AuditConfig(AppConfig):
     def ready(self) -> None:
         """Attach to what is there, once all models are."""
         from audit_core.errors import Cures
-        from audit_django import capture, lifespan, schema, testing, transactions
+        from audit_django import capture, commands, lifespan, schema, testing, transactions
         from audit_django.checks import check_databases, check_project
 
         Cures.make_tables = "run `manage.py migrate`, or `manage.py audit init` for a trail in a file of its own"
@@ -27,10 +27,15 @@ class AuditConfig(AppConfig):
         transactions.install()
         testing.install()
         lifespan.install()
+        commands.install()
         if apps.is_installed("django.contrib.auth"):
             from audit_django import signals
 
             signals.connect()
+        if "celery" in sys.modules:  # the project has tasks, whose application is imported before Django is set up
+            from audit_core.celery import carry_actor
+
+            carry_actor()
         post_migrate.connect(schema.create_without_migrations, dispatch_uid="audit_django")
         checks.register(check_project, "audit")
         checks.register(check_databases, checks.Tags.database)

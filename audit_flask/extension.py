@@ -11,6 +11,7 @@ from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.requests.checks import checked_trail
 from audit_core.requests.request import is_first
+from audit_flask import commands
 from audit_flask.exchange import Exchange, note_exception
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _EXTENSION = "audit"
 
 
 class Audit:
-    """Records every request of ``app``, before the first byte of its response leaves.
+    """Records every request of ``app``, before the first byte of its response leaves, and who runs its commands.
 
     ``Audit(app, trail)``, or ``audit = Audit(trail=trail)`` and ``audit.init_app(app)``.
     """
@@ -40,6 +41,7 @@ class Audit:
         app.extensions[_EXTENSION] = trail
         app.wsgi_app = _Audited(app.wsgi_app, trail)  # type: ignore[method-assign]
         got_request_exception.connect(note_exception, app)
+        commands.install(app)
 
 
 class _Audited:

@@ -83,6 +83,26 @@ def test_the_flask_lines_work_when_pasted(tmp_path):
     assert (event.actor_id, event.resource_type, event.resource_id) == ("nurse-bob", "patient", "7")
 
 
+def test_the_lines_about_actors_work_when_pasted(tmp_path):
+    run(tmp_path, whole("actors.md"))
+    found = events(tmp_path)
+    begun = named(found, "import.begun")
+    assert (begun.actor_id, begun.actor_type) == ("nightly-import", "service")
+    corrected = named(found, "invoice.correct")
+    assert (corrected.actor_id, corrected.actor_type, corrected.on_behalf_of) == ("grace", "admin", "ada")
+    assert named(found, "import.checked").actor_id == "ada", "in a thread"
+
+
+def test_the_lines_about_celery_work_when_pasted(tmp_path):
+    drive = """
+        with trail.actor("ada"):
+            discharge.apply(["7"])
+    """
+    run(tmp_path, whole("celery.md"), drive)
+    event = named(events(tmp_path), "patient.discharge")
+    assert (event.actor_id, event.details["task"]["name"]) == ("ada", "clinic.discharge")
+
+
 def make_django_project(folder, settings):
     project = """
         from pathlib import Path
@@ -219,7 +239,7 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
 
 def test_every_page_with_python_on_it_is_pasted_somewhere_here():
     pages = {page.name for page in PAGES if blocks(page) and page.parent.name == "docs"}
-    assert pages == {"django.md", "fastapi.md", "flask.md", "reports.md", "sqlalchemy.md"}
+    assert pages == {"actors.md", "celery.md", "django.md", "fastapi.md", "flask.md", "reports.md", "sqlalchemy.md"}
 
 
 def test_every_command_is_named_where_commands_are_listed():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from audit_core.cli.terminal import logged_notes
 from audit_core.errors import ConfigurationError, Cures
 from audit_core.event import ActorType
 from audit_core.integrity.note import VerifierKey
+from audit_core.process.account import account
 from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
 from audit_core.urls import without_password
@@ -40,12 +40,15 @@ class Place:
 def open_trail(
     context: typer.Context, url: str | None, *, create: bool = False, origin: str | None = None
 ) -> Iterator[AuditTrail]:
-    """The trail of this command; what is not there is only made with ``create``."""
+    """The trail of this command; what is not there is only made with ``create``.
+
+    Whoever runs it reads or changes the trail itself: PCI DSS 10.2.1.3 asks who that was.
+    """
     place: Place = context.obj
     if place.trail is not None:
         if create:
             place.trail.create()
-        with place.trail.actor(operator(), type=ActorType.ADMIN):
+        with place.trail.actor(account(), type=ActorType.ADMIN):
             yield place.trail
         return
     if not (url := url or place.url):
@@ -56,7 +59,7 @@ def open_trail(
         keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
         trail = AuditTrail(url, outbox=place.outboxes, origin=origin, redactor=keyless, create=create, lifecycle=False)
         _check_outboxes(trail, place.outboxes)
-        with trail, trail.actor(operator(), type=ActorType.ADMIN):
+        with trail, trail.actor(account(), type=ActorType.ADMIN):
             yield trail
 
 
@@ -76,14 +79,6 @@ def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
         if not outbox.is_created():
             name = without_password(url)
             raise ConfigurationError(f"{name} has no outbox: correct --outbox, or {Cures.make_tables}.")
-
-
-def operator() -> str:
-    """Whoever runs the command reads or changes the trail itself: PCI DSS 10.2.1.3 asks who it was."""
-    try:
-        return f"os:{getpass.getuser()}"
-    except (OSError, KeyError):  # a user id without a name, as containers have them
-        return "os:unknown"
 
 
 def read_key(text: str) -> VerifierKey:

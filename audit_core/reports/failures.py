@@ -28,7 +28,8 @@ class _Group:
 
 def is_failed_access(event: AuditEvent) -> bool:
     """Whether somebody tried something: not the trail's own troubles, and not a response that broke off later."""
-    return event.actor_type != ActorType.SYSTEM and event.action != "response.broken"
+    is_the_trails_own = event.actor_type == ActorType.SYSTEM and event.actor_id is None
+    return not is_the_trails_own and event.action != "response.broken"
 
 
 def group_failures(events: Iterator[AuditEvent], min_failures: int) -> Iterator[FailureRow]:

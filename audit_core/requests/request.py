@@ -14,13 +14,12 @@ import time
 from collections.abc import Callable, Iterator, MutableMapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import Token
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from audit_core.context import Actor, AuditContext, current, enter, leave
+from audit_core.context import Actor, AuditContext, end, enter, resumed
 from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import FIELD_LIMITS, clean_text
@@ -90,24 +89,22 @@ class RequestAudit:
         forwarded = header(proxies.header) if is_trusted else None
         self._began = time.perf_counter()
         self._recorded = self._open = False
-        self._token: Token[AuditContext | None] | None = None
         self.context = AuditContext(
             find_actor=find_actor and _guarded(find_actor),
             find_client=partial(_client, trail, peer, forwarded or "", header("user-agent")),
             request_id=(proxies.request_id(peer, header("x-request-id")) if is_trusted else None) or new_event_id(),
         )
+        self._entered = [self.context]
 
     def __enter__(self) -> Self:
         self.begin()
-        self._token = enter(self.context)
+        enter(self.context)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        token, self._token = self._token, None
-        if token is not None and current() is self.context:  # else this is another thread, at work for another request
-            leave(token)
+        end(self.context)
         self.finish()
 
     def begin(self, *, wait: bool = True) -> bool:
@@ -127,11 +124,8 @@ class RequestAudit:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Its context is current inside of the block."""
-        token = enter(self.context)
-        try:
+        with resumed(self._entered):
             yield
-        finally:
-            leave(token)
 
     def finish(self) -> None:
         """Nothing of the application runs for this request any more. May be called again."""

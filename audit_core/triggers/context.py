@@ -10,6 +10,7 @@ import json
 from contextlib import closing
 from typing import Any
 
+from audit_core.clean import clean
 from audit_core.context import AuditContext, said
 from audit_core.event import ActorType
 from audit_core.normalise import normalise
@@ -30,6 +31,8 @@ def context_text(context: AuditContext | None = None, source: str | None = None)
         request_id=context.request_id, session_id=context.session_id,
     )  # fmt: skip
     told: dict[str, Any] = {name: fields[name] for name in CONTEXT_FIELDS if fields[name] is not None}
+    if context.within:
+        told["within"] = clean(dict(context.within))
     if context.told.ended:
         told["after_request"] = True
     return json.dumps(told)  # in ASCII: the application's connection may speak any encoding

@@ -28,6 +28,7 @@ CONTEXT_FIELDS: Final = (
     "actor_id", "actor_type", "on_behalf_of", "tenant_id", "source", "ip_address", "user_agent", "request_id",
     "session_id",
 )  # fmt: skip
+WITHIN: Final = ("command", "task")
 _ACTIONS = frozenset(("create", "update", "delete"))
 _INTERVAL = re.compile(
     r"(?:(-?\d+) years? ?)?(?:([-+]?\d+) mons? ?)?(?:([-+]?\d+) days? ?)?"
@@ -44,7 +45,7 @@ def read_told(text: str) -> AuditEvent:
         kind, key_fields = clean_text(told["resource_type"], 256), [str(name) for name in told["key_fields"]]
         if told["action"] not in _ACTIONS:
             raise ValueError("an action that no trigger has")
-        details = {**_what(told), **details}
+        details = {**details, **_what(told)}
         key = _key(told, key_fields)
         made = normalise(
             action=told["action"], outcome=Outcome.SUCCESS, resource_type=kind, details=details,
@@ -60,8 +61,8 @@ def read_told(text: str) -> AuditEvent:
 def _who(told: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The actor, and what else is known of him: what the application said, else who it was at the database."""
     if "context" in told and (said := _context(told["context"])) is not None:
-        details = {"after_request": True} if said.pop("after_request", None) is True else {}
-        return said, details
+        within, ended = said.pop("within"), said.pop("after_request", None)
+        return said, {**within, **({"after_request": True} if ended is True else {})}
     if "context" in told:
         return {"actor_type": ActorType.ANONYMOUS}, {"context": {"unreadable": told["context"]}}
     there = told["connection"]
@@ -77,7 +78,9 @@ def _context(text: str) -> dict[str, Any] | None:
         ActorType(said["actor_type"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return {name: said[name] for name in (*CONTEXT_FIELDS, "after_request") if said.get(name) is not None}
+    known = {name: said[name] for name in (*CONTEXT_FIELDS, "after_request") if said.get(name) is not None}
+    within = said["within"] if type(said.get("within")) is dict else {}
+    return {**known, "within": {name: within[name] for name in WITHIN if name in within}}
 
 
 def _what(told: Mapping[str, Any]) -> dict[str, Any]:

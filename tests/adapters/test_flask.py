@@ -1,9 +1,10 @@
 import gc
 from types import SimpleNamespace
 
+import click
 import httpx
 import pytest
-from flask import Flask, Response, g, redirect, session, stream_with_context
+from flask import Blueprint, Flask, Response, g, redirect, session, stream_with_context
 from flask.views import MethodView
 from werkzeug.local import LocalProxy
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -12,6 +13,7 @@ from werkzeug.test import Client
 from audit_core import AuditTrail
 from audit_core.context import current
 from audit_core.errors import ConfigurationError
+from audit_core.process.account import account
 from audit_flask import Audit, add_details, audited, set_actor
 from tests.adapters.behaviour import Behaviour
 from tests.adapters.flask_app import make_app
@@ -259,6 +261,73 @@ def test_a_method_view_is_marked_by_its_method(app, trail):
         ("chart.read", "a"),
         ("POST /charts/{chart_id}", "b"),
     ]
+
+
+def test_a_block_in_a_stream_holds_from_one_read_to_the_next(app, trail):
+    @app.post("/export")
+    def export():
+        def body():
+            with trail.actor("export", type="service"):
+                for number in range(2):
+                    yield str(number)
+                    trail.record("row.read")
+            trail.record("rows.read")
+
+        set_actor("dr-grey")
+        return body()
+
+    for part in app.test_client().post("/export").response:
+        trail.record("server.read")
+        assert part
+    assert [(event.action, event.actor_id) for event in events(trail)] == [
+        ("POST /export", "dr-grey"),
+        ("server.read", None), ("row.read", "export"), ("server.read", None), ("row.read", "export"),
+        ("rows.read", "dr-grey"),
+    ]  # fmt: skip
+
+
+class TestCommands:
+    @pytest.fixture(autouse=True)
+    def _commands(self, app, trail):
+        @app.cli.command("import-patients")
+        @click.option("--password")
+        def import_patients(password):
+            trail.record("patients.import")
+            if not password:
+                raise ValueError
+
+        group = Blueprint("ward", __name__, cli_group="ward")
+
+        @group.cli.command("close")
+        def close():
+            trail.record("ward.close")
+
+        app.register_blueprint(group)
+
+    def who(self, trail):
+        return [(event.actor_id, event.actor_type, event.details) for event in events(trail)]
+
+    def test_a_command_names_the_account_and_itself_without_its_arguments(self, app, trail):
+        assert app.test_cli_runner().invoke(args=["import-patients", "--password", "hunter2"]).exit_code == 0
+        assert app.test_cli_runner().invoke(args=["ward", "close"]).exit_code == 0
+        assert self.who(trail) == [
+            (account(), "system", {"command": "import-patients"}), (account(), "system", {"command": "ward"}),
+        ]  # fmt: skip
+
+    def test_nothing_is_left_over_after_a_command_that_fails(self, app, trail):
+        assert isinstance(app.test_cli_runner().invoke(args=["import-patients"]).exception, ValueError)
+        trail.record("a.b")
+        assert [actor for actor, _, _ in self.who(trail)] == [account(), None]
+
+    def test_a_command_inside_of_a_request_acts_for_the_requests_actor(self, app, trail):
+        @app.post("/import")
+        def start():
+            set_actor("dr-grey")
+            app.test_cli_runner().invoke(args=["import-patients", "--password", "x"])
+            return ""
+
+        app.test_client().post("/import")
+        assert [actor for actor, _, _ in self.who(trail)] == ["dr-grey", "dr-grey"]
 
 
 def test_a_user_who_was_never_looked_at_is_not_loaded_and_no_response_varies(app, trail):

@@ -203,12 +203,13 @@ def test_a_change_as_deep_as_a_value_may_be_is_cut_with_its_event():
 
 def test_changes_that_happen_together_have_one_actor_who_is_looked_up_once():
     asked = []
-    token = enter(AuditContext(find_actor=lambda: asked.append(1) or Actor("u-1", "user"), tenant_id="t-1"))
+    context = AuditContext(find_actor=lambda: asked.append(1) or Actor("u-1", "user"), tenant_id="t-1")
+    enter(context)
     try:
         with AuditTrail("memory:") as trail:
             events = trail.events_of([created("patient", [n], {"n": n}) for n in range(3)], {"database": "other"})
     finally:
-        leave(token)
+        leave(context)
     assert len(asked) == 1
     assert [(one.actor_id, one.tenant_id, one.resource_id) for one in events] == [
         ("u-1", "t-1", number) for number in "012"

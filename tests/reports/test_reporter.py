@@ -81,6 +81,14 @@ class TestAllActionsOfAdministrators:
         assert [row.action for row in rows] == ["import.run", "shell.open"]
         assert rows[0].on_behalf_of == "amina"
 
+    def test_commands_and_shells_of_an_account_of_the_operating_system(self, trail, reporter):
+        seal(trail, [
+            event(0, "delete", actor_id="os:amina", actor_type="system", details={"command": "shell"}),
+            event(1, "delete", actor_id="ossip", actor_type="system"),
+            event(2, "delete", actor_id="os:amina", actor_type="user"),
+        ])  # fmt: skip
+        assert [row.sequence for row in reporter.privileged_action_report(None, NOON + HOUR)] == [1]
+
 
 class TestRepeatedFailures:
     def test_by_actor_and_by_address_with_first_and_last_time(self, trail, reporter):

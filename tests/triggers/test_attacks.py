@@ -167,6 +167,17 @@ def test_a_context_cannot_say_more_than_who_acts(patients):
     assert list(event.details) == ["changes"]
 
 
+@pytest.mark.parametrize("within", [{"changes": {}, "bulk": {}, "command": "x"}, "text", ["command"], {"command": "x"}])
+def test_a_context_cannot_say_what_changed_by_the_way(patients, within):
+    with patients.transaction():
+        context = json.dumps({"actor_type": "user", "actor_id": "eve", "within": within})
+        patients.run("SELECT set_config('audit.context', %s, true)", (context,))
+        patients.run("INSERT INTO patient VALUES (1, 'Ann')")
+    (event,) = patients.events()
+    assert event.details.keys() <= {"changes", "command"}
+    assert event.details["changes"]["name"] == {"old": None, "new": "Ann"}
+
+
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
 def test_a_value_that_is_huge_or_looks_like_ours_breaks_nothing(patients, value):
     patients.run("INSERT INTO patient VALUES (1, %s)", (value,))

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
 from sqlalchemy.pool import NullPool
 
+from audit_core.context import end, enter, of_command
 from audit_core.errors import BulkForbiddenError
 from audit_core.orm.bulk import Bulk
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
@@ -202,6 +203,19 @@ def test_the_actor_is_whoever_acts_at_each_statement_of_a_transaction(db, sessio
                 session.execute(insert(Ward).values(id=len(name) + ord(name[0])))
         session.execute(insert(Ward).values(id=1))
     assert [actor for _, _, _, actor in told(db)] == ["ann", "bob", "postgres"]
+
+
+def test_the_command_in_which_it_happens_is_told_too(db, sessions):
+    context = of_command("import_patients")
+    enter(context)
+    with sessions.begin() as session:
+        session.add(Patient(id=1, name="Zoë"))
+        session.flush()
+        session.execute(text("UPDATE patient SET name = 'x'"))
+    end(context)
+    for one in db.events():
+        assert (one.actor_id, one.details["command"]) == (context.actor.id, "import_patients")
+        assert "changes" in one.details
 
 
 @pytest.mark.parametrize("undone", [True, False])
