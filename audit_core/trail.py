@@ -80,7 +80,11 @@ class AuditTrail:
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
         if create:
-            self.create()
+            try:
+                self.create()
+            except BaseException:
+                self._release()
+                raise
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -205,11 +209,7 @@ class AuditTrail:
         if self._lifecycle and self._writer.running:
             self._writer.submit(self._own_events.stopped())
         self._writer.close(FLUSH_SECONDS)
-        for outbox in self.outboxes:
-            outbox.close()
-        self.store.close()
-        if self._gate:
-            self._gate.close()
+        self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -321,6 +321,13 @@ class AuditTrail:
             self.store.create()
         for outbox in self.outboxes:
             outbox.create()
+
+    def _release(self) -> None:
+        for outbox in self.outboxes:
+            outbox.close()
+        self.store.close()
+        if self._gate:
+            self._gate.close()
 
     def _make_writer(self, *, block: bool) -> Writer:
         return Writer(

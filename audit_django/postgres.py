@@ -19,9 +19,6 @@ _TABLES = """
 SELECT c.relname, has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'INSERT')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname LIKE 'audit_%%'"""
-_MAY_CREATE = """
-SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = %s),
-                has_database_privilege(current_database(), 'CREATE')), current_user, current_database()"""
 _TAKEN_BACK = ("40", "25P02")  # the SQLSTATEs of a transaction that was rolled back, or has failed before
 
 
@@ -42,8 +39,10 @@ def wait_for_others(connection: BaseDatabaseWrapper) -> None:
 
 def require_permission(connection: BaseDatabaseWrapper, schema: str) -> None:
     """Raise CommandError, of which a command tells in one sentence, where this role may not make the tables."""
+    from audit_core.postgres.making import MAY_CREATE
+
     with connection.cursor() as cursor:
-        cursor.execute(_MAY_CREATE, [schema])
+        cursor.execute(MAY_CREATE, [schema])
         may, role, database = cursor.fetchone()
     if not may:
         raise CommandError(

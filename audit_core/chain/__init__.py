@@ -146,15 +146,22 @@ class AuditChain:
     def checkpoint_note(self) -> str | None:
         """The newest checkpoint as a signed note: kept elsewhere, it shows any later rewriting.
 
-        Raises IntegrityError when what is stored is none.
+        Raises IntegrityError when what is stored is none, or not signed with the key that the trail names.
         """
         if (head := self.store.head()) is None:
             return None
-        origin = str(self._sound_created(None)["origin"])
+        created = self._sound_created(None)
         try:
-            return parse_head(head, origin).note(head.signature)
+            note = parse_head(head, str(created["origin"])).note(head.signature)
+            key = VerifierKey.parse(str(created.get("key")))
         except (IntegrityError, TypeError) as error:
             raise IntegrityError("The newest checkpoint was tampered with: run `audit verify`.") from error
+        if not signed_by(head, key):
+            raise IntegrityError(
+                f"The newest checkpoint, of {head.tree_size} events, is not signed with the key that the trail names: "
+                "somebody else has put it there; run `audit verify`."
+            )
+        return note
 
     def is_signed_by(self, key: VerifierKey) -> bool:
         """Whether the newest checkpoint is signed with ``key``."""

@@ -16,6 +16,7 @@ from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_postgres
 from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.errors import ConfigurationError, Cures, IntegrityError, StoreUnavailableError
+from audit_core.postgres.making import make_roles
 from audit_core.trail import AuditTrail
 from audit_core.urls import schema_sql, without_password
 
@@ -58,7 +59,7 @@ def init(
             if trail.store.head(connection) is None:
                 trail.chain.append([], connection)
         if roles:
-            database_of(trail).make_roles()
+            make_roles(database_of(trail))
         say(f"origin        {trail.chain.origin}")
         say(f"verifier key  {trail.chain.named_key}")
         if origin not in {None, trail.chain.origin}:
@@ -101,8 +102,8 @@ def seal(
         trail.store.extent()  # there is a trail
         if not _may_seal(trail, follow=follow):
             raise StoreUnavailableError(NOT_WRITABLE.format(command="seal"))
-        if trail.store.head() is not None and not trail.status()["key_is_ours"]:
-            raise ConfigurationError(WRONG_KEY)
+        if trail.store.head() is not None:
+            _check_head(trail)
         if trail.store.seals_in_transaction:
             note("Here whoever writes an event seals it: only what a process left behind has to be sealed.")
         with _until_told() as told:
@@ -116,6 +117,14 @@ def seal(
                         _try_seal(trail)
             elif follow:
                 follow_postgres(trail, told)
+
+
+def _check_head(trail: AuditTrail) -> None:
+    found = trail.status()
+    if found["trouble"]:
+        raise IntegrityError(f"Nothing is sealed: {found['trouble']}")
+    if not found["key_is_ours"]:
+        raise ConfigurationError(WRONG_KEY)
 
 
 def _may_seal(trail: AuditTrail, *, follow: bool) -> bool:

@@ -55,6 +55,12 @@ def partitions(
             say(f"{partition.name:<24}{partition.rows:>14,} events {partition.size / 1e6:>10,.1f} MB")
         if left := months.months_in_default():
             note(f"In the default partition: {', '.join(left)}; `--from-default` moves them.", "yellow")
+        _note_lost(months)
+
+
+def _note_lost(months: Partitions) -> None:
+    for text in months.lost():
+        note(text, "yellow")
 
 
 def doctor(context: typer.Context, *, url: Url = None) -> None:
@@ -77,8 +83,10 @@ def follow_postgres(trail: AuditTrail, told: threading.Event) -> None:
         try:
             if time.monotonic() - looked > PARTITIONS_SECONDS:
                 looked = time.monotonic()
-                for name in Partitions(database_of(trail)).make():
+                months = Partitions(database_of(trail))
+                for name in months.make():
                     say(f"made {name}")
+                _note_lost(months)
             now = trail.store.extent().events
         except AuditError as error:
             note(str(error), "yellow")

@@ -14,6 +14,7 @@ from audit_core.event import AuditEvent
 from audit_core.outbox import BYTES_AT_ONCE, Waiting
 from audit_core.outbox.late import LOWEST, Cursor, Snapshot
 from audit_core.postgres import PostgresDatabase
+from audit_core.postgres.making import is_there, make
 from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
 
@@ -49,10 +50,10 @@ class PostgresOutbox:
 
     def create(self) -> None:
         if not self.is_created():  # else no permission to make it is needed
-            self.database.create("postgres_outbox.sql", "audit_outbox")
+            make(self.database, "postgres_outbox.sql", "audit_outbox")
 
     def is_created(self) -> bool:
-        return self.database.has_table("audit_outbox")
+        return is_there(self.database, "audit_outbox")
 
     def reserve(self, connection: Any) -> None:
         """Nobody is refused here because somebody else has written."""

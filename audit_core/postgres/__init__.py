@@ -41,6 +41,7 @@ _NOT_THERE = {"42P01", "3F000", "42703"}  # no such table, schema, column
 _FORBIDDEN = "42501"
 _READ_ONLY = "25006"
 _DISK_FULL = "53100"
+_NO_PARTITION = "no partition of relation"
 _NO_CONNECTION_LEFT = ("too many clients", "too many connections", "remaining connection slots")
 _OTHER_TABLES = ("42", "22003", "0A000")  # statements and numbers that do not fit our tables
 _THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
@@ -103,45 +104,11 @@ class PostgresDatabase:
         """Whether the table is there, also where this role may not read it."""
         return bool(self.fetch("SELECT to_regclass(%s) IS NOT NULL", (self.table(name),))[0][0])
 
-    def require_utf8(self) -> None:
-        """Raises ConfigurationError for a database that cannot hold every text."""
-        if (encoding := self.fetch("SELECT current_setting('server_encoding')")[0][0]) != "UTF8":
-            raise ConfigurationError(
-                f"{self.name} has the encoding {encoding}, which cannot hold every text: make a database with "
-                "ENCODING 'UTF8' TEMPLATE template0 for the trail."
-            )
-
-    def create(self, script: str, table: str) -> None:
-        """Run one of our .sql files, unless its table is there already. Of several processes one runs it."""
-        with self.transaction() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
-            # Not by to_regclass: what that remembers may be older than the lock.
-            there = "SELECT relname FROM pg_namespace n LEFT JOIN pg_class ON relnamespace = n.oid WHERE nspname = %s"
-            names = {row[0] for row in self.fetch(there, (self.schema,), connection)}
-            if table in names:
-                return
-            if not names:
-                connection.execute(f'CREATE SCHEMA "{self.schema}"')
-            connection.execute(script_for(script, self.schema))
-
     def run(self, script: str) -> None:
         """Run one of our .sql files, in a transaction. Of several processes one runs it at a time."""
         with self.transaction() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
             connection.execute(script_for(script, self.schema))
-
-    def make_roles(self) -> None:
-        """Make the three roles, and grant them theirs. Raises ConfigurationError where this role may not."""
-        missing = (
-            "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) IS NULL "
-            "AND NOT (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)"
-        )
-        if lacking := [name for (name,) in self.fetch(missing, (list(ROLES),))]:
-            raise ConfigurationError(
-                f"{self.name}: this role may create no others, and {', '.join(lacking)} are missing: run `audit init "
-                "--roles` as one with CREATEROLE, or have them made first (CREATE ROLE ... NOLOGIN)."
-            )
-        self.run("postgres_roles.sql")
 
     def close(self) -> None:
         """Close every idle connection that this process opened."""
@@ -214,9 +181,7 @@ class PostgresDatabase:
                 f"{self.name}: the tables in schema {self.schema} are not those of `audit init` ({text}): run "
                 "`audit verify`."
             )
-        return StoreUnavailableError(
-            f"{self.name}: {text}{_cure(code, text)}; the events wait until the server takes them."
-        )
+        return StoreUnavailableError(f"{self.name}: {text}{_cure(code, text)}.")
 
 
 def script_for(name: str, schema: str) -> str:
@@ -273,7 +238,9 @@ def _cure(code: str | None, text: str) -> str:
         return ": raise max_connections, or put a pooler between"
     if code is None and text.startswith(("connection", "failed to resolve")):
         return ": check that the server runs, and the URL's host, user, password and database"
-    return ""
+    if text.startswith(_NO_PARTITION):
+        return ": `audit init` makes the default partition again"
+    return "; try again, and look into the server's log if it goes on"
 
 
 def _begin(connection: psycopg.Connection[Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from audit_core.errors import ConfigurationError, Cures
 from audit_core.postgres import ROLES, PostgresDatabase
+from audit_core.postgres.partitions import Partitions
 from audit_core.postgres.schema import check_catalog
 
 CLOCK_SECONDS = 2.0  # by which the server's clock and ours may differ
@@ -102,7 +103,7 @@ class Doctor:
         yield from self._triggers()
         yield from self._functions()
         yield from self._grants()
-        yield self._partitions()
+        yield from self._partitions()
         yield self._clock()
         yield from self._unprotected()
 
@@ -197,7 +198,8 @@ class Doctor:
         found = (str(line) for finding in check_catalog(self.database) for line in (finding.expected, finding.got))
         changed = sorted({line.partition(")")[0] + ")" for line in found if line.startswith("function ")})
         for name in changed:
-            yield Check(holds=False, text=f"{name} is not as `audit init --sql` prints it: run that part of it again")
+            cure = "run that as the owner, and drop what it does not make"
+            yield Check(holds=False, text=f"{name} is not as `audit init` makes it: {cure}")
         if not changed:
             yield Check(holds=True, text="the functions are those of `audit init`")
 
@@ -215,15 +217,20 @@ class Doctor:
         if is_well:
             yield Check(holds=True, text="nobody but the owner and the three roles has a grant, and they no other")
 
-    def _partitions(self) -> Check:
+    def _partitions(self) -> Iterator[Check]:
+        partitions = Partitions(self.database)
+        for text in partitions.lost():
+            yield Check(holds=False, text=text.removesuffix("."))
+        if not partitions.has_default():
+            return
         default = self.database.table("audit_events_default")
         if not self.database.fetch("SELECT has_table_privilege(%s, 'SELECT')", (default,))[0][0]:
-            return Check(holds=True, is_note=True, text="not tried: only the owner can look into the default partition")
-        rows = self.database.fetch(f"SELECT EXISTS (SELECT FROM {default})")[0][0]
-        if rows:
+            yield Check(holds=True, is_note=True, text="not tried: only the owner can look into the default partition")
+        elif self.database.fetch(f"SELECT EXISTS (SELECT FROM {default})")[0][0]:
             text = "events lie in the default partition: `audit partitions --from-default` gives their months one"
-            return Check(holds=True, is_note=True, text=text)
-        return Check(holds=True, text="every event lies in the partition of its month")
+            yield Check(holds=True, is_note=True, text=text)
+        else:
+            yield Check(holds=True, text="every event lies in the partition of its month")
 
     def _clock(self) -> Check:
         before = datetime.now(UTC)

@@ -11,6 +11,7 @@ from audit_core.postgres import LOCK, PostgresDatabase
 MONTHS_AHEAD = 3
 _EVENTS, _DEFAULT = "audit_events", "audit_events_default"
 _NEW_DEFAULT = "audit_moving_default"
+_NAMES_ANOTHER = {"42P01", "3F000"}  # a function whose body names a table, or a schema, that is not there
 
 
 class Partition(NamedTuple):
@@ -30,9 +31,62 @@ class Partitions:
         self._events, self._default = database.table(_EVENTS), database.table(_DEFAULT)
 
     def make(self, months_ahead: int = MONTHS_AHEAD) -> list[str]:
-        """Make those that are missing, from this month on; their names."""
+        """Make those that are missing, from this month on; their names. Raises ConfigurationError."""
         function = self.database.table("audit_make_partitions")
-        return [row[0] for row in self.database.fetch(f"SELECT {function}(%s)", (months_ahead,))]
+        try:
+            return [row[0] for row in self.database.fetch(f"SELECT {function}(%s)", (months_ahead,))]
+        except ConfigurationError as error:
+            self._require_default()
+            if getattr(error.__cause__, "sqlstate", None) not in _NAMES_ANOTHER or not self.database.has_table(_EVENTS):
+                raise
+            raise ConfigurationError(
+                f"The function {function} is not the one of this schema, which was renamed, perhaps: run `audit init` "
+                "as the owner, which makes it again."
+            ) from error
+
+    def has_default(self) -> bool:
+        """Whether there is a default partition, in which an event lies whose month has none."""
+        query = "SELECT partdefid <> 0 FROM pg_partitioned_table WHERE partrelid = to_regclass(%s)"
+        return self.database.fetch(query, (self._events,)) != [(False,)]
+
+    def make_default(self) -> None:
+        """Make the default partition again, if somebody has dropped it."""
+        if self.has_default():
+            return
+        if _DEFAULT in self.detached():
+            raise ConfigurationError(self.how_to_attach(_DEFAULT))
+        with self.database.transaction() as connection:
+            connection.execute(f"CREATE TABLE {self._default} PARTITION OF {self._events} DEFAULT")
+            self._guard(_DEFAULT, connection)
+
+    def detached(self) -> list[str]:
+        """Tables that have the name of a partition, and are none."""
+        query = (
+            "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s "
+            "AND relkind IN ('r', 'p', 'f') AND relname ~ '^audit_events_(\\d{4}_(0[1-9]|1[0-2])|default)$' "
+            "AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid AND inhparent = to_regclass(%s)) ORDER BY 1"
+        )
+        return [row[0] for row in self.database.fetch(query, (self.database.schema, self._events))]
+
+    def lost(self) -> list[str]:
+        """What to do about each that is missing, in a sentence."""
+        detached = self.detached()
+        lines = [self.how_to_attach(name) for name in detached]
+        if not self.has_default() and _DEFAULT not in detached:
+            lines.append(
+                f"{self._events} has lost its default partition: run `audit init` as the owner, which makes it again."
+            )
+        return lines
+
+    def how_to_attach(self, name: str) -> str:
+        """What to do about a table that is detached."""
+        start, stop = ("", "") if name == _DEFAULT else _bounds(name.removeprefix(f"{_EVENTS}_"))
+        bounds = f"FOR VALUES FROM ({start}) TO ({stop})" if start else "DEFAULT"
+        table = self.database.table(name)
+        return (
+            f"{table} is there, and is no part of the trail: attach it again (ALTER TABLE {self._events} ATTACH "
+            f"PARTITION {table} {bounds}), or rename it, and run this again."
+        )
 
     def all(self) -> list[Partition]:
         """What there is, in order of time, the default one first."""
@@ -45,7 +99,8 @@ class Partitions:
 
     def months_in_default(self) -> list[str]:
         """The months (``2026_11``) that have events in the default partition, as far as this role may look there."""
-        if not self.database.fetch("SELECT has_table_privilege(%s, 'SELECT')", (self._default,))[0][0]:
+        may_read = "SELECT has_table_privilege(to_regclass(%s), 'SELECT')"
+        if not (self.has_default() and self.database.fetch(may_read, (self._default,))[0][0]):
             return []
         query = (
             f"SELECT DISTINCT to_char(timestamp AT TIME ZONE 'UTC', 'YYYY_MM') FROM {self._default} "
@@ -60,6 +115,7 @@ class Partitions:
         moment in which nobody seals. Raises ConfigurationError for anybody but the owner, and where a month has no
         place.
         """
+        self._require_default()
         owned = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%s)"
         if self.database.fetch(owned, (self._default,)) == [(False,)]:
             raise ConfigurationError(
@@ -81,13 +137,14 @@ class Partitions:
             self._exchange(months, connection)
         return months
 
+    def _require_default(self) -> None:
+        if not self.has_default():
+            raise ConfigurationError(self.lost()[-1])
+
     def _prepare(self, month: str, connection: Any) -> None:
         final = self.database.table(f"{_EVENTS}_{month}")
         if self.database.fetch("SELECT to_regclass(%s) IS NOT NULL", (final,), connection)[0][0]:
-            raise ConfigurationError(
-                f"{final} is there, and is no part of the trail: rename it, or attach it again (ALTER TABLE "
-                f"{self._events} ATTACH PARTITION), and run this again."
-            )
+            raise ConfigurationError(self.how_to_attach(f"{_EVENTS}_{month}"))
         name = self._moving(month)
         connection.execute(self._like(f"audit_moving_{month}"))
         # With this constraint the table is attached without being read.

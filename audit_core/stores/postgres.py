@@ -18,6 +18,7 @@ from audit_core.canonical import decode, encode, format_timestamp
 from audit_core.errors import BusyError
 from audit_core.integrity.verify import Finding
 from audit_core.postgres import LOCK, PostgresDatabase
+from audit_core.postgres.making import is_there, make, mend, require_utf8
 from audit_core.postgres.schema import check_schema
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
@@ -68,11 +69,13 @@ class PostgresStore:
         self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
 
     def create(self) -> None:
-        self.database.require_utf8()
-        self.database.create("postgres.sql", "audit_events")
+        require_utf8(self.database)
+        is_there(self.database, "audit_outbox")  # before a table of ours lies beside somebody else's
+        make(self.database, "postgres.sql", "audit_events")
+        mend(self.database)
 
     def is_created(self) -> bool:
-        return self.database.has_table("audit_events")
+        return is_there(self.database, "audit_events")
 
     def is_writable(self) -> bool:
         question = (

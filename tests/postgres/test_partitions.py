@@ -9,6 +9,7 @@ import pytest
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.postgres import PostgresDatabase
+from audit_core.postgres.making import make_roles
 from audit_core.postgres.partitions import Partitions
 from audit_core.testing import make_event
 from tests.postgres.server import as_role, new_database
@@ -106,7 +107,7 @@ def test_a_move_that_was_interrupted_is_begun_again(trail, monkeypatch):
 
 def test_only_the_owner_moves_months_out_of_the_default_partition(trail):
     put(trail, datetime(2020, 2, 3, tzinfo=UTC))
-    trail.store.database.make_roles()
+    make_roles(trail.store.database)
     sealer = PostgresDatabase(as_role(trail.store.database.conninfo, "audit_sealer"))
     with pytest.raises(ConfigurationError, match="Only the owner"):
         Partitions(sealer).move_from_default()
