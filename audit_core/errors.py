@@ -21,6 +21,10 @@ class StoreUnavailableError(AuditError):
     """The database cannot take or give events just now; a later try may succeed."""
 
 
+class RefusedError(StoreUnavailableError):
+    """The database refuses these events for as long as something there is as it is; others it may take."""
+
+
 class BusyError(StoreUnavailableError):
     """Somebody else is sealing just now, and does what we would have done."""
 

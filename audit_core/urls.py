@@ -72,7 +72,7 @@ def schema_sql(url: str, *, roles: bool = False) -> str:
     from audit_core.postgres import PostgresDatabase, script_for
 
     schema = PostgresDatabase(url).schema
-    names = ["postgres.sql", "postgres_outbox.sql", *(["postgres_roles.sql"] if roles else [])]
+    names = ["postgres.sql", "postgres_lock.sql", "postgres_outbox.sql", *(["postgres_roles.sql"] if roles else [])]
     scripts = [script_for(name, schema) for name in names]
     return "\n".join(["BEGIN;", f'CREATE SCHEMA IF NOT EXISTS "{schema}";', *scripts, "COMMIT;"]) + "\n"
 

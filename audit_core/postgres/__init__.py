@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from audit_core.errors import BusyError, ConfigurationError, ConflictError, Cures, StoreUnavailableError
+from audit_core.errors import BusyError, ConfigurationError, ConflictError, StoreUnavailableError
+from audit_core.postgres.explaining import explain, first_line
 from audit_core.sqlite import read_sql
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "audit"
 ROLES = ("audit_application", "audit_sealer", "audit_auditor")
-LOCK = 0x41554449  # "AUDI": the class of our advisory locks
+LOCK = 0x41554449  # "AUDI": the class of our advisory locks, which whoever makes tables takes
 CONNECT_SECONDS = 10
 KEPT = 2  # idle connections that a process keeps
 _BEGIN = """\
@@ -37,14 +38,6 @@ SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('TimeZ
                                         WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"""
 _SINCE_17 = " set_config('transaction_timeout', '0', true),"
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
-_NOT_THERE = {"42P01", "3F000", "42703"}  # no such table, schema, column
-_FORBIDDEN = "42501"
-_READ_ONLY = "25006"
-_DISK_FULL = "53100"
-_NO_PARTITION = "no partition of relation"
-_NO_CONNECTION_LEFT = ("too many clients", "too many connections", "remaining connection slots")
-_OTHER_TABLES = ("42", "22003", "0A000")  # statements and numbers that do not fit our tables
-_THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
 _QUOTED = re.compile(r':? *".*')
 _PLACE = {"host", "hostaddr", "port", "dbname", "service"}  # options of a URL that say which database it is
 
@@ -132,7 +125,7 @@ class PostgresDatabase:
                 client_encoding="utf8", application_name="audit-core",
             )  # fmt: skip
         except psycopg.ProgrammingError as error:
-            what = _QUOTED.sub("", _first_line(error))  # which may be a part of the password
+            what = _QUOTED.sub("", first_line(error))  # which may be a part of the password
             raise ConfigurationError(
                 f"The URL of the database cannot be read: {what}; write what is special in a name or password as %XX."
             ) from None
@@ -161,27 +154,13 @@ class PostgresDatabase:
         try:
             yield
         except psycopg.errors.UniqueViolation as error:
-            raise ConflictError(f"{self.name}: somebody else appended there first ({_first_line(error)}).") from error
+            raise ConflictError(f"{self.name}: somebody else appended there first ({first_line(error)}).") from error
         except psycopg.Error as error:
             raise self.explained(error) from error
 
     def explained(self, error: Exception) -> ConfigurationError | StoreUnavailableError:
         """What to raise for an error of any PostgreSQL driver."""
-        code, text = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None), _first_line(error)
-        if code in _NOT_THERE:
-            return ConfigurationError(
-                f"{self.name} has no audit trail in schema {self.schema} ({text}): {Cures.make_tables}."
-            )
-        if code == _FORBIDDEN:
-            return ConfigurationError(
-                f"{self.name}: {text}; connect as a role that may, or grant it what `audit init --roles` grants."
-            )
-        if code is not None and code.startswith(_OTHER_TABLES) and code not in _THERE_ALREADY:
-            return ConfigurationError(
-                f"{self.name}: the tables in schema {self.schema} are not those of `audit init` ({text}): run "
-                "`audit verify`."
-            )
-        return StoreUnavailableError(f"{self.name}: {text}{_cure(code, text)}.")
+        return explain(error, self.name, self.schema)
 
 
 def script_for(name: str, schema: str) -> str:
@@ -225,24 +204,6 @@ def _require_psycopg() -> None:
         raise ConfigurationError("PostgreSQL needs psycopg: install audit-core[postgres].") from None
 
 
-def _cure(code: str | None, text: str) -> str:
-    """What to do about a server that takes nothing just now, where it is known."""
-    if code == _READ_ONLY:
-        return (
-            " (a standby, or default_transaction_read_only is on): turn the setting off, or name the primary in the "
-            "URL (?target_session_attrs=read-write finds it among several hosts)"
-        )
-    if code == _DISK_FULL:
-        return ": make room on the server's disk"
-    if any(words in text for words in _NO_CONNECTION_LEFT):
-        return ": raise max_connections, or put a pooler between"
-    if code is None and text.startswith(("connection", "failed to resolve")):
-        return ": check that the server runs, and the URL's host, user, password and database"
-    if text.startswith(_NO_PARTITION):
-        return ": `audit init` makes the default partition again"
-    return "; try again, and look into the server's log if it goes on"
-
-
 def _begin(connection: psycopg.Connection[Any]) -> str:
     newer = _SINCE_17 if connection.info.server_version >= 170000 else ""
     return _BEGIN.replace("{newer}", newer)
@@ -263,7 +224,3 @@ def _roll_back(connection: psycopg.Connection[Any]) -> None:
         connection.execute("ROLLBACK")
     except psycopg.Error:
         connection.close()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,7 @@ from audit_core.errors import ConfigurationError, Cures
 from audit_core.postgres import ROLES, PostgresDatabase
 from audit_core.postgres.partitions import Partitions
 from audit_core.postgres.schema import check_catalog
+from audit_core.postgres.sealing import LOCK_TABLE
 
 CLOCK_SECONDS = 2.0  # by which the server's clock and ours may differ
 _EVENT_COLUMNS = (
@@ -30,6 +31,7 @@ _ATTEMPTS = {
     "read the checkpoints": "SELECT FROM audit.audit_checkpoints WHERE false",
     "append to the trail": f"INSERT INTO audit.audit_events {_EVENT_COLUMNS} VALUES {_EVENT}",
     "append a checkpoint": f"INSERT INTO audit.audit_checkpoints VALUES {_CHECKPOINT}",
+    "keep others from sealing": "SELECT FROM audit.audit_lock FOR UPDATE SKIP LOCKED",
     "make partitions": "SELECT audit.audit_make_partitions(0)",
     "change the trail": "UPDATE audit.audit_events SET actor_id = '' WHERE false",
     "delete from the trail": "DELETE FROM audit.audit_events WHERE false",
@@ -46,7 +48,7 @@ _ALLOWED = {
     "audit_application": {"add to the outbox"},
     "audit_sealer": {
         "add to the outbox", "read the outbox", "remove from the outbox", "read the trail", "read the checkpoints",
-        "append to the trail", "append a checkpoint", "make partitions",
+        "append to the trail", "append a checkpoint", "make partitions", "keep others from sealing",
     },
     "audit_auditor": {"read the trail", "read the checkpoints", "read the outbox"},
 }  # fmt: skip
@@ -57,6 +59,7 @@ _GRANTS = {
     },
     "audit_events": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
     "audit_checkpoints": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
+    "audit_lock": {"audit_sealer": {"SELECT", "UPDATE"}},
     "audit_make_partitions": {"audit_sealer": {"EXECUTE"}},
 }  # fmt: skip
 _ACLS = """\
@@ -99,6 +102,8 @@ class Doctor:
         if not self.database.has_table("audit_events"):
             where = f"{self.database.name} has no audit trail in schema {self.database.schema}"
             raise ConfigurationError(f"{where}: {Cures.make_tables}.")
+        if not self.database.has_table(LOCK_TABLE):
+            yield Check(holds=False, text="nothing can be sealed before `audit init` has made audit_lock, which is new")
         yield from self._roles()
         yield from self._triggers()
         yield from self._functions()
@@ -181,11 +186,12 @@ class Doctor:
             "SELECT c.relname, wanted.name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             "CROSS JOIN (VALUES ('audit_append_only'), ('audit_no_truncate')) AS wanted (name) "
             "LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = wanted.name AND t.tgenabled IN ('O', 'A') "
-            "WHERE n.nspname = %s AND (c.oid IN (to_regclass(%s), to_regclass(%s)) OR c.oid IN "
+            "WHERE n.nspname = %s AND (c.oid = ANY(%s::regclass[]) OR c.oid IN "
             "(SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%s))) AND t.oid IS NULL ORDER BY 1, 2"
         )
-        events, checkpoints = map(self.database.table, ("audit_events", "audit_checkpoints"))
-        missing = self.database.fetch(query, (self.database.schema, events, checkpoints, events))
+        names = [name for name in ("audit_events", "audit_checkpoints", "audit_lock") if self.database.has_table(name)]
+        tables = [self.database.table(name) for name in names]
+        missing = self.database.fetch(query, (self.database.schema, tables, tables[0]))
         for table, name in missing:
             yield Check(holds=False, text=f"{table} has no enabled trigger {name}: its owner can change what is sealed")
         if not missing:

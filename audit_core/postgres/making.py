@@ -9,6 +9,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.postgres import LOCK, ROLES, PostgresDatabase, script_for
 from audit_core.postgres.partitions import Partitions
 from audit_core.postgres.schema import check_catalog
+from audit_core.postgres.sealing import LOCK_TABLE
 
 # By which a table of ours is known. What else it has is what `audit verify` looks at.
 _KNOWN_BY = {
@@ -76,8 +77,12 @@ def make(database: PostgresDatabase, script: str, table: str) -> None:
 
 
 def mend(database: PostgresDatabase) -> None:
-    """Put back what belongs to no row: the default partition, and functions that are not ours as they should be."""
+    """Put back what no event lies in: the default partition, the lock's row, functions that are not as ours are."""
     Partitions(database).make_default()
+    lock = database.table(LOCK_TABLE)
+    if not database.fetch(f"SELECT FROM {lock}"):
+        with database.transaction() as connection:
+            connection.execute(f"INSERT INTO {lock} DEFAULT VALUES ON CONFLICT DO NOTHING")
     lines = (str(line) for finding in check_catalog(database) for line in (finding.expected, finding.got))
     if any(line.startswith("function ") for line in lines):
         with database.transaction() as connection:

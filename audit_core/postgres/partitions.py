@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from audit_core.canonical import RECORD_COLUMNS
 from audit_core.errors import ConfigurationError
-from audit_core.postgres import LOCK, PostgresDatabase
+from audit_core.postgres import PostgresDatabase
+from audit_core.postgres.sealing import lock_sealing
 
 MONTHS_AHEAD = 3
 _EVENTS, _DEFAULT = "audit_events", "audit_events_default"
@@ -130,7 +131,7 @@ class Partitions:
         with self.database.transaction() as connection:
             copied = self._copy(months, None, connection)
         with self.database.transaction() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(%s, to_regclass(%s)::oid::int)", (LOCK, self._events))
+            lock_sealing(self.database, connection, patient=True)
             if self.months_in_default() != months:
                 raise ConfigurationError("A month has begun in the meantime: run it again.")
             self._copy(months, copied, connection)

@@ -17,7 +17,8 @@ from audit_core.sqlite import read_sql
 CATALOG = "postgres.catalog"
 _MONTH = re.compile(r"(?<=\.)audit_events_(?:\d{4}_\d\d|default)\b(?!\.)")
 _ANY_MONTH = "audit_events_MONTH"
-_OUTBOX = ".audit_outbox"  # lies in the trail's database unless the application's data do not
+# An outbox lies in the trail's database unless the application's data do not, and older trails have no lock.
+_MAY_LACK = (".audit_outbox", ".audit_lock")
 _BODY = re.compile(r"CREATE OR REPLACE FUNCTION (\S+)\(.*?\$\$(.*?)\$\$", re.DOTALL)
 _NOT_VALID, _RUNS_FUNCTION = " that is not valid", " that runs a function"
 # Names are printed with their schema unless it is pg_catalog: what looks like ours is ours.
@@ -35,8 +36,9 @@ WITH ours AS (
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-    AND (n.nspname = %(schema)s AND c.relname IN ('audit_events', 'audit_checkpoints', 'audit_outbox')
-         OR i.inhparent IN (to_regclass(%(events)s), to_regclass(%(checkpoints)s), to_regclass(%(outbox)s)))
+    AND (n.nspname = %(schema)s AND c.relname IN ('audit_events', 'audit_checkpoints', 'audit_outbox', 'audit_lock')
+         OR i.inhparent IN (to_regclass(%(events)s), to_regclass(%(checkpoints)s), to_regclass(%(outbox)s),
+                          to_regclass(%(lock)s)))
 ), owners AS (
     SELECT oid FROM pg_roles WHERE rolsuper
     UNION ALL
@@ -125,9 +127,10 @@ def _differences(database: PostgresDatabase) -> list[Finding]:
 def _compare(wanted: list[str], found: list[str]) -> Iterator[Finding]:
     if not any(line.startswith("table ") for line in found):
         yield Finding("empty", None, "the tables of a trail", "none of them")
-    has_outbox = any(line.startswith("table ") and f"{_OUTBOX} is" in line for line in found)
+    tables = [line for line in found if line.startswith("table ")]
+    lacking = [name for name in _MAY_LACK if not any(f"{name} is" in line for line in tables)]
     for line in _missing(wanted, found):
-        if has_outbox or _OUTBOX not in line:
+        if not any(name in line for name in lacking):
             yield Finding("schema", None, line, "nothing like it")
     for line in found:
         if _as_any_month(line) not in wanted and not _is_harmless(line, wanted):
@@ -147,7 +150,7 @@ def _wanted(database: PostgresDatabase) -> list[str]:
 
 def catalog(database: PostgresDatabase) -> list[str]:
     """What there is, a line each."""
-    names = ("events", "checkpoints", "outbox")
+    names = ("events", "checkpoints", "outbox", "lock")
     values = {"schema": database.schema, **{name: database.table(f"audit_{name}") for name in names}}
     may_lock = "SELECT relkind = 'p' AND has_table_privilege(oid, 'SELECT') FROM pg_class WHERE oid = to_regclass(%s)"
     with database.transaction() as connection:

@@ -15,11 +15,11 @@ from typing import Any
 from uuid import UUID
 
 from audit_core.canonical import decode, encode, format_timestamp
-from audit_core.errors import BusyError
 from audit_core.integrity.verify import Finding
-from audit_core.postgres import LOCK, PostgresDatabase
+from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.making import is_there, make, mend, require_utf8
 from audit_core.postgres.schema import check_schema
+from audit_core.postgres.sealing import lock_sealing
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.stores import Extent, StoredCheckpoint
@@ -72,6 +72,7 @@ class PostgresStore:
         require_utf8(self.database)
         is_there(self.database, "audit_outbox")  # before a table of ours lies beside somebody else's
         make(self.database, "postgres.sql", "audit_events")
+        make(self.database, "postgres_lock.sql", "audit_lock")
         mend(self.database)
 
     def is_created(self) -> bool:
@@ -98,22 +99,9 @@ class PostgresStore:
 
     @contextmanager
     def transaction(self, *, patient: bool = False) -> Iterator[Any]:
-        take = "pg_advisory_xact_lock" if patient else "pg_try_advisory_xact_lock"
         with self.database.transaction() as connection:
-            query = f"SELECT {take}(%s, to_regclass(%s)::oid::int)"
-            if self.database.fetch(query, (LOCK, self._events), connection)[0][0] is False:
-                raise BusyError(f"Another process is sealing just now{self._who_holds_it(connection)}.")
+            lock_sealing(self.database, connection, patient=patient)
             yield connection
-
-    def _who_holds_it(self, connection: Any) -> str:
-        """Anybody who may connect may take the lock, and need not be a sealer."""
-        query = (
-            "SELECT pid, usename, application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
-            "WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = to_regclass(%s) "
-            "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-        found = self.database.fetch(query, (LOCK, self._events), connection)
-        return f": backend {found[0][0]} of {found[0][1]}, application {found[0][2]!r}" if found else ""
 
     @contextmanager
     def savepoint(self, connection: Any) -> Iterator[None]:

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from audit_core.errors import AuditError, BusyError
+from audit_core.errors import AuditError, BusyError, RefusedError
 from audit_core.process.threads import OwnThread
 from audit_core.writing.sealer import BATCH, Sealer
 
@@ -79,7 +79,8 @@ class FollowerThread(OwnThread):
             return True
         except AuditError as error:
             if str(error) not in {self.trouble, self._sealer.trouble}:  # which the sealer has told
-                logger.warning("Nothing is sealed until this is mended: %s", error)
+                what = "Some events are not" if isinstance(error, RefusedError) else "Nothing is"
+                logger.warning("%s sealed until this is mended: %s", what, error)
             self.trouble = str(error)
             return False
         except Exception:  # nobody else in this process would seal

@@ -6,17 +6,18 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from audit_core.chain import AuditChain
 from audit_core.draft import EVENT_ID, Draft, draft_of_row
-from audit_core.errors import AuditError, ConfigurationError, IntegrityError
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError, RefusedError
 from audit_core.event import AuditEvent
-from audit_core.outbox import Outbox, may_be_more
+from audit_core.outbox import Outbox, Waiting, may_be_more
 from audit_core.waiting import draft_or_unreadable, read_draft, unreadable_draft
 
 BATCH = 10_000  # events that one transaction of ours seals, in about a third of a second
 ALONG = 200  # of those that wait, what one transaction seals while requests wait for it
+REFUSED_AT_MOST = 10  # events that are looked for one by one, at each pass: where it is more, the others wait, too
 PAUSE_SECONDS = 1.0  # while nothing can be sealed, the application's transactions try no oftener
 logger = logging.getLogger("audit_core")
 
@@ -44,9 +45,7 @@ class Sealer:
         """Seal at most ``limit`` of what each outbox has committed; whether there may be more."""
         with self._telling():
             outboxes = enumerate(self.outboxes)
-            moved = [
-                self._move_foreign(outbox, limit) if number else self._move_own(limit) for number, outbox in outboxes
-            ]
+            moved = [self._move_all(number, outbox, limit) for number, outbox in outboxes]
         return any(moved)
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
@@ -71,6 +70,41 @@ class Sealer:
             return
         with suppress(AuditError), self._telling(), self.chain.store.savepoint(connection):
             self._move(connection, ALONG, also=also)
+
+    def _move_all(self, number: int, outbox: Outbox, limit: int) -> bool:
+        try:
+            return self._move_foreign(outbox, limit) if number else self._move_own(limit)
+        except RefusedError as error:
+            self._move_around(outbox, limit, error)
+
+    def _move_around(self, outbox: Outbox, limit: int, error: RefusedError) -> NoReturn:
+        """Seal what is not refused. What is refused stays where it is, and is named: nothing else has kept it."""
+        own = outbox is self.outboxes[0]
+        with self._own_transaction() as connection:
+            waiting = outbox.take(limit, connection if own else None)
+            refused: list[Any] = []
+            done = self._seal_in_parts(waiting, connection, refused)
+            if own:
+                outbox.remove(done, connection)
+        if not own:
+            outbox.remove(done)
+        raise RefusedError(f"{error} Left in the outbox for now: {', '.join(map(str, refused))}.") from error
+
+    def _seal_in_parts(self, waiting: Sequence[Waiting], connection: Any, refused: list[Any]) -> list[Any]:
+        """The ids of what was sealed: halves of halves, until those that are ``refused`` are alone, or too many."""
+        if len(refused) >= REFUSED_AT_MOST:
+            return []
+        try:
+            with self.chain.store.savepoint(connection):
+                self._append([read_draft(w.event) for w in waiting], connection)
+        except RefusedError:
+            if len(waiting) == 1:
+                refused.append(waiting[0].id)
+                return []
+            middle = len(waiting) // 2
+            first = self._seal_in_parts(waiting[:middle], connection, refused)
+            return first + self._seal_in_parts(waiting[middle:], connection, refused)
+        return [w.id for w in waiting]
 
     def _move_own(self, limit: int) -> bool:
         if not self.outboxes[0].take(1):  # an idle look writes nothing

@@ -7,7 +7,6 @@ import pytest
 
 from audit_core import AuditTrail
 from audit_core.cli import main
-from audit_core.errors import StoreUnavailableError
 from audit_core.rows import to_json
 from audit_core.testing import make_event
 from audit_core.urls import open_url
@@ -131,15 +130,3 @@ def test_a_second_event_with_an_id_that_is_taken_is_told(url, application):
     assert "invoice.void" in found[1].details["text"]
     *_, last = sealed(url)
     assert "invoice.burn" in last.details["text"]
-
-
-def test_who_keeps_the_sealer_from_sealing_is_named(url):
-    with AuditTrail(url) as trail:
-        lock = "SELECT pg_advisory_lock(1096107081, to_regclass('audit.audit_events')::oid::int)"
-        with psycopg.connect(as_role(url, "audit_application"), autocommit=True) as mallory:
-            mallory.execute(lock)
-            with (
-                pytest.raises(StoreUnavailableError, match=f"backend {mallory.info.backend_pid} of"),
-                trail.chain.store.transaction(),
-            ):
-                pass

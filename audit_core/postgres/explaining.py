@@ -1,0 +1,63 @@
+"""An error of the server, or of its driver, in one sentence with the cure."""
+
+from __future__ import annotations
+
+from audit_core.errors import ConfigurationError, Cures, RefusedError, StoreUnavailableError
+
+_NOT_THERE = {"42P01", "3F000", "42703"}  # no such table, schema, column
+_FORBIDDEN = "42501"
+_READ_ONLY = "25006"
+_DISK_FULL = "53100"
+_NO_PARTITION = "no partition of relation"
+_NO_PARTITION_CURE = ": `audit init` makes the default partition again"
+_REFUSED_CURE = ": remove the constraint, trigger or index that `audit init` has not made"
+_NO_CONNECTION_LEFT = ("too many clients", "too many connections", "remaining connection slots")
+_OTHER_TABLES = ("42", "22003", "0A000")  # statements and numbers that do not fit our tables
+_REFUSALS = ("22", "23", "54", "P0001")  # data, constraints, limits (of an index, say), and what a trigger raises
+_THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
+
+
+def explain(error: Exception, name: str, schema: str) -> ConfigurationError | StoreUnavailableError:
+    """What to raise for an error of any PostgreSQL driver."""
+    code, text = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None), first_line(error)
+    if code in _NOT_THERE and "audit_lock" in text:
+        return ConfigurationError(
+            f"{name}: the trail in schema {schema} was made by an older version, without the lock that "
+            f"whoever seals holds: run {Cures.begin_trail} as the owner, with --roles where it has roles."
+        )
+    if code in _NOT_THERE:
+        return ConfigurationError(f"{name} has no audit trail in schema {schema} ({text}): {Cures.make_tables}.")
+    if code == _FORBIDDEN:
+        return ConfigurationError(
+            f"{name}: {text}; connect as a role that may, or grant it what `audit init --roles` grants."
+        )
+    if code is not None and code.startswith(_OTHER_TABLES) and code not in _THERE_ALREADY:
+        return ConfigurationError(
+            f"{name}: the tables in schema {schema} are not those of `audit init` ({text}): run `audit verify`."
+        )
+    if code is not None and code.startswith(_REFUSALS):
+        return RefusedError(f"{name}: {text}{_cure(code, text)}.")
+    return StoreUnavailableError(f"{name}: {text}{_cure(code, text)}.")
+
+
+def first_line(error: Exception) -> str:
+    """Of what it says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _cure(code: str | None, text: str) -> str:
+    """What to do about a server that takes nothing just now, where it is known."""
+    if code == _READ_ONLY:
+        return (
+            " (a standby, or default_transaction_read_only is on): turn the setting off, or name the primary in the "
+            "URL (?target_session_attrs=read-write finds it among several hosts)"
+        )
+    if code == _DISK_FULL:
+        return ": make room on the server's disk"
+    if any(words in text for words in _NO_CONNECTION_LEFT):
+        return ": raise max_connections, or put a pooler between"
+    if code is None and text.startswith(("connection", "failed to resolve")):
+        return ": check that the server runs, and the URL's host, user, password and database"
+    if code is not None and code.startswith(_REFUSALS):
+        return _NO_PARTITION_CURE if text.startswith(_NO_PARTITION) else _REFUSED_CURE
+    return "; try again, and look into the server's log if it goes on"
