@@ -152,7 +152,10 @@ def test_a_sealer_goes_on_by_itself_when_the_server_was_away(state):
         with AuditTrail(url, lifecycle=False):
             pass
         sealer = start("seal", "--follow", url=url)
-        time.sleep(1.5)
+        with psycopg.connect(url, autocommit=True) as connection:
+            ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'audit-core'"
+            assert wait_until(lambda: connection.execute(ours).fetchone() != (0,), 30)
+        time.sleep(0.5)
         server.restart()
         with AuditTrail(url, lifecycle=False) as trail, trail.outboxes[0].transaction() as connection:
             trail.outboxes[0].put([trail.event("after.restart")], connection)
