@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     insert,
     lambda_stmt,
+    literal,
     select,
     text,
     update,
@@ -529,6 +530,27 @@ def test_an_upsert_tells_what_it_creates_and_what_it_updates(session, trail):
         ("update", "composite:x,1", {"v": ("new", "newer")}),
         ("update", "composite:x,1", {"v": ("newer", "newer!")}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters"),
+    [
+        ({"id": 1, "name": "new"}, {}),
+        ({Patient.id: literal(1), "name": func.lower("NEW")}, {}),
+        ({"id": bindparam("key"), "name": bindparam("text")}, {"key": 1, "text": "new"}),
+        ({"id": bindparam("key", 1), "name": "new"}, {}),
+        ({"id": bindparam("key", callable_=lambda: 1), "name": "new"}, {}),
+    ],
+)
+def test_an_upsert_of_one_row_however_its_values_are_given(session, trail, values, parameters):
+    session.add(Patient(id=1, name="old"))
+    session.commit()
+    statement = upsert(session, Patient).values(values)
+    session.execute(
+        statement.on_conflict_do_update(index_elements=[Patient.id], set_={"name": statement.excluded.name}), parameters
+    )
+    session.commit()
+    assert told(trail, 1) == [("update", "patient:1", {"name": ("old", "new")})]
 
 
 def test_an_upsert_that_leaves_what_is_there_tells_only_what_is_new(session, trail):
