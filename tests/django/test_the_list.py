@@ -167,7 +167,7 @@ def test_nothing_of_what_was_undone_by_a_savepoint_an_error_or_a_rollback_and_al
                 raise ZeroDivisionError
         with pytest.raises(IntegrityError), transaction.atomic():
             Room.objects.bulk_create([Room(number="undone"), Room(number="kept")])
-        sid = transaction.savepoint()
+        sid = getattr(transaction, "savepoint_create", transaction.savepoint)()
         Room.objects.create(number="undone")
         transaction.savepoint_rollback(sid)
         with transaction.atomic():

@@ -249,6 +249,23 @@ def test_a_key_that_a_statement_changes(patients, trail):
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "sets"),
+    [
+        ({"id": bindparam("new")}, [{"old": 1, "new": 11}, {"old": 2, "new": 12}]),
+        ({}, [{"old": 1, "id": 11}, {"old": 2, "id": 12}]),
+    ],
+)
+def test_keys_that_a_statement_with_several_sets_of_parameters_changes_are_summed_up(patients, trail, values, sets):
+    table = Patient.__table__
+    statement = table.update().where(table.c.id == bindparam("old"))
+    patients.execute(statement.values(values) if values else statement, sets)
+    patients.commit()
+    assert set(patients.scalars(select(Patient.id))) == {11, 12, 3}
+    (event,) = events(trail)[3:]
+    assert (event.action, event.resource_type, event.details["bulk"]["rows"]) == ("update", "patient", 2)
+
+
 def test_objects_of_the_session_are_synchronised_as_without_us(patients, trail):
     for how in ("evaluate", "fetch", "auto"):
         patient = patients.get(Patient, 1)
