@@ -6,10 +6,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from audit_core import AuditTrail
@@ -34,9 +34,8 @@ def post(port, number, expected):
     """What the server answers, as soon as it is the expected version."""
     deadline, answer = time.monotonic() + 40, b""
     while expected not in answer and time.monotonic() < deadline:
-        with suppress(OSError):
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/rooms/{number}", method="POST")
-            answer = urllib.request.urlopen(request, timeout=5).read()
+        with suppress(httpx.HTTPError):
+            answer = httpx.post(f"http://127.0.0.1:{port}/rooms/{number}").content
         time.sleep(0.2)
     return answer
 
