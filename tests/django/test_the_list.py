@@ -19,7 +19,7 @@ from django.db.models.functions import Upper
 from django.test import Client
 
 from audit_core.errors import BulkForbiddenError
-from audit_core.testing import recording
+from audit_core.testing import Recorded, recording
 from audit_django import get_trail
 from tests.django.clinic.models import (
     Bed,
@@ -439,14 +439,15 @@ def test_deleting_a_user_or_a_content_type_changes_no_event(recorded):
 def test_no_query_of_ours_where_nothing_is_written_and_one_insert_for_a_save(
     recorded, client, monkeypatch, django_assert_num_queries
 ):
-    carried, carry = [], get_trail().carry
-    monkeypatch.setattr(get_trail(), "carry", lambda events, *rest: (carried.append(len(events)), carry(events, *rest)))
-    with django_assert_num_queries(0):
+    carried = []
+    monkeypatch.setattr(Recorded, "carried", lambda self, events, connection: carried.append(len(events)))
+    with recording(), django_assert_num_queries(0):
         client.get("/indifferent/")
     list(Room.objects.all())
     assert (carried, recorded()) == ([], [])
-    Surgeon.objects.create(name="three tables")
-    Room.objects.bulk_create([Room(number=str(number)) for number in range(20)])
+    with recording():
+        Surgeon.objects.create(name="three tables")
+        Room.objects.bulk_create([Room(number=str(number)) for number in range(20)])
     assert carried == [1, 20]
 
 
@@ -456,12 +457,12 @@ def test_no_query_of_ours_where_nothing_is_written_and_one_insert_for_a_save(
 def test_a_change_and_its_event_commit_together_in_autocommit_too(recorded, monkeypatch):
     """Where the event cannot be written the change is not there, and where the change fails there is no event."""
 
-    def refuse(*arguments):
+    def refuse(*arguments):  # after the event was written, and before the commit
         raise OSError("disk full")
 
     Room.objects.create(number="1")
-    with monkeypatch.context() as patch:
-        patch.setattr(get_trail(), "carry", refuse)
+    with monkeypatch.context() as patch, recording():
+        patch.setattr(Recorded, "carried", refuse)
         with pytest.raises(OSError, match="disk full"):
             Room.objects.create(number="2")
         with pytest.raises(OSError, match="disk full"):

@@ -27,7 +27,7 @@ from audit_core import AuditTrail, Redactor
 from audit_core.errors import BulkForbiddenError
 from audit_core.orm.bulk import Bulk
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
-from audit_core.testing import recording
+from audit_core.testing import Recorded, recording
 from audit_core.triggers import install
 from tests.orm.models import (
     Base,
@@ -526,18 +526,18 @@ def test_deleting_who_acted_or_the_models_table_changes_no_event(session, engine
     assert trail.chain.verify().findings == ()
 
 
-def test_no_query_of_ours_where_nothing_is_written_and_one_insert_for_a_flush(factory, engine, trail, monkeypatch):
+def test_no_query_of_ours_where_nothing_is_written_and_one_insert_for_a_flush(factory, engine, monkeypatch):
     with factory() as session:
         session.add(Patient(name="the chain begins"))
         session.commit()
-    seen, carried, carry = statements(engine), [], trail.carry
-    monkeypatch.setattr(trail, "carry", lambda events, *rest: (carried.append(len(events)), carry(events, *rest)))
-    with factory() as session:
+    seen, carried = statements(engine), []
+    monkeypatch.setattr(Recorded, "carried", lambda self, events, connection: carried.append(len(events)))
+    with factory() as session, recording():
         session.scalars(select(Patient)).all()
         session.commit()
     assert [statement.split()[0] for statement in seen] == ["SELECT"]
     assert carried == []
-    with factory() as session:
+    with factory() as session, recording():
         session.add_all([Patient(name=str(number)) for number in range(20)])
         session.commit()
     assert carried == [20]
