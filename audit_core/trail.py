@@ -30,6 +30,7 @@ from audit_core.redaction import Redactor
 from audit_core.signing import SigningKey
 from audit_core.status import describe
 from audit_core.urls import open_store, open_url, without_password
+from audit_core.watching import watchers
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.sealer import Sealer
 from audit_core.writing.writer import Writer
@@ -105,7 +106,7 @@ class AuditTrail:
         """
         self._writer.start()
         event = self.event(action, resource=resource, outcome=outcome, details=details)
-        waiter = self._writer.submit(event)
+        waiter = self._submit(event)
         return waiter.result() if self.durable and not is_own_thread() else event
 
     def submit(
@@ -120,7 +121,7 @@ class AuditTrail:
         """Like ``record``, without waiting for the disk: ``await asyncio.wrap_future(trail.submit(...))``."""
         self._writer.start()
         event = self.event(action, resource=resource, outcome=outcome, details=details, context=context)
-        return self._writer.submit(event)
+        return self._submit(event)
 
     def event(
         self,
@@ -160,6 +161,8 @@ class AuditTrail:
         self._writer.start()
         outbox = self.outbox_of(connection, key)
         outbox.put(events, connection)
+        for watcher in watchers:
+            watcher.carried(events, connection)
         self._writer.seal_carried(outbox, connection)
 
     def outbox_of(self, connection: Any, key: object) -> Outbox:
@@ -328,6 +331,12 @@ class AuditTrail:
         self.store.close()
         if self._gate:
             self._gate.close()
+
+    def _submit(self, event: AuditEvent) -> Future[AuditEvent]:
+        waiter = self._writer.submit(event)
+        for watcher in watchers:
+            watcher.recorded(event)
+        return waiter
 
     def _make_writer(self, *, block: bool) -> Writer:
         return Writer(

@@ -18,7 +18,7 @@ class AuditConfig(AppConfig):
     def ready(self) -> None:
         """Attach to what is there, once all models are."""
         from audit_core.errors import Cures
-        from audit_django import capture, commands, lifespan, schema, testing, transactions
+        from audit_django import capture, commands, lifespan, schema, testing, transactions, watched
         from audit_django.checks import check_databases, check_project
 
         Cures.make_tables = "run `manage.py migrate`, or `manage.py audit init` for a trail in a file of its own"
@@ -26,6 +26,7 @@ class AuditConfig(AppConfig):
         capture.install()
         transactions.install()
         testing.install()
+        watched.install()
         lifespan.install()
         commands.install()
         if apps.is_installed("django.contrib.auth"):

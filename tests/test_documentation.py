@@ -216,6 +216,15 @@ def test_the_django_page_works_when_pasted(tmp_path):
     assert (saved.actor_id, saved.actor_type, saved.resource_type) == ("nightly-import", "service", "user")
 
 
+def test_the_page_about_tests_works_when_pasted(tmp_path):
+    (tmp_path / "test_pasted.py").write_text(whole("testing.md"))
+    drive = """
+        import pytest
+        pytest.main(["-p", "pytest_audit_core", "-p", "no:cacheprovider", "test_pasted.py"])
+    """
+    assert "2 passed" in run(tmp_path, "", drive)
+
+
 def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
     with AuditTrail(f"sqlite:///{tmp_path}/clinic.db") as trail:
         trail.record("chart.read", resource=("patient", "42"))
@@ -239,7 +248,8 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
 
 def test_every_page_with_python_on_it_is_pasted_somewhere_here():
     pages = {page.name for page in PAGES if blocks(page) and page.parent.name == "docs"}
-    assert pages == {"actors.md", "celery.md", "django.md", "fastapi.md", "flask.md", "reports.md", "sqlalchemy.md"}
+    found = "actors.md celery.md django.md fastapi.md flask.md reports.md sqlalchemy.md testing.md"
+    assert pages == set(found.split())
 
 
 def test_every_command_is_named_where_commands_are_listed():

@@ -99,6 +99,15 @@ def tables(project, alias):
 NOT_OF_THE_DATABASE = "not (template or name_the_resource or secret or file or vary or proxy or expressions)"
 
 
+@pytest.mark.timeout(300)
+def test_the_list_holds_on_postgresql_line_by_line(project):
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/django/test_the_list.py"]
+    result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output, _ = result.communicate(timeout=280)
+    assert result.returncode == 0, output
+    assert " passed" in output
+
+
 @pytest.mark.parametrize("options", ["plain", "pool"])
 def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
     chosen = (
@@ -466,10 +475,17 @@ def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options)
     assert tables(project, "default") == set(), "the real trail was not touched"
 
 
-def test_pytest_without_migrations_works_as_before(project, tmp_path):
+@pytest.mark.parametrize("options", [["--nomigrations"], ["--numprocesses=2"], ["--reuse-db"]])
+def test_pytest_django_works_as_before(project, tmp_path, options):
     (tmp_path / "test_it.py").write_text(SUITE)
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--nomigrations", f"--rootdir={tmp_path}", str(tmp_path)]
-    process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, output
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *options, f"--rootdir={tmp_path}", str(tmp_path)]
+    for _ in range(2 if options == ["--reuse-db"] else 1):
+        process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, output
     assert tables(project, "default") == set()
+    for name in [
+        name for (name,) in ask(project, "SELECT datname FROM pg_database") if f"test_{project.prefix}" in name
+    ]:
+        assert options == ["--reuse-db"], "no test database is left"
+        ask(project, f"DROP DATABASE {name}")  # refused while anybody is connected

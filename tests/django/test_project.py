@@ -447,10 +447,12 @@ def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options)
     assert not (tmp_path / "default.sqlite3").exists(), "the real trail was not touched"
 
 
-def test_pytest_without_migrations_works_as_before(project, tmp_path):
+@pytest.mark.parametrize("options", [["--nomigrations"], ["--numprocesses=2"], ["--reuse-db"]])
+def test_pytest_django_works_as_before(project, tmp_path, options):
     (tmp_path / "test_it.py").write_text(SUITE)
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--nomigrations", f"--rootdir={tmp_path}", str(tmp_path)]
-    process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, output
-    assert not list(tmp_path.glob("test_*sqlite3*"))
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *options, f"--rootdir={tmp_path}", str(tmp_path)]
+    for _ in range(2 if options == ["--reuse-db"] else 1):
+        process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, output
+    assert bool(list(tmp_path.glob("test_*sqlite3*"))) == (options == ["--reuse-db"])

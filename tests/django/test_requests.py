@@ -160,17 +160,6 @@ def test_the_session_is_named_by_a_keyed_hash(recorded, client, ada):
     assert key not in repr(recorded())
 
 
-def test_an_admin_action_has_its_actor(recorded, client):
-    root = User.objects.create_superuser("root", password="engine")
-    patient = Patient.objects.create(name="Ada")
-    client.force_login(root)
-    confirm = {"action": "delete_selected", "_selected_action": [patient.pk], "post": "yes"}
-    assert client.post("/admin/clinic/patient/", confirm).status_code == 302
-    (deleted,) = recorded("delete")
-    assert (deleted.actor_id, deleted.actor_type) == (str(root.pk), "admin")
-    assert deleted.resource_id == str(patient.pk)
-
-
 @pytest.mark.parametrize(
     ("path", "resource"),
     [

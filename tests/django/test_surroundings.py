@@ -4,10 +4,8 @@ import threading
 
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import User
 from django.db import connection, connections, transaction
 from django.db.migrations.state import ProjectState
-from django.test import Client
 
 from audit_core.errors import ConfigurationError
 from audit_django.trail import bulk_rule
@@ -15,21 +13,6 @@ from tests.django.clinic.models import Doctor, Patient, Room, Ward
 from tests.django.projects import Project
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
-
-
-def test_admin_actions_and_forms_have_their_actor(recorded):
-    boss = User.objects.create_superuser("boss")
-    client = Client()
-    client.force_login(boss)
-    rooms = Room.objects.bulk_create([Room(number="1"), Room(number="2")])
-    answer = client.post("/admin/clinic/room/1/change/", {"number": "1", "beds": "7"})
-    assert answer.status_code == 302, answer.content
-    selected = {"action": "delete_selected", "_selected_action": [one.pk for one in rooms], "post": "yes"}
-    assert client.post("/admin/clinic/room/", selected).status_code == 302
-    changed = [e for e in recorded() if e.resource_type == "room" and "changes" in e.details and e.action != "create"]
-    assert [(e.action, e.actor_id, e.actor_type) for e in changed] == [
-        ("update", str(boss.pk), "admin"), ("delete", str(boss.pk), "admin"), ("delete", str(boss.pk), "admin"),
-    ]  # fmt: skip
 
 
 def test_a_router_chooses_the_outbox(recorded, settings):
@@ -117,21 +100,6 @@ def test_a_bulk_update_waits_for_who_writes_the_row_and_tells_what_it_replaced(r
     assert done == [2]
     ours = [(key, changes["beds"]) for action, _, key, changes in recorded.changes() if action == "update"][2:]
     assert sorted(ours) == [("1", (5, 9)), ("3", (1, 9))]
-
-
-def test_what_a_thread_writes_has_no_actor_of_another(recorded):
-    from audit_django import get_trail
-
-    def work():
-        Room.objects.create(number="2")
-        connections.close_all()
-
-    with get_trail().actor("boss"):
-        Room.objects.create(number="1")
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-    assert [(event.resource_id, event.actor_id) for event in recorded()] == [("1", "boss"), ("2", None)]
 
 
 @pytest.mark.parametrize("wrong", [{"BULK": "perhaps"}, {"BULK_LIMIT": -1}, {"BULK_LIMIT": "many"}])

@@ -251,16 +251,6 @@ def test_a_schema_that_the_engine_translates(engine, trail):
     Own.registry.dispose()
 
 
-def test_deleting_whoever_acted_changes_no_event(session, trail):
-    session.add(Patient(id=1, name="the actor himself"))
-    session.commit()
-    with trail.actor(1):
-        session.execute(update(Patient).values(name="x"))
-        session.delete(session.get(Patient, 1))
-        session.commit()
-    assert [event.actor_id for event in trail.events(resource="patient:1", newest_first=False)] == [None, "1", "1"]
-
-
 def test_one_session_on_sqlite_and_on_postgresql(tmp_path):
     lite, url = f"sqlite:///{tmp_path / 'app.db'}", new_database()
     engines = [create_engine(lite), create_engine(url.replace("postgresql:", "postgresql+psycopg:"))]

@@ -35,24 +35,6 @@ from tests.orm.models import (
 # --- Flushes and transactions
 
 
-def test_several_flushes_in_one_transaction_are_one_event_each_in_order(session, trail):
-    patient = Patient(name="a")
-    session.add(patient)
-    session.flush()
-    patient.name = "b"
-    session.flush()
-    patient.name = "c"
-    session.flush()
-    session.delete(patient)
-    session.commit()
-    assert [(action, changes["name"]) for action, _, changes in told(trail)] == [
-        ("create", (None, "a")),
-        ("update", ("a", "b")),
-        ("update", ("b", "c")),
-        ("delete", ("c", None)),
-    ]
-
-
 def test_nothing_of_what_was_rolled_back(session, trail, place):
     if place[1] == "memory:":
         pytest.skip("a memory trail has no transaction to join")
@@ -94,28 +76,6 @@ def test_after_an_integrity_error_the_session_is_used_again(session, trail, plac
     session.add(Patient(id=4, name="last"))
     session.commit()
     assert [changes["name"][1] for _, _, changes in told(trail)] == ["first", "last"]
-
-
-def test_two_threads_at_once_one_rolled_back(factory, trail, place):
-    if place[1] == "memory:":
-        pytest.skip("a memory trail has no transaction to join")
-    start = threading.Barrier(2)
-
-    def work(name, keep):
-        start.wait()
-        for number in range(10):
-            with factory() as session:
-                session.add(Patient(name=f"{name}{number}"))
-                session.flush()
-                if keep:
-                    session.commit()
-
-    threads = [threading.Thread(target=work, args=arguments) for arguments in (("kept", True), ("undone", False))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [changes["name"][1] for _, _, changes in told(trail)] == [f"kept{number}" for number in range(10)]
 
 
 def test_two_sessions_interleaved_do_not_mix(factory, trail):
@@ -163,18 +123,6 @@ def test_the_objects_of_a_failed_flush_are_not_kept_alive(session, trail):
 
 
 # --- Who, and which
-
-
-def test_the_actor_is_who_acts_when_the_session_flushes(session, trail):
-    with trail.actor("early"):
-        session.add(Patient(name="Ann"))
-    with trail.actor("7", type="admin", on_behalf_of="9"):
-        session.commit()
-    session.add(Patient(name="Beth"))
-    session.commit()
-    first, second = events(trail)
-    assert (first.actor_id, first.actor_type, first.on_behalf_of) == ("7", "admin", "9")
-    assert (second.actor_id, second.actor_type) == (None, "system")
 
 
 def test_sensitive_fields_are_redacted_on_both_sides(engine, place):
@@ -361,26 +309,6 @@ def test_other_sessions_are_not_attached_with_an_asynchronous_factory(asynchrono
         session.commit()
     run(asynchronous.dispose())
     assert told(trail) == []
-
-
-def test_asyncio_tasks_have_their_own_actors(asynchronous, trail):
-    factory = async_sessionmaker(asynchronous)
-    SQLAlchemyAuditor(trail).attach(factory)
-
-    async def work(name):
-        with trail.actor(name):
-            async with factory() as session:
-                session.add(Patient(name=name))
-                await asyncio.sleep(0)
-                await session.commit()
-
-    async def all_of_them():
-        await asyncio.gather(*(work(f"actor{number}") for number in range(5)))
-        await asynchronous.dispose()
-
-    run(all_of_them())
-    assert len(events(trail)) == 5
-    assert all(event.actor_id == event.details["changes"]["name"]["new"] for event in events(trail))
 
 
 # --- Databases

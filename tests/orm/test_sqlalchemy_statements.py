@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     insert,
     lambda_stmt,
+    literal,
     select,
     text,
     update,
@@ -246,6 +247,23 @@ def test_a_key_that_a_statement_changes(patients, trail):
         ("update", f"patient:{number + 100}", {"id": (number, number + 100), "ward": ("w", name)})
         for number, name in enumerate("abc", start=1)
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "sets"),
+    [
+        ({"id": bindparam("new")}, [{"old": 1, "new": 11}, {"old": 2, "new": 12}]),
+        ({}, [{"old": 1, "id": 11}, {"old": 2, "id": 12}]),
+    ],
+)
+def test_keys_that_a_statement_with_several_sets_of_parameters_changes_are_summed_up(patients, trail, values, sets):
+    table = Patient.__table__
+    statement = table.update().where(table.c.id == bindparam("old"))
+    patients.execute(statement.values(values) if values else statement, sets)
+    patients.commit()
+    assert set(patients.scalars(select(Patient.id))) == {11, 12, 3}
+    (event,) = events(trail)[3:]
+    assert (event.action, event.resource_type, event.details["bulk"]["rows"]) == ("update", "patient", 2)
 
 
 def test_objects_of_the_session_are_synchronised_as_without_us(patients, trail):
@@ -529,6 +547,27 @@ def test_an_upsert_tells_what_it_creates_and_what_it_updates(session, trail):
         ("update", "composite:x,1", {"v": ("new", "newer")}),
         ("update", "composite:x,1", {"v": ("newer", "newer!")}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters"),
+    [
+        ({"id": 1, "name": "new"}, {}),
+        ({Patient.id: literal(1), "name": func.lower("NEW")}, {}),
+        ({"id": bindparam("key"), "name": bindparam("text")}, {"key": 1, "text": "new"}),
+        ({"id": bindparam("key", 1), "name": "new"}, {}),
+        ({"id": bindparam("key", callable_=lambda: 1), "name": "new"}, {}),
+    ],
+)
+def test_an_upsert_of_one_row_however_its_values_are_given(session, trail, values, parameters):
+    session.add(Patient(id=1, name="old"))
+    session.commit()
+    statement = upsert(session, Patient).values(values)
+    session.execute(
+        statement.on_conflict_do_update(index_elements=[Patient.id], set_={"name": statement.excluded.name}), parameters
+    )
+    session.commit()
+    assert told(trail, 1) == [("update", "patient:1", {"name": ("old", "new")})]
 
 
 def test_an_upsert_that_leaves_what_is_there_tells_only_what_is_new(session, trail):

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, 
 from audit_core.errors import ConfigurationError
 from audit_core.orm.bulk import Bulk
 from audit_core.orm.sqlalchemy import bulk_methods as _bulk_methods  # noqa: F401 - makes sessions tell
+from audit_core.orm.sqlalchemy import watched as _watched  # noqa: F401 - makes tests see what is undone
 from audit_core.orm.sqlalchemy.flush import Audits, begin, finish
 from audit_core.orm.sqlalchemy.statements import StatementListener, carry
 from audit_core.orm.sqlalchemy.triggered import Triggered

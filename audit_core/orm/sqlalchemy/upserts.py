@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Index, Table, UniqueConstraint, and_, exists, false, literal, or_
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Index,
+    Table,
+    UniqueConstraint,
+    and_,
+    exists,
+    false,
+    literal,
+    or_,
+)
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 
@@ -38,7 +50,7 @@ def rows_given(statement: Any, parameters: Any, target: Written) -> list[Given]:
     ]
     if not sets:
         sets = [parameters or {}] if isinstance(parameters, Mapping | None) else parameters
-    return [_placed({**common, **one}, target) for one in sets]
+    return [_placed({**common, **one}, target, one) for one in sets]
 
 
 def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Written) -> dict[Key, Row]:
@@ -59,9 +71,14 @@ def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Give
 _NO_LIMIT = 2**31
 
 
-def _placed(values: Mapping[Any, Any], target: Written) -> Given:
-    placed = ((target.place(name), value) for name, value in values.items())
+def _placed(values: Mapping[Any, Any], target: Written, parameters: Mapping[Any, Any]) -> Given:
+    placed = ((target.place(name), _value(value, parameters)) for name, value in values.items())
     return {place: value for place, value in placed if place is not None}
+
+
+def _value(value: Any, parameters: Mapping[Any, Any]) -> Any:
+    """What a parameter of the statement stands for: as it is, it cannot be a part of another one too."""
+    return parameters.get(value.key, value.effective_value) if isinstance(value, BindParameter) else value
 
 
 def _shared(given: Sequence[Given], statement: Any, target: Written) -> ColumnElement[bool]:

@@ -89,6 +89,8 @@ def _write_each(execution: Execution) -> Outcome:
     target, is_update = execution.target, execution.statement.is_update
     held: dict[Key, Row] = {}
     sets = execution.parameters if isinstance(execution.parameters, list) else [execution.parameters or {}]
+    if is_update and not {*_values_set(execution), *map(target.place, sets[0])}.isdisjoint(target.key):
+        return _summed_up(execution, "update")  # the rows would not be found again
     for condition in conditions_of_each(execution.condition, sets):
         query = select_rows(target, (condition,))
         rows = lock_and_read(execution.connection, target, query, execution.limit, None, key=False)
