@@ -14,6 +14,7 @@ from sqlalchemy.orm.mapper import _all_registries
 
 from audit_core.orm.sqlalchemy.associations import Association
 from audit_core.orm.sqlalchemy.links import place_in_table
+from audit_core.orm.sqlalchemy.mapped import mapped
 from audit_core.orm.sqlalchemy.target import Target
 
 Written: TypeAlias = Target | Association
@@ -34,6 +35,21 @@ def target_of(statement: Any) -> Written | None:
     if (mapper := _mapper_of(origin)) is not None:
         return Target(mapper, table, by_class=False)
     return _association_of(origin) if table is origin else None
+
+
+def field_elsewhere(column: Any) -> str:
+    """``patient.ssn`` for a column of a mapped class or of its table, by whatever alias; else the column's name."""
+    entity, name = (column._annotations.get(key) for key in ("parententity", "proxy_key"))  # noqa: SLF001 - as above
+    if entity is not None and name:
+        return f"{mapped(entity.mapper).resource_type}.{name}"
+    table = column.table
+    while not isinstance(table, Table) and hasattr(table, "element"):
+        table = table.element
+    mapper = _mapper_of(table) if isinstance(table, Table) else None
+    origin = None if mapper is None else table.columns.get(column.key)
+    if mapper is None or all(origin is not one for one in mapper.columns.values()):
+        return str(column.key)
+    return f"{mapped(mapper).resource_type}.{mapper.get_property_by_column(origin).key}"
 
 
 def _mapper_of(table: Table) -> Mapper[Any] | None:
