@@ -43,28 +43,30 @@ class Selection:
         self.exclude = _entries("exclude", exclude)
         self.rule = rule
 
-    def chooses(self, cls: type, names: Mapping[type, Iterable[str]], *, by_default: bool = True) -> bool:
+    def chooses(self, cls: type, names: Mapping[type, Iterable[str]], only_as: Iterable[str] | None = None) -> bool:
         """Whether changes of ``cls`` are audited. ``names`` has those of the class and of what it derives from.
 
-        What is not audited by default has to be included by its own name.
+        What is not audited by default has to be included by itself, or by one of its names in ``only_as``.
         """
         if is_unaudited(cls) or _holds(self.exclude, names):
             return False
-        if not by_default:
-            own = {cls: names.get(cls, ())}
-            return self.include is not None and _holds(self.include, own)
+        if only_as is not None:
+            return self.include is not None and _holds(self.include, {cls: only_as})
         chosen = self.include is None or _holds(self.include, names)
         return chosen and (self.rule is None or bool(self.rule(cls)))
 
-    def check(self, known: Iterable[str]) -> None:
-        """Raises ConfigurationError for names that no class has, with the nearest one."""
+    def check(self, known: Iterable[str], option: str = "{}", what: str = "no mapped class") -> None:
+        """Raises ConfigurationError for names that no class has, with the nearest one.
+
+        ``option`` is how the application gives them, and ``what`` what such a name is not.
+        """
         names = set(known)
-        for option, entries in (("include", self.include or ()), ("exclude", self.exclude)):
+        folded = {name.casefold() for name in names}
+        for name, entries in (("include", self.include or ()), ("exclude", self.exclude)):
             for entry in entries:
-                if isinstance(entry, str) and entry.casefold() not in {name.casefold() for name in names}:
-                    raise ConfigurationError(
-                        f"{option} names {entry!r}, which is no audited class.{nearest(entry, names)}"
-                    )
+                if isinstance(entry, str) and entry.casefold() not in folded:
+                    where = option.format(name if option == "{}" else name.upper())
+                    raise ConfigurationError(f"{where} names {entry!r}, which is {what}.{nearest(entry, names)}")
 
 
 def check_fields(name: str, said: Iterable[str], fields: Iterable[str]) -> None:

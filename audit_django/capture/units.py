@@ -11,6 +11,7 @@ from django.db.models import Model
 
 from audit_core.orm.bulk import Summary
 from audit_django.capture.carrying import begin, carry
+from audit_django.capture.selection import is_selected
 from audit_django.capture.told import Row, told
 
 _OPEN = "_audit_units"  # on a connection, which one thread uses at a time: the innermost unit is the last
@@ -62,4 +63,5 @@ def telling(unit: Unit) -> Iterator[Unit]:
         trail = begin(unit.using)
         with collecting(unit):
             yield unit
-        carry(trail, unit.using, [*told(unit.rows), *(one for one in unit.summaries.values() if one.rows)])
+        summaries = [one for (_, model), one in unit.summaries.items() if one.rows and is_selected(model)]
+        carry(trail, unit.using, [*told(unit.rows), *summaries])

@@ -89,9 +89,9 @@ class SQLAlchemyAuditor:
         if not self._are_names_checked:
             self._selection.check(every_name())
             self._are_names_checked = True
-        chosen = not is_own(mapper) and self._selection.chooses(
-            mapper.class_, names_of(mapper.class_), by_default=not is_frameworks(mapper)
-        )
+        names = names_of(mapper.class_)
+        only_as = names[mapper.class_] if is_frameworks(mapper) else None
+        chosen = not is_own(mapper) and self._selection.chooses(mapper.class_, names, only_as)
         if chosen:
             check_rules(mapper)
         return chosen

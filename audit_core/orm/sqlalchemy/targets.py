@@ -47,7 +47,7 @@ def field_elsewhere(column: Any) -> str:
         table = table.element
     mapper = _mapper_of(table) if isinstance(table, Table) else None
     origin = None if mapper is None else table.columns.get(column.key)
-    if mapper is None or all(origin is not one for one in mapper.columns.values()):
+    if mapper is None or origin is None or all(origin is not one for one in mapper.columns.values()):
         return str(column.key)
     return f"{mapped(mapper).resource_type}.{mapper.get_property_by_column(origin).key}"
 
