@@ -54,7 +54,7 @@ def field_elsewhere(column: Any) -> str:
 
 def _mapper_of(table: Table) -> Mapper[Any] | None:
     if table not in _mappers:
-        found = [mapper for mapper in _every_mapper() if mapper.local_table is table]
+        found = [mapper for mapper in every_configured_mapper() if mapper.local_table is table]
         roots = [mapper for mapper in found if mapper.inherits is None or mapper.inherits.local_table is not table]
         if not roots:
             return None
@@ -64,7 +64,7 @@ def _mapper_of(table: Table) -> Mapper[Any] | None:
 
 def _association_of(table: Table) -> Association | None:
     if table not in _associations:
-        mappers = [mapper for mapper in _every_mapper() if mapper.configured]
+        mappers = [mapper for mapper in every_configured_mapper() if mapper.configured]
         every = [r for mapper in mappers for r in mapper.relationships if r.secondary is table and not r.viewonly]
         if not every:
             return None
@@ -72,7 +72,8 @@ def _association_of(table: Table) -> Association | None:
     return _associations[table]
 
 
-def _every_mapper() -> Iterator[Mapper[Any]]:
+def every_configured_mapper() -> Iterator[Mapper[Any]]:
+    """All classes that are mapped just now, with their relationships."""
     for registry in list(_all_registries()):
         with suppress(SQLAlchemyError):  # a mapping that fails is told to whoever uses it
             registry.configure()

@@ -58,3 +58,8 @@ class OwnSession(AbstractBaseSession):
 
 def is_no_letter(model):
     return model is not Letter
+
+
+class Imported(models.Model):
+    class Meta:
+        managed = False
