@@ -35,7 +35,7 @@ DEFAULTS: Mapping[str, Any] = {
     "DATABASES": None,  # the aliases whose changes are audited; None is all of them but replicas
     "INCLUDE": None,  # "app_label" or "app_label.Model"; None is all of them but selection.NOT_AUDITED
     "EXCLUDE": (),
-    "RULE": None,  # a function that takes a model, or the path of one
+    "CHOOSE": None,  # a function that takes a model, or the path of one
     "READS": (),
     "RULES": (),
     "SKIP": (),

@@ -1,8 +1,8 @@
 """Which classes are audited: the same for every ORM. Pure.
 
 All are, but for what a framework keeps for itself. ``include`` names the only ones, ``exclude`` those that are not,
-``@unaudited`` says it on the class, and a ``rule`` is asked for each. Whoever says no goes first. What is said of a
-class holds for its subclasses.
+``@unaudited`` says it on the class, and ``choose`` is asked for each other. Whoever says no goes first. What is said
+of a class holds for its subclasses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.redaction.sensitive_names import flat
 
 Name: TypeAlias = type | str
-Rule: TypeAlias = Callable[[type], object]  # true: its changes are audited
+Choice: TypeAlias = Callable[[type], object]  # true: its changes are audited
 _C = TypeVar("_C", bound=type)
 
 _unaudited: WeakSet[type] = WeakSet()
@@ -37,11 +37,11 @@ class Selection:
     """What an application has chosen. A class is named by itself, or by one of the names that its ORM has for it."""
 
     def __init__(
-        self, include: Iterable[Name] | None = None, exclude: Iterable[Name] = (), rule: Rule | None = None
+        self, include: Iterable[Name] | None = None, exclude: Iterable[Name] = (), choose: Choice | None = None
     ) -> None:
         self.include = None if include is None else _entries("include", include)
         self.exclude = _entries("exclude", exclude)
-        self.rule = rule
+        self.choose = choose
 
     def chooses(self, cls: type, names: Mapping[type, Iterable[str]], only_as: Iterable[str] | None = None) -> bool:
         """Whether changes of ``cls`` are audited. ``names`` has those of the class and of what it derives from.
@@ -53,7 +53,7 @@ class Selection:
         if only_as is not None:
             return self.include is not None and _holds(self.include, {cls: only_as})
         chosen = self.include is None or _holds(self.include, names)
-        return chosen and (self.rule is None or bool(self.rule(cls)))
+        return chosen and (self.choose is None or bool(self.choose(cls)))
 
     def check(self, known: Iterable[str], option: str = "{}", what: str = "no mapped class") -> None:
         """Raises ConfigurationError for names that no class has, with the nearest one.

@@ -13,7 +13,7 @@ from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
 from audit_core.errors import ConfigurationError
-from audit_core.orm.selection import Rule, Selection, check_fields, is_unaudited
+from audit_core.orm.selection import Choice, Selection, check_fields, is_unaudited
 from audit_core.redaction.declared import said_of, stands_behind
 from audit_django.rows import concrete_fields, kind_of
 from audit_django.trail import audited_aliases, setting
@@ -55,8 +55,8 @@ def is_djangos(model: type[Model]) -> bool:
 
 @lru_cache(maxsize=1)
 def selection() -> Selection:
-    """What the settings choose. Raises ConfigurationError for what is no model, no app and no rule."""
-    found = Selection(setting("INCLUDE"), setting("EXCLUDE"), _rule(setting("RULE")))
+    """What the settings choose. Raises ConfigurationError for what is no model, no app and no function."""
+    found = Selection(setting("INCLUDE"), setting("EXCLUDE"), _choice(setting("CHOOSE")))
     models = apps.get_models()
     known = {name for model in models for names in _names(model).values() for name in names}
     known.update(config.label for config in apps.get_app_configs())
@@ -108,14 +108,14 @@ def _check_proxy(proxy: type[Model], chosen: Selection) -> None:
         raise ConfigurationError(f"@unaudited on {label}, which is a proxy: say it on {concrete._meta.label}.")
 
 
-def _rule(given: object) -> Rule | None:
+def _choice(given: object) -> Choice | None:
     try:
-        rule = import_string(given) if isinstance(given, str) else given
+        choice = import_string(given) if isinstance(given, str) else given
     except ImportError as error:
-        raise ConfigurationError(f"settings.AUDIT['RULE'] is {given!r}: {error}.") from None
-    if rule is None or callable(rule):
-        return rule
-    raise ConfigurationError(f"settings.AUDIT['RULE'] is a function that takes a model, or its path, not {given!r}.")
+        raise ConfigurationError(f"settings.AUDIT['CHOOSE'] is {given!r}: {error}.") from None
+    if choice is None or callable(choice):
+        return choice
+    raise ConfigurationError(f"settings.AUDIT['CHOOSE'] is a function that takes a model, or its path, not {given!r}.")
 
 
 @receiver(setting_changed)

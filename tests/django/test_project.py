@@ -163,7 +163,7 @@ def test_audit_check_finds_that_an_outbox_is_missing(project):
         ("settings.AUDIT = {'EXCLUDE': ['clinc']}", "names 'clinc', which is no installed app and no model"),
         ("settings.AUDIT = {'INCLUDE': ['clinic.Drafd']}", "Did you mean 'clinic.Draft'?"),
         ("settings.AUDIT = {'INCLUDE': 'clinic'}", "audit.E001"),
-        ("settings.AUDIT = {'RULE': 'clinic.nothing'}", "audit.E003"),
+        ("settings.AUDIT = {'CHOOSE': 'clinic.nothing'}", "audit.E003"),
         (
             "from tests.django.clinic.models import *; import audit_django; audit_django.redacted(bedz='mask')(Room)",
             "(audit.E005) @redacted on clinic.Room names 'bedz', which is none of its fields. Did you mean 'beds'?",

@@ -63,14 +63,14 @@ def test_all_models_are_audited_but_those_that_say_no_and_what_django_keeps(reco
         ({"EXCLUDE": ["prison.Letter"]}, ["inmate:1", "lifer:2"]),
         ({"EXCLUDE": ["prison"]}, []),
         ({"INCLUDE": ["prison.Lifer"], "EXCLUDE": ["prison.Inmate"]}, []),
-        ({"RULE": lambda model: model is not Letter}, ["inmate:1", "lifer:2"]),
-        ({"RULE": "tests.django.prison.models.is_no_letter"}, ["inmate:1", "lifer:2"]),
+        ({"CHOOSE": lambda model: model is not Letter}, ["inmate:1", "lifer:2"]),
+        ({"CHOOSE": "tests.django.prison.models.is_no_letter"}, ["inmate:1", "lifer:2"]),
         ({"INCLUDE": ["prison.Sketch"]}, []),
         ({"INCLUDE": ["prison.OwnSession"]}, ["own_session:[redacted]"]),
         ({"INCLUDE": []}, []),
     ],
 )
-def test_include_exclude_and_a_rule_choose_models_with_their_subclasses(recorded, audit, options, expected):
+def test_include_exclude_and_a_function_choose_models_with_their_subclasses(recorded, audit, options, expected):
     audit(**options)
     one_of_each()
     found = resources(recorded)
@@ -95,8 +95,8 @@ NOTHING = "no installed app and no model."
             {"EXCLUDE": ["prison.Newcomer"]},
             "settings.AUDIT['EXCLUDE'] names 'prison.Newcomer', which is a proxy: name 'prison.Inmate'.",
         ),
-        ({"RULE": "prison.rule"}, "settings.AUDIT['RULE'] is 'prison.rule': No module named 'prison'."),
-        ({"RULE": 3}, "settings.AUDIT['RULE'] is a function that takes a model, or its path, not 3."),
+        ({"CHOOSE": "prison.rule"}, "settings.AUDIT['CHOOSE'] is 'prison.rule': No module named 'prison'."),
+        ({"CHOOSE": 3}, "settings.AUDIT['CHOOSE'] is a function that takes a model, or its path, not 3."),
     ],
 )
 @pytest.mark.parametrize("write", [Letter.objects.create, lambda: Letter.objects.update(text="x")])

@@ -140,14 +140,14 @@ def test_all_classes_are_audited_but_those_that_say_no_and_what_frameworks_keep(
         ({"exclude": ["LIFER", Letter]}, ["inmate:1"]),
         ({"include": [Inmate], "exclude": [Lifer]}, ["inmate:1"]),
         ({"include": [Lifer], "exclude": [Inmate]}, []),
-        ({"rule": lambda cls: cls.__tablename__ != "letter"}, ["inmate:1", "lifer:2"]),
-        ({"include": [Inmate, Letter], "rule": lambda cls: cls is not Lifer}, ["inmate:1", "letter:1"]),
+        ({"choose": lambda cls: cls.__tablename__ != "letter"}, ["inmate:1", "lifer:2"]),
+        ({"include": [Inmate, Letter], "choose": lambda cls: cls is not Lifer}, ["inmate:1", "letter:1"]),
         ({"include": [Draft]}, []),
         ({"include": ["CookieSession"]}, ["cookie_session:1"]),
         ({"include": []}, []),
     ],
 )
-def test_include_exclude_and_a_rule_choose_classes_with_their_subclasses(audited, trail, options, expected):
+def test_include_exclude_and_a_function_choose_classes_with_their_subclasses(audited, trail, options, expected):
     one_of_each(audited(**options))
     assert resources(trail) == expected
 

@@ -32,7 +32,7 @@ class SQLAlchemyAuditor:
 
     The event commits or rolls back with the change, on the same connection. ``include`` names the only mapped classes
     that are audited, with their subclasses; ``exclude`` those that are not: the classes, or their names (``Patient``,
-    ``clinic.models.Patient``, ``patient``). ``rule`` is asked for each other class, and what it says no to is not
+    ``clinic.models.Patient``, ``patient``). ``choose`` is asked for each other class, and what it says no to is not
     audited. A name that no class has is a ConfigurationError as soon as something is written. The trail's own tables
     never are audited.
     With ``triggers`` the rows of tables that have ours (PostgreSQL) are left to them, and they are told who acts.
@@ -45,12 +45,12 @@ class SQLAlchemyAuditor:
         *,
         include: Iterable[type | str] | None = None,
         exclude: Iterable[type | str] = (),
-        rule: Callable[[type], object] | None = None,
+        choose: Callable[[type], object] | None = None,
         triggers: bool = False,
         bulk: Bulk | None = None,
     ) -> None:
         self.trail = trail
-        self._selection, self._are_names_checked = Selection(include, exclude, rule), False
+        self._selection, self._are_names_checked = Selection(include, exclude, choose), False
         self._triggered = Triggered(trail) if triggers else None
         self._audited: weakref.WeakKeyDictionary[Mapper[Any], bool] = weakref.WeakKeyDictionary()
         self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
