@@ -155,8 +155,8 @@ def test_include_exclude_and_a_function_choose_classes_with_their_subclasses(aud
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"exclude": ["Leter"]}, "exclude names 'Leter', which is no audited class. Did you mean 'Letter'?"),
-        ({"include": ["zzz"]}, "include names 'zzz', which is no audited class."),
+        ({"exclude": ["Leter"]}, "exclude names 'Leter', which is no mapped class. Did you mean 'Letter'?"),
+        ({"include": ["zzz"]}, "include names 'zzz', which is no mapped class."),
     ],
 )
 @pytest.mark.parametrize("statement", [False, True])
