@@ -11,7 +11,6 @@ from django.db.models import Model
 
 from audit_core.orm.bulk import Summary
 from audit_django.capture.carrying import begin, carry
-from audit_django.capture.selection import is_selected
 from audit_django.capture.told import Row, told
 
 _OPEN = "_audit_units"  # on a connection, which one thread uses at a time: the innermost unit is the last
@@ -63,5 +62,4 @@ def telling(unit: Unit) -> Iterator[Unit]:
         trail = begin(unit.using)
         with collecting(unit):
             yield unit
-        summaries = [one for (_, model), one in unit.summaries.items() if one.rows and is_selected(model)]
-        carry(trail, unit.using, [*told(unit.rows), *summaries])
+        carry(trail, unit.using, [*told(unit.rows), *(one for one in unit.summaries.values() if one.rows)])

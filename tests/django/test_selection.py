@@ -133,6 +133,14 @@ def test_a_deletion_above_the_limit_tells_of_no_parent_that_is_not_audited(recor
     assert [(event.resource_type, event.details["bulk"]["rows"]) for event in recorded("delete")] == [("lifer", 3)]
 
 
+def test_a_cascade_above_the_limit_tells_of_no_model_that_is_not_audited(recorded, audit):
+    audit(INCLUDE=["prison.Inmate"], BULK_LIMIT=1)
+    inmate = Inmate.objects.create()
+    Letter.objects.bulk_create([Letter(inmate=inmate) for _ in range(3)])
+    inmate.delete()
+    assert [(event.action, event.resource_type) for event in recorded()] == [("create", "inmate"), ("delete", "inmate")]
+
+
 def test_a_row_of_a_parents_table_is_the_parents_where_the_child_is_not_audited(recorded, audit):
     audit(EXCLUDE=["prison.Lifer"])
     Lifer.objects.create(id=5, name="Ann", cell="7")

@@ -334,6 +334,17 @@ def test_a_rule_that_there_is_not_is_told_at_once():
         redacted(name="hide")
 
 
+def test_a_redactor_that_was_asked_before_follows_what_a_class_says_later():
+    redactor = Redactor()
+    assert redactor.details({"mark": "5"}, "pupil") == {"mark": "5"}
+
+    @redacted(mark="replace")
+    class Pupil:
+        pass
+
+    assert redactor.details({"mark": "5"}, "pupil") == {"mark": "[redacted]"}, Pupil
+
+
 def test_an_event_that_no_orm_tells_follows_the_rules_of_the_class_too(trail):
     trail.record("lifer.view", resource=("lifer", 1), details={"cell": "7", "scan": "s", "passport": "C01X00T478990"})
     assert events(trail)[-1].details == {"cell": "[redacted]", "passport": "••••8990"}
