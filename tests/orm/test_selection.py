@@ -33,7 +33,7 @@ redacted(passport="mask")(Numbered)
 visits = Table(
     "visits",
     Prison.metadata,
-    Column("inmate_id", ForeignKey("inmate.id"), primary_key=True),
+    Column("convict_id", ForeignKey("convict.id"), primary_key=True),
     Column("visitor_id", ForeignKey("visitor.id"), primary_key=True),
 )
 
@@ -45,8 +45,8 @@ class Visitor(Prison):
 
 
 @redacted(ailment="hash", scan="exclude", seen="exclude", visitors="exclude", ssn="keep")
-class Inmate(Numbered, Prison):
-    __tablename__ = "inmate"
+class Convict(Numbered, Prison):
+    __tablename__ = "convict"
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
     name: Mapped[str | None]
@@ -55,21 +55,21 @@ class Inmate(Numbered, Prison):
     seen: Mapped[int | None]
     ssn: Mapped[str | None]
     visitors: Mapped[list[Visitor]] = relationship(secondary=visits)
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "inmate"}  # noqa: RUF012 - SQLAlchemy's form
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "convict"}  # noqa: RUF012 - SQLAlchemy's form
 
 
 @redacted(cell="replace")
-class Lifer(Inmate):
-    __tablename__ = "lifer"
-    id: Mapped[int] = mapped_column(ForeignKey("inmate.id"), primary_key=True)
+class Lifetimer(Convict):
+    __tablename__ = "lifetimer"
+    id: Mapped[int] = mapped_column(ForeignKey("convict.id"), primary_key=True)
     cell: Mapped[str | None]
-    __mapper_args__ = {"polymorphic_identity": "lifer"}  # noqa: RUF012 - the same
+    __mapper_args__ = {"polymorphic_identity": "lifetimer"}  # noqa: RUF012 - the same
 
 
 class Letter(Prison):
     __tablename__ = "letter"
     id: Mapped[int] = mapped_column(primary_key=True)
-    inmate_id: Mapped[int | None] = mapped_column(ForeignKey("inmate.id"))
+    convict_id: Mapped[int | None] = mapped_column(ForeignKey("convict.id"))
     text: Mapped[str | None]
 
 
@@ -113,7 +113,7 @@ def audited(engine, trail):
 
 def one_of_each(session):
     with session:
-        session.add_all([Inmate(id=1), Lifer(id=2), Letter(id=1), Draft(id=1), Sketch(id=2), CookieSession(id=1)])
+        session.add_all([Convict(id=1), Lifetimer(id=2), Letter(id=1), Draft(id=1), Sketch(id=2), CookieSession(id=1)])
         session.commit()
 
 
@@ -126,22 +126,22 @@ def resources(trail):
 
 def test_all_classes_are_audited_but_those_that_say_no_and_what_frameworks_keep(audited, trail):
     one_of_each(audited())
-    assert resources(trail) == ["inmate:1", "letter:1", "lifer:2"]
+    assert resources(trail) == ["convict:1", "letter:1", "lifetimer:2"]
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"include": [Inmate]}, ["inmate:1", "lifer:2"]),
-        ({"include": ["Inmate"]}, ["inmate:1", "lifer:2"]),
-        ({"include": ["lifer"]}, ["lifer:2"]),
-        ({"include": [Numbered]}, ["inmate:1", "lifer:2"]),
-        ({"exclude": [f"{__name__}.Inmate"]}, ["letter:1"]),
-        ({"exclude": ["LIFER", Letter]}, ["inmate:1"]),
-        ({"include": [Inmate], "exclude": [Lifer]}, ["inmate:1"]),
-        ({"include": [Lifer], "exclude": [Inmate]}, []),
-        ({"choose": lambda cls: cls.__tablename__ != "letter"}, ["inmate:1", "lifer:2"]),
-        ({"include": [Inmate, Letter], "choose": lambda cls: cls is not Lifer}, ["inmate:1", "letter:1"]),
+        ({"include": [Convict]}, ["convict:1", "lifetimer:2"]),
+        ({"include": ["Convict"]}, ["convict:1", "lifetimer:2"]),
+        ({"include": ["lifetimer"]}, ["lifetimer:2"]),
+        ({"include": [Numbered]}, ["convict:1", "lifetimer:2"]),
+        ({"exclude": [f"{__name__}.Convict"]}, ["letter:1"]),
+        ({"exclude": ["LIFETIMER", Letter]}, ["convict:1"]),
+        ({"include": [Convict], "exclude": [Lifetimer]}, ["convict:1"]),
+        ({"include": [Lifetimer], "exclude": [Convict]}, []),
+        ({"choose": lambda cls: cls.__tablename__ != "letter"}, ["convict:1", "lifetimer:2"]),
+        ({"include": [Convict, Letter], "choose": lambda cls: cls is not Lifetimer}, ["convict:1", "letter:1"]),
         ({"include": [Draft]}, []),
         ({"include": ["CookieSession"]}, ["cookie_session:1"]),
         ({"include": []}, []),
@@ -187,8 +187,8 @@ def test_a_class_that_is_not_audited_is_left_alone_by_statements_too(audited, tr
 
 
 def test_links_are_audited_where_the_class_is_that_they_are_told_of(audited, trail):
-    with audited(exclude=[Inmate], include=[Visitor, Inmate]) as session:
-        session.add(Inmate(id=1, visitors=[Visitor(id=7)]))
+    with audited(exclude=[Convict], include=[Visitor, Convict]) as session:
+        session.add(Convict(id=1, visitors=[Visitor(id=7)]))
         session.commit()
     assert resources(trail) == ["visitor:7"]
 
@@ -205,10 +205,10 @@ def changes(request, engine, place):
             factory = sessionmaker(engine)
             SQLAlchemyAuditor(trail).attach(factory)
             with factory() as session:
-                if request.param == "flush" or cls is not Inmate:  # an INSERT of a class writes one of its tables
+                if request.param == "flush" or cls is not Convict:  # an INSERT of a class writes one of its tables
                     session.add(cls(id=1, **values))
                 else:
-                    session.execute(cls.__table__.insert().values(id=1, kind="inmate", **values))
+                    session.execute(cls.__table__.insert().values(id=1, kind="convict", **values))
                 session.commit()
             return {name: new for name, (_, new) in told(trail)[-1][2].items()}
 
@@ -216,10 +216,10 @@ def changes(request, engine, place):
 
 
 def test_a_field_is_masked_hashed_replaced_kept_or_left_out_as_its_class_says(changes):
-    found = changes(Inmate, {"passport": "C01X00T478", "ailment": "flu", "scan": "...", "ssn": "1", "name": "Ann"})
+    found = changes(Convict, {"passport": "C01X00T478", "ailment": "flu", "scan": "...", "ssn": "1", "name": "Ann"})
     assert found == {
         "id": 1,
-        "kind": "inmate",
+        "kind": "convict",
         "name": "Ann",
         "ssn": "1",
         "passport": "••••",
@@ -228,39 +228,39 @@ def test_a_field_is_masked_hashed_replaced_kept_or_left_out_as_its_class_says(ch
 
 
 def test_what_a_class_says_holds_for_its_subclasses_and_what_they_say_goes_first(changes):
-    found = changes(Lifer, {"ailment": "flu", "scan": "...", "cell": "7", "passport": "C01X00T478990"})
+    found = changes(Lifetimer, {"ailment": "flu", "scan": "...", "cell": "7", "passport": "C01X00T478990"})
     assert "scan" not in found
     assert found["cell"] == "[redacted]"
     assert found["passport"] == "••••8990"
     assert found["ailment"].startswith("hmac-sha256:")
 
 
-@pytest.mark.parametrize("name", ["inmate.name", "Inmate.name", "tests.orm.Inmate.name", "lifer.name", "name"])
+@pytest.mark.parametrize("name", ["convict.name", "Convict.name", "tests.orm.Convict.name", "lifetimer.name", "name"])
 def test_a_rule_of_the_redactor_holds_for_subclasses_too(changes, name):
-    assert changes(Lifer, {"name": "Ann"}, Redactor({name: "replace"}))["name"] == "[redacted]"
+    assert changes(Lifetimer, {"name": "Ann"}, Redactor({name: "replace"}))["name"] == "[redacted]"
 
 
 def test_a_rule_of_the_redactor_goes_before_what_the_class_says(changes):
-    redactor = Redactor({"inmate.ailment": "keep", "scan": "keep"}, hash_key=KEY)
-    found = changes(Inmate, {"ailment": "flu", "scan": "..."}, redactor)
+    redactor = Redactor({"convict.ailment": "keep", "scan": "keep"}, hash_key=KEY)
+    found = changes(Convict, {"ailment": "flu", "scan": "..."}, redactor)
     assert found["ailment"] == "flu"
     assert "scan" not in found, "the class says more than a field's name"
 
 
 def test_without_a_key_to_hash_with_the_value_is_replaced(changes):
-    assert changes(Inmate, {"ailment": "flu"}, Redactor({"x": "mask"}))["ailment"] == "[redacted]"
+    assert changes(Convict, {"ailment": "flu"}, Redactor({"x": "mask"}))["ailment"] == "[redacted]"
 
 
 def test_an_update_of_nothing_but_excluded_fields_and_links_leaves_no_event(audited, trail):
     with audited() as session:
-        session.add(Inmate(id=1))
+        session.add(Convict(id=1))
         session.commit()
         before = len(events(trail))
-        inmate = session.get(Inmate, 1)
-        inmate.seen = 5
+        convict = session.get(Convict, 1)
+        convict.seen = 5
         session.flush()
-        session.execute(update(Inmate).values(scan="x"))
-        inmate.visitors.append(Visitor(id=1))
+        session.execute(update(Convict).values(scan="x"))
+        convict.visitors.append(Visitor(id=1))
         session.commit()
         session.execute(delete(visits))
         session.commit()
@@ -268,7 +268,7 @@ def test_an_update_of_nothing_but_excluded_fields_and_links_leaves_no_event(audi
 
 
 def test_a_deletion_is_told_also_where_every_field_is_excluded(engine, place):
-    rules = dict.fromkeys(("letter.id", "letter.text", "letter.inmate_id"), "exclude")
+    rules = dict.fromkeys(("letter.id", "letter.text", "letter.convict_id"), "exclude")
     with AuditTrail(place[1], lifecycle=False, redactor=Redactor(rules)) as trail:
         factory = sessionmaker(engine)
         SQLAlchemyAuditor(trail).attach(factory)
@@ -287,26 +287,26 @@ def test_a_deletion_is_told_also_where_every_field_is_excluded(engine, place):
 @pytest.mark.parametrize("alias", [False, True])
 @pytest.mark.parametrize("table", [False, True])
 def test_the_criteria_of_a_summary_follow_the_rules_of_every_class_that_they_name(audited, trail, alias, table):
-    inmate = aliased(Inmate) if alias else Inmate
-    columns = (Inmate.__table__.alias() if alias else Inmate.__table__).c if table else inmate
+    convict = aliased(Convict) if alias else Convict
+    columns = (Convict.__table__.alias() if alias else Convict.__table__).c if table else convict
     with audited(bulk=Bulk(limit=0)) as session:
-        session.add_all([Inmate(id=1, ailment="flu", passport="C01X00T478990"), Letter(id=1, inmate_id=1)])
+        session.add_all([Convict(id=1, ailment="flu", passport="C01X00T478990"), Letter(id=1, convict_id=1)])
         session.flush()
         session.execute(
             update(Letter)
-            .where(Letter.inmate_id == columns.id, columns.ailment == "flu", columns.scan.is_(None))
+            .where(Letter.convict_id == columns.id, columns.ailment == "flu", columns.scan.is_(None))
             .values(text="gone"),
             execution_options={"synchronize_session": False},
         )
         session.execute(
-            update(Inmate)
-            .where(Inmate.ailment == "flu", Inmate.passport == "C01X00T478990")
+            update(Convict)
+            .where(Convict.ailment == "flu", Convict.passport == "C01X00T478990")
             .values(scan="x", name="n"),
             execution_options={"synchronize_session": False},
         )
         session.commit()
     first, second = (event.details["bulk"] for event in events(trail) if "bulk" in event.details)
-    assert first["parameters"]["inmate.ailment"].startswith("hmac-sha256:")
+    assert first["parameters"]["convict.ailment"].startswith("hmac-sha256:")
     assert "flu" not in str(first)
     assert second["values"] == {"name": "n"}
     assert second["parameters"]["passport"] == "••••8990"
@@ -346,5 +346,7 @@ def test_a_redactor_that_was_asked_before_follows_what_a_class_says_later():
 
 
 def test_an_event_that_no_orm_tells_follows_the_rules_of_the_class_too(trail):
-    trail.record("lifer.view", resource=("lifer", 1), details={"cell": "7", "scan": "s", "passport": "C01X00T478990"})
+    trail.record(
+        "lifetimer.view", resource=("lifetimer", 1), details={"cell": "7", "scan": "s", "passport": "C01X00T478990"}
+    )
     assert events(trail)[-1].details == {"cell": "[redacted]", "passport": "••••8990"}
