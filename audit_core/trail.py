@@ -144,13 +144,17 @@ class AuditTrail:
         )
 
     def events_of(self, changes: Iterable[ToldChange], more: Mapping[str, str] | None = None) -> list[AuditEvent]:
-        """Make an event of each of these changes, with ``more`` details; they happen now, together. For ORM hooks."""
+        """Make an event of each of these changes, with ``more`` details; they happen now, together. For ORM hooks.
+
+        What changed nothing but excluded fields leaves none.
+        """
         redactor, done = self.redactor, Outcome.SUCCESS.value
         deeds = [
             (one.action, one.resource(redactor), done, {**one.details, **more} if more else one.details)
             for one in changes
         ]
-        return compose_all(deeds, context=current(), source=self.source, redactor=redactor)
+        events = compose_all(deeds, context=current(), source=self.source, redactor=redactor)
+        return [event for event in events if event.action in {"create", "delete"} or event.details.get("changes") != {}]
 
     def carry(self, events: Sequence[AuditEvent], connection: Any, key: object) -> None:
         """Write events in the caller's transaction, on his DB-API connection; for ORM hooks.

@@ -5,7 +5,17 @@ MIDDLEWARE = ["audit_django.AuditMiddleware", *MIDDLEWARE]
 """
 
 from audit_core import add_details, audited, set_actor, set_outcome
+from audit_core.orm import redacted, unaudited
 from audit_django.middleware import AuditMiddleware
 from audit_django.trail import get_trail
 
-__all__ = ["AuditMiddleware", "add_details", "audited", "get_trail", "set_actor", "set_outcome"]
+__all__ = [
+    "AuditMiddleware",
+    "add_details",
+    "audited",
+    "get_trail",
+    "redacted",
+    "set_actor",
+    "set_outcome",
+    "unaudited",
+]

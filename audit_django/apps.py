@@ -24,6 +24,7 @@ class AuditConfig(AppConfig):
         Cures.make_tables = "run `manage.py migrate`, or `manage.py audit init` for a trail in a file of its own"
         Cures.begin_trail = "`manage.py audit init`"
         capture.install()
+        capture.follow_rules()
         transactions.install()
         testing.install()
         watched.install()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -12,8 +12,9 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Info
 from django.db import connections
 
-from audit_core.errors import AuditError
-from audit_django.capture import audits
+from audit_core.errors import AuditError, ConfigurationError
+from audit_django.capture.selection import audits, check_rules, selection
+from audit_django.coverage import left_out, undecided
 from audit_django.databases import OUTBOX, POSTGRESQL
 from audit_django.postgres import existing_tables
 from audit_django.schema import LABEL
@@ -36,11 +37,13 @@ def check_project(app_configs: Any, **_: object) -> list[CheckMessage]:
     """Settings, databases and the middleware; under ``manage.py check`` also what is not covered."""
     try:
         make_trail(layout())
-        excluded = setting("EXCLUDE")
-        bulk_rule()
+        bulk_rule(), setting("INCLUDE"), setting("EXCLUDE")
     except (AuditError, ValueError, TypeError) as error:
         return [Error(str(error), hint="Correct settings.AUDIT.", id="audit.E001")]
-    found = [*_exclusions(excluded), *_middleware(settings.MIDDLEWARE), *_database_cascades()]
+    found = [*_selection(), *_middleware(settings.MIDDLEWARE)]
+    if any(isinstance(message, Error) for message in found):
+        return found
+    found += _database_cascades()
     return [*found, *_not_covered()] if sys.argv[1:2] == ["check"] else found  # other commands stay quiet
 
 
@@ -56,16 +59,17 @@ def check_databases(app_configs: Any, databases: Sequence[str] | None = None, **
     return found
 
 
-def _exclusions(names: Iterable[str]) -> Iterator[CheckMessage]:
-    known = {config.label for config in apps.get_app_configs()}
-    known.update(model._meta.label_lower for model in apps.get_models())
-    for name in names:
-        if str(name).lower() not in known:
-            yield Error(
-                f"settings.AUDIT['EXCLUDE'] names {name!r}, which is no installed app and no model.",
-                hint='Write "app_label" or "app_label.Model".',
-                id="audit.E003",
-            )
+def _selection() -> Iterator[CheckMessage]:
+    """What changes raise too, when the first one is made."""
+    try:
+        selection()
+    except ConfigurationError as error:
+        yield Error(str(error), hint='Write "app_label" or "app_label.Model".', id="audit.E003")
+    for model in apps.get_models():
+        try:
+            check_rules(model)
+        except ConfigurationError as error:
+            yield Error(str(error), obj=model, id="audit.E005")
 
 
 def _middleware(names: Sequence[str]) -> Iterator[CheckMessage]:
@@ -99,14 +103,16 @@ def _database_cascades() -> Iterator[CheckMessage]:
 
 
 def _not_covered() -> Iterator[CheckMessage]:
-    excluded = sorted(
-        model._meta.label for model in apps.get_models() if not any(audits(model, alias) for alias in audited_aliases())
-    )
-    left_out = sorted(set(connections.settings) - set(audited_aliases()))
-    also = f" Databases that are not audited: {', '.join(left_out)}." if left_out else ""
+    """In one message: `manage.py audit check` has the whole list."""
+    also = ""
+    if found := sorted(set(connections.settings) - set(audited_aliases())):
+        also += f" Databases that are not audited: {', '.join(found)}."
+    if fields := undecided():
+        also += f" Fields with personal names and no rule: {len(fields)}."
     yield Info(
         f"The audit trail does not cover everything: {NOT_CAPTURED} Models that are not audited: "
-        f"{', '.join(excluded) or 'none'}.{also}",
+        f"{', '.join(left_out()) or 'none'}.{also}",
+        hint="`manage.py audit check` lists all of it.",
         id="audit.I001",
     )
 

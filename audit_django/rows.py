@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -26,6 +26,11 @@ def concrete_fields(model: type[Model]) -> list[Field[Any, Any]]:
 def kind_of(model: type[Model]) -> str:
     """What the trail calls a row of this model; a proxy is what it stands for."""
     return resource_name((model._meta.concrete_model or model).__name__)
+
+
+def with_parents(models: Iterable[type[Model]]) -> set[type[Model]]:
+    """These and what they inherit from: the models of all tables that their objects have rows in."""
+    return {one._meta.concrete_model or one for model in models for one in (model, *model._meta.all_parents)}
 
 
 def key_of(pk: Any) -> Key:

@@ -33,7 +33,9 @@ from audit_django.databases import (
 DEFAULTS: Mapping[str, Any] = {
     "URL": None,  # the trail's database; None is the default database
     "DATABASES": None,  # the aliases whose changes are audited; None is all of them but replicas
-    "EXCLUDE": (),  # "app_label" or "app_label.Model", on top of selection.NOT_AUDITED
+    "INCLUDE": None,  # "app_label" or "app_label.Model"; None is all of them but selection.NOT_AUDITED
+    "EXCLUDE": (),
+    "CHOOSE": None,  # a function that takes a model, or the path of one
     "READS": (),
     "RULES": (),
     "SKIP": (),
@@ -46,7 +48,7 @@ DEFAULTS: Mapping[str, Any] = {
     "BULK": "record",
     "BULK_LIMIT": ROWS_TOLD,
 }
-_LISTS = {"DATABASES", "EXCLUDE", "READS", "RULES", "SKIP", "TRUSTED_PROXIES"}
+_LISTS = {"DATABASES", "EXCLUDE", "INCLUDE", "READS", "RULES", "SKIP", "TRUSTED_PROXIES"}
 
 
 @dataclass(frozen=True, slots=True)

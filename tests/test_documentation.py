@@ -175,18 +175,15 @@ def test_the_flask_page_works_when_pasted(tmp_path):
 
 def test_the_sqlalchemy_page_works_when_pasted(tmp_path):
     drive = """
-        from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-        class Base(DeclarativeBase): ...
-        class InvoiceLine(Base):
-            __tablename__ = "line"
-            id: Mapped[int] = mapped_column(primary_key=True)
         with SessionFactory.begin() as session:
             Base.metadata.create_all(session.connection())
-            session.add(InvoiceLine(id=7))
+            session.add_all([Patient(id=7, ssn="078-05-1120-7", scan=b"..."), LoginAttempt()])
     """
     run(tmp_path, whole("sqlalchemy.md"), drive)
     event = named(events(tmp_path), "create")
-    assert (event.resource_type, event.resource_id) == ("invoice_line", "7")
+    assert (event.resource_type, event.resource_id) == ("patient", "7")
+    assert event.details["changes"].keys() == {"id", "ssn"}
+    assert event.details["changes"]["ssn"]["new"] == "••••20-7"
 
 
 def test_the_reports_page_works_when_pasted(tmp_path):
@@ -200,7 +197,11 @@ def test_the_reports_page_works_when_pasted(tmp_path):
 
 def test_the_django_page_works_when_pasted(tmp_path):
     settings, *code = itertools.chain(*blocks(ROOT / "docs" / "django.md").values())
-    make_django_project(tmp_path, settings)
+    (models,) = (one for one in code if "models.Model" in one)
+    code.remove(models)
+    (tmp_path / "clinic").mkdir()
+    (tmp_path / "clinic" / "models.py").write_text(models)
+    make_django_project(tmp_path, settings + 'INSTALLED_APPS += ["clinic"]\n')
     model = """
         from django.contrib.auth.models import User
         patient = User(username="grace")
@@ -214,6 +215,17 @@ def test_the_django_page_works_when_pasted(tmp_path):
     assert named(found, "invoice.approve").details == {"total": "99.00"}
     saved = named(found, "create")
     assert (saved.actor_id, saved.actor_type, saved.resource_type) == ("nightly-import", "service", "user")
+    drive = """
+        from django.db import connection
+        from clinic.models import LoginAttempt, Patient
+        with connection.schema_editor() as editor:
+            editor.create_model(Patient), editor.create_model(LoginAttempt)
+        Patient.objects.create(ssn="078-05-1120-7", scan=b"..."), LoginAttempt.objects.create()
+    """
+    run(tmp_path, "", SET_UP, drive)
+    changes = next(event for event in events(tmp_path) if event.resource_type == "patient").details["changes"]
+    assert (changes.keys(), changes["ssn"]["new"]) == ({"id", "ssn"}, "••••20-7")
+    assert not [event for event in events(tmp_path) if event.resource_type == "login_attempt"]
 
 
 def test_the_page_about_tests_works_when_pasted(tmp_path):

@@ -78,7 +78,7 @@ class TestNames:
             assert is_sensitive(dressed), dressed
 
     def test_no_word_is_both_a_secret_and_about_one(self) -> None:
-        about = sensitive_names._ASKING | sensitive_names._MEASURING | sensitive_names._DESCRIBING
+        about = sensitive_names.ASKING | sensitive_names.MEASURING | sensitive_names.DESCRIBING
         assert not about & PHRASES
 
     @often

@@ -6,15 +6,17 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from audit_core.cli.place import Gaps
     from audit_core.trail import AuditTrail
 
 __all__ = ["main"]
 
 
-def main(argv: list[str] | None = None, trail: AuditTrail | None = None) -> int:
+def main(argv: list[str] | None = None, trail: AuditTrail | None = None, gaps: Gaps | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 is well; 1 FAILED; 3 UNANCHORED; 2 means that it could not be done. With a ``trail`` no URL is needed.
+    0 is well; 1 FAILED; 3 UNANCHORED; 2 means that it could not be done. With a ``trail`` no URL is needed. ``gaps``
+    says what a framework knows not to be covered, for ``audit check``.
     """
     try:
         from audit_core.cli.app import run
@@ -24,4 +26,4 @@ def main(argv: list[str] | None = None, trail: AuditTrail | None = None) -> int:
             raise
         sys.stderr.write(f'The command line needs {missing}: pip install "audit-core[cli]".\n')
         return 2
-    return run(argv, trail)
+    return run(argv, trail, gaps)

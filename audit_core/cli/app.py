@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from audit_core.cli import events, keeping, keys, postgres, proofs, report, triggers, verify
-from audit_core.cli.place import Place, Url
+from audit_core.cli import check, events, keeping, keys, postgres, proofs, report, triggers, verify
+from audit_core.cli.place import Gaps, Place, Url
 from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use_utf8
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
@@ -41,7 +41,7 @@ app = typer.Typer(
     cls=_Commands, name="audit", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, help="Compliance audit trails: keep one, verify it, prove and report from it.",
 )  # fmt: skip
-for commands in (keeping, verify, events, proofs, keys, postgres):
+for commands in (keeping, verify, events, proofs, keys, check, postgres):
     commands.add_to(app)
 app.add_typer(report.app)
 app.add_typer(triggers.app, name="triggers")
@@ -70,13 +70,13 @@ def _begin(
     place.url, place.outboxes = url, tuple(outbox or ())
 
 
-def run(argv: list[str] | None, trail: AuditTrail | None) -> int:
+def run(argv: list[str] | None, trail: AuditTrail | None, gaps: Gaps | None = None) -> int:
     """Run one command and return its exit code."""
     have_streams()
     if argv is None:
         use_utf8()
     try:
-        typer.main.get_command(app).main(args=argv, prog_name="audit", obj=Place(trail))
+        typer.main.get_command(app).main(args=argv, prog_name="audit", obj=Place(trail, gaps=gaps))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
     except Exception:  # noqa: BLE001 - an error of ours: Python's own exit code 1 would say FAILED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from audit_core.cli.terminal import logged_notes
+from audit_core.coverage import Gap
 from audit_core.errors import ConfigurationError, Cures
 from audit_core.event import ActorType
 from audit_core.integrity.note import VerifierKey
@@ -23,6 +24,7 @@ Url = Annotated[
     str | None,
     typer.Option("--url", envvar="AUDIT_URL", metavar="URL", help="The trail: sqlite:///clinic.db.", show_envvar=True),
 ]
+Gaps = Callable[[], Iterable[Gap]]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")]
 
@@ -34,6 +36,7 @@ class Place:
     trail: AuditTrail | None = None
     url: str | None = None
     outboxes: tuple[str, ...] = ()
+    gaps: Gaps | None = None  # what the application's own framework finds not covered
 
 
 @contextmanager

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from audit_core.canonical import Json
+from audit_core.redaction.declared import Rule
 from audit_core.redaction.free_text import redact_text, redact_unmistakable
-from audit_core.redaction.rules import REDACTED, Rule, Rules, Treatment
+from audit_core.redaction.rules import REDACTED, Rules, Treatment
 from audit_core.redaction.urls import redact_parameters, redact_path, redact_query, redact_unrouted
 
 _SHORTEST: Final = 11  # 078-05-1120
 _LOWEST_CARD: Final = 10**14
 _SIDES: Final = frozenset(("old", "new"))
+_EXCLUDED: Final = object()
 
 
 class Redactor:
@@ -24,7 +26,12 @@ class Redactor:
     * ``replace``: the value becomes ``[redacted]``;
     * ``mask``: the last four characters stay, if there are at least twelve: ``••••1234``;
     * ``hash``: ``hmac-sha256:`` and the HMAC of its canonical bytes under ``hash_key``;
-    * ``keep``: it stays, though its name is sensitive.
+    * ``keep``: it stays, though its name is sensitive;
+    * ``exclude``: details have nothing of it, and an update of nothing else is no event. Elsewhere (a query, a path,
+      the id of a resource) it is replaced.
+
+    A rule for a type whose class an ORM knows holds for its subclasses, the nearest class first. Then come the rules
+    that classes have by ``redacted``, then those of a field alone, then what its name says.
 
     Case and separators of names do not matter. A whole value is redacted, also where it is an object or an
     array; None stays None; what is redacted already stays as it is.
@@ -46,12 +53,15 @@ class Redactor:
         their names are, private keys, JWTs, marked tokens (``sk_live_``), passwords in URLs, card numbers and US social
         security numbers are.
         """
-        look = _Look(self._rules, resource_type)
-        return {name: look.member(name, value) for name, value in details.items()}
+        return _Look(self._rules, resource_type).members(details)
 
     def treatment(self, field: str, resource_type: str | None = None) -> Treatment | None:
         """What happens to values of a field, where that is decided beforehand; None where they stay."""
         return self._rules.of(field, resource_type)
+
+    def rule(self, field: str, resource_type: str | None = None) -> Rule | None:
+        """What a rule says of a field, be it that it is kept; None where only its name decides."""
+        return self._rules.rule(field, resource_type)
 
     def identifier(self, identifier: str, resource_type: str | None = None, fields: Iterable[str] = ()) -> str:
         """Redact the id of a resource: the keyed hash of one that is itself a secret, the same in every event.
@@ -110,33 +120,48 @@ class Redactor:
 class _Look:
     """One look through the details of a resource of this type."""
 
-    __slots__ = ("_apply", "_of", "_scope", "_sides_stay")
+    __slots__ = ("_apply", "_leaves_out", "_of", "_scope", "_sides_stay")
 
     def __init__(self, rules: Rules, scope: str | None) -> None:
         self._of, self._apply, self._scope = rules.of, rules.apply, scope
         self._sides_stay = rules.of("old", scope) is None and rules.of("new", scope) is None
+        self._leaves_out = False
 
-    def member(self, name: str, value: Json) -> Json:
+    def members(self, values: dict[str, Json]) -> dict[str, Json]:
+        return self._without_excluded({name: self._member(name, value) for name, value in values.items()})
+
+    def _without_excluded(self, told: dict[str, Any]) -> dict[str, Json]:
+        if not self._leaves_out:
+            return told
+        return {name: value for name, value in told.items() if value is not _EXCLUDED}
+
+    def _member(self, name: str, value: Json) -> Any:
         if treatment := self._of(name, self._scope):
-            return self._value(self._apply(treatment, value))
+            return self._excluded() if treatment == "exclude" else self._value(self._apply(treatment, value))
         if name == "changes" and isinstance(value, dict):
-            return {field: self._change(field, change) for field, change in value.items()}
+            return self._without_excluded({field: self._change(field, change) for field, change in value.items()})
         return self._value(value)
 
-    def _change(self, field: str, change: Json) -> Json:
+    def _change(self, field: str, change: Json) -> Any:
         if not (isinstance(change, dict) and change.keys() <= _SIDES):
-            return self.member(field, change)
+            return self._member(field, change)
         if treatment := self._of(field, self._scope):
+            if treatment == "exclude":
+                return self._excluded()
             return {side: self._value(self._apply(treatment, value)) for side, value in change.items()}
         if self._sides_stay:
             return {side: None if value is None else self._value(value) for side, value in change.items()}
-        return self.member(field, change)
+        return self._member(field, change)
+
+    def _excluded(self) -> object:
+        self._leaves_out = True
+        return _EXCLUDED
 
     def _value(self, value: Json) -> Json:
         if isinstance(value, str):
             return value if len(value) < _SHORTEST else redact_unmistakable(value)
         if isinstance(value, dict):
-            return {name: self.member(name, item) for name, item in value.items()}
+            return self.members(value)
         if isinstance(value, list):
             return [self._value(item) for item in value]
         if isinstance(value, int) and value > _LOWEST_CARD and redact_unmistakable(str(value)) == REDACTED:

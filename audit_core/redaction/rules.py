@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from audit_core.canonical import Json, encode
 from audit_core.clean import clean
 from audit_core.errors import ConfigurationError
+from audit_core.redaction.declared import Rule, check_rule, follow, lineage
 from audit_core.redaction.sensitive_names import (
     IN_QUERIES,
     IN_SECRETS,
@@ -24,8 +25,8 @@ from audit_core.redaction.sensitive_names import (
     spoken,
 )
 
-Rule: TypeAlias = Literal["replace", "mask", "hash", "keep"]
-Treatment: TypeAlias = Literal["replace", "mask", "hash"] | Measure  # a measure: what is none is replaced
+# A measure: what is none is replaced.
+Treatment: TypeAlias = Literal["replace", "mask", "hash", "exclude"] | Measure
 
 REDACTED: Final = "[redacted]"
 MASK: Final = "••••"
@@ -48,18 +49,23 @@ class Rules:
         self._phrases = PHRASES.union(flat(name) for name in names)
         for name, rule in rules.items():
             self._add(name, rule)
-        self._cached: Callable[[str, str | None, Place | None], Treatment | None] = lru_cache(4096)(self._find)
-        self._cached_secret_type: Callable[[str], bool] = lru_cache(4096)(self._find_secret_type)
+        self._cached: Any = lru_cache(4096)(self._find)
+        self._cached_secret_type: Any = lru_cache(4096)(self._find_secret_type)
+        follow(self)
+
+    def forget(self) -> None:
+        """Classes say something else of their fields now."""
+        self._cached.cache_clear()
+        self._cached_secret_type.cache_clear()
 
     def _add(self, name: str, rule: Rule) -> None:
-        if rule not in get_args(Rule):
-            choices = ", ".join(get_args(Rule))
-            raise ConfigurationError(f"redaction of {name!r} is {rule!r}: choose from {choices}")
+        check_rule(name, rule)
         if rule == "hash" and not self._hash_key:
             raise ConfigurationError(f"redaction of {name!r} is 'hash': give the Redactor a hash_key")
         scope, _, field = name.rpartition(".")
         if scope:
             self._scoped[flat(scope), flat(field)] = rule
+            self._scoped.setdefault((flat(scope.rpartition(".")[2]), flat(field)), rule)  # clinic.Patient.ssn
         else:
             self._rules[flat(field)] = rule
 
@@ -67,7 +73,13 @@ class Rules:
 
     def of(self, name: str, scope: str | None = None, place: Place | None = None) -> Treatment | None:
         """How values of this name are treated; None where they stay."""
-        return (self._cached if len(name) < _LONGEST_CACHED else self._find)(name, scope, place)
+        found: Treatment | None = (self._cached if len(name) < _LONGEST_CACHED else self._find)(name, scope, place)
+        return found
+
+    def rule(self, name: str, scope: str | None = None) -> Rule | None:
+        """What somebody has said of this name, be it that its values are kept."""
+        kind, _, field = name.rpartition(".")
+        return (self._rule(field, kind) if kind else None) or self._rule(name, scope)
 
     def of_spoken(self, name: str) -> Treatment | None:
         """The same for words of a sentence: of the last one, or of ``api key`` and the like."""
@@ -86,29 +98,33 @@ class Rules:
         return flat(name) in IN_SECRETS and flat(name) not in self._rules
 
     def _is_secret_type(self, kind: str) -> bool:
-        return (self._cached_secret_type if len(kind) < _LONGEST_CACHED else self._find_secret_type)(kind)
+        found: bool = (self._cached_secret_type if len(kind) < _LONGEST_CACHED else self._find_secret_type)(kind)
+        return found
 
     def _find_secret_type(self, kind: str) -> bool:
         return self.of(kind) == "replace" or (flat(kind) in SECRET_TYPES and self._rules.get(flat(kind)) != "keep")
 
     def _find(self, name: str, scope: str | None, place: Place | None) -> Treatment | None:
-        whole = flat(name)
-        rule = self._scoped_rule(name, scope) or self._rules.get(whole)
+        rule = self.rule(name, scope)
         if rule is not None:
-            return None if rule == "keep" else rule
+            return None if rule == "keep" else "replace" if rule == "hash" and not self._hash_key else rule
+        whole = flat(name)
         if whole in self._phrases or (place == "query" and whole in IN_QUERIES):
             return "replace"
-        if whole in IN_SECRETS and scope is not None and self._is_secret_type(scope):
+        kind, _, field = name.rpartition(".")
+        kind = kind or scope or ""
+        if kind and flat(field) in IN_SECRETS and self._is_secret_type(kind):
             return "replace"
         found = sensitivity(name, self._phrases, place)
         return "replace" if found == "secret" else found
 
-    def _scoped_rule(self, name: str, scope: str | None) -> Rule | None:
-        if not self._scoped:
-            return None
-        head, _, tail = name.rpartition(".")
-        inside = self._scoped.get((flat(head), flat(tail)))
-        return inside or self._scoped.get((flat(scope or ""), flat(name)))
+    def _rule(self, field: str, kind: str | None) -> Rule | None:
+        """Of the nearest class that has one, else of the name alone."""
+        wanted = flat(field)
+        for one, said in lineage(kind) if kind else ():
+            if rule := self._scoped.get((one, wanted)) or said.get(wanted):
+                return rule
+        return self._rules.get(wanted)
 
     # --- What it does
 

@@ -56,21 +56,21 @@ IN_QUERIES: Final = frozenset("code signature assertion session key ticket".spli
 # What a table of tokens, credentials, one-time codes calls the secret itself; and tables of secrets by another name.
 IN_SECRETS: Final = frozenset("code digest hash key number value".split())
 SECRET_TYPES: Final = frozenset("accessgrant grant oauthgrant".split())
-_ASKING: Final = frozenset(
+ASKING: Final = frozenset(
     "prompt completion has is can allow allows require requires required num max min total count".split()
 )
-_MEASURING: Final = frozenset(
+MEASURING: Final = frozenset(
     "accepted age allowed at attempts budget changed count counts created date disabled enabled expiration expire "
     "expired expires expiry failures history httponly in issued length lifetime limit max min on rate remaining "
     "required rotated second secure size time ttl until updated usage used valid "
     "seconds minutes hours days weeks months years".split()
 )
 _COUNTING: Final = frozenset("age count counts lifetime ttl seconds minutes hours days weeks months years".split())
-_DESCRIBING: Final = frozenset(
+DESCRIBING: Final = frozenset(
     "alg algorithm backend consent country domain endpoint field format issuer kind less name path policies policy "
     "provider samesite scope scopes state status strength type types validators version".split()
 )
-_IDENTIFYING: Final = frozenset(("id", "pk", "uuid"))
+IDENTIFYING: Final = frozenset(("id", "pk", "uuid"))
 _LONGEST_RUN: Final = 4
 
 _CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -114,14 +114,14 @@ def sensitivity(name: str, phrases: frozenset[str], place: Place | None = None) 
     A parameter of a path names a resource: ``token_id`` one of the tokens, and a ``session_id`` is still secret.
     """
     words = words_of(name)
-    if place == "path" and len(words) > 1 and words[-1] in _IDENTIFYING:
+    if place == "path" and len(words) > 1 and words[-1] in IDENTIFYING:
         return "secret" if any("".join(words[start:]) in phrases for start in range(len(words))) else None
     found = {run for run in _runs(words) if run in phrases}
     if not found and "".join(words) not in _WHOLE_NAMES:
         return None
-    if len(words) > 1 and words[-1] in _DESCRIBING:
+    if len(words) > 1 and words[-1] in DESCRIBING:
         return None
-    if len(words) < 2 or (words[0] not in _ASKING and words[-1] not in _MEASURING):
+    if len(words) < 2 or (words[0] not in ASKING and words[-1] not in MEASURING):
         return "secret"
     if found <= _NEVER_DIGITS:
         return "measure"
@@ -130,7 +130,7 @@ def sensitivity(name: str, phrases: frozenset[str], place: Place | None = None) 
 
 def _counts(words: list[str]) -> bool:
     """``password_age`` is a number, and ``password_changed_at`` a time; ``pin_at`` may be anything."""
-    return words[-1] in _COUNTING or (words[-1] == "at" and words[-2] in _MEASURING)
+    return words[-1] in _COUNTING or (words[-1] == "at" and words[-2] in MEASURING)
 
 
 def is_measure(text: str, kind: str) -> bool:

@@ -15,9 +15,9 @@ from functools import wraps
 from typing import Any
 
 from audit_django.capture import bulk, deleting, saving, statements
-from audit_django.capture.selection import audits
+from audit_django.capture.selection import audits, follow_rules
 
-__all__ = ["audits", "install"]
+__all__ = ["audits", "follow_rules", "install"]
 
 
 def install() -> None:

@@ -14,7 +14,7 @@ from audit_django.capture.criteria import summary_of
 from audit_django.capture.links import is_link
 from audit_django.capture.selection import audits
 from audit_django.capture.units import Unit, telling
-from audit_django.rows import kind_of
+from audit_django.rows import kind_of, with_parents
 from audit_django.trail import audited_aliases, bulk_rule
 
 
@@ -43,12 +43,13 @@ def _collecting(original: Callable[..., Any]) -> Callable[..., Any]:
 def _deleting(original: Callable[..., Any]) -> Callable[..., Any]:
     def delete(self: Any) -> Any:
         models = {model._meta.concrete_model or model for model in _models(self)}
-        if not any(audits(model, self.using) for model in models):
+        audited = {model for model in models if audits(model, self.using)}
+        if not audited:
             return original(self)
         origin = getattr(self, "origin", None)
         if isinstance(origin, QuerySet) and audits(origin.model, self.using) and not is_link(origin.model):
             bulk_rule().allow("QuerySet.delete", kind_of(origin.model))
-        with telling(Unit(self.using, models)) as unit:
+        with telling(Unit(self.using, with_parents(audited))) as unit:
             _look_at_limit(self, origin, unit)
             return original(self)
 

@@ -11,7 +11,7 @@ from audit_django.capture.carrying import begin
 from audit_django.capture.selection import audits
 from audit_django.capture.told import Row
 from audit_django.capture.units import Unit, collecting, telling
-from audit_django.rows import key_of
+from audit_django.rows import key_of, with_parents
 
 _PARTS = "_audit_parts"  # on an instance, between the saving of its parents' tables and of its own
 
@@ -60,8 +60,7 @@ def _saving_table(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _unit(model: type[Model], using: str) -> Unit:
-    concrete = {one._meta.concrete_model or one for one in (model, *model._meta.all_parents)}
-    return Unit(using, concrete, one_by_one=True)
+    return Unit(using, with_parents([model]), one_by_one=True)
 
 
 def _own_row(instance: Model, model: type[Model], unit: Unit) -> list[Row]:

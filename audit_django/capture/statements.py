@@ -31,7 +31,7 @@ _OPERATIONS = {"create": "bulk_create", "update": "QuerySet.update", "delete": "
 def _inserting(original: _Wrapped) -> _Wrapped:
     def execute_sql(self: Any, returning_fields: Any = None) -> Any:
         model = _model(self)
-        if not audits(model, self.using):
+        if not _is_told(model, self.using):
             return original(self, returning_fields)
         return _in_unit(self, "create", model, lambda unit: _insert(self, original, model, returning_fields, unit))
 
@@ -41,7 +41,7 @@ def _inserting(original: _Wrapped) -> _Wrapped:
 def _updating(original: _Wrapped) -> _Wrapped:
     def execute_sql(self: Any, result_type: Any) -> Any:
         model = _model(self)
-        if not (self.query.values or self.query.related_updates) or not audits(model, self.using):
+        if not (self.query.values or self.query.related_updates) or not _is_told(model, self.using):
             return original(self, result_type)
         run = _runner(self, original, result_type)
         return _in_unit(self, "update", model, lambda unit: _update(self, run, model, unit))
@@ -54,7 +54,7 @@ def _updating_returning(original: _Wrapped) -> _Wrapped:
 
     def execute_returning_sql(self: Any, returning_fields: Any) -> Any:
         model = _model(self)
-        if not returning_fields or not audits(model, self.using):
+        if not returning_fields or not _is_told(model, self.using):
             return original(self, returning_fields)
         if not self.connection.features.can_return_rows_from_update:
             return original(self, returning_fields)
@@ -70,12 +70,20 @@ def _updating_returning(original: _Wrapped) -> _Wrapped:
 def _deleting(original: _Wrapped) -> _Wrapped:
     def execute_sql(self: Any, result_type: Any = None, *args: Any, **kwargs: Any) -> Any:
         model = _model(self)
-        if not audits(model, self.using):
+        if not _is_told(model, self.using):
             return original(self, result_type, *args, **kwargs)
         run = _runner(self, original, result_type)
         return _in_unit(self, "delete", model, lambda unit: _delete(self, run, model, unit))
 
     return execute_sql
+
+
+def _is_told(model: type[Model], using: str) -> bool:
+    """The rows of a parent's table are told with an object that is audited, also where the parent is not."""
+    if audits(model, using):
+        return True
+    unit = innermost(using)
+    return unit is not None and model in unit.models
 
 
 def _runner(compiler: Any, original: _Wrapped, result_type: Any) -> Callable[[], Any]:

@@ -9,6 +9,7 @@ from django.db.models import Model
 
 from audit_core.orm.changes import Change, created, deleted, updated
 from audit_django.capture.links import is_link, links
+from audit_django.capture.selection import is_selected
 from audit_django.rows import Key, Values, concrete_fields, key_fields, kind_of
 
 
@@ -27,6 +28,7 @@ def told(rows: Sequence[Row]) -> Iterator[Change]:
     """The changes that these rows are, in their order."""
     if any(row.model._meta.parents for row in rows):
         rows = _joined(rows)
+    rows = [row for row in rows if is_selected(row.model)]  # not the parents' own, where only the child is audited
     yield from links(row for row in rows if is_link(row.model))
     for row in rows:
         if not is_link(row.model) and (change := _change(row)):

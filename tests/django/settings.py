@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "tests.django.clinic",
+    "tests.django.prison",
     "audit_django",
 ]
 MIDDLEWARE = [

@@ -363,8 +363,8 @@ def test_the_criteria_of_a_summary_look_into_subqueries_and_functions(recorded, 
         loud="A", patient__in=Patient.objects.filter(password="s3cr3t")
     ).update(text=Upper(Value("b")))
     told = summaries(recorded)[-1][2]
-    assert told["criteria"] == "(Upper(text) exact :text AND patient_id in (patient: password exact :password))"
-    assert told["parameters"] == {"text": "A", "password": "[redacted]"}
+    assert told["criteria"] == "(Upper(text) exact :text AND patient_id in (patient: password exact :patient.password))"
+    assert told["parameters"] == {"text": "A", "patient.password": "[redacted]"}
     assert told["values"] == {"text": "Upper(:text)"}
     assert "s3cr3t" not in str([event.details for event in recorded()])
 

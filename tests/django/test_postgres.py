@@ -9,6 +9,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from audit_core.triggers import install
 from tests.django.projects import Project
 from tests.django.test_project import SUITE
 from tests.postgres.server import as_role, shared
@@ -489,3 +490,22 @@ def test_pytest_django_works_as_before(project, tmp_path, options):
     ]:
         assert options == ["--reuse-db"], "no test database is left"
         ask(project, f"DROP DATABASE {name}")  # refused while anybody is connected
+
+
+def test_audit_check_says_what_no_trigger_tells_and_finds_a_database_without_an_outbox(project):
+    project.manage("migrate", "--run-syncdb", "-v0")
+    shown = project.manage("audit", "check", check=False)
+    assert shown.returncode == 1
+    assert "WRONG The database 'other' has no outbox, and its changes fail" in shown.stdout
+    project.manage("migrate", "--run-syncdb", "-v0", "--database=other")
+    with psycopg.connect(project.urls["other"], autocommit=True) as connection:
+        install(connection, ["clinic_room"])
+        shown = project.manage("audit", "check").stdout
+        on_other = next(line for line in shown.splitlines() if "'other'" in line)
+        assert "leave no event in tables without triggers: " in on_other
+        assert "public.clinic_note, " in on_other
+        assert "clinic_room" not in on_other
+        connection.execute("ALTER TABLE clinic_room DISABLE TRIGGER audit_update")
+    shown = project.manage("audit", "check", check=False)
+    assert shown.returncode == 1
+    assert "WRONG The database 'other': public.clinic_room's trigger audit_update is disabled" in shown.stdout

@@ -93,6 +93,63 @@ def test_check_says_what_is_not_covered_and_other_commands_do_not(project):
     assert "clinic.Draft" in shown.stdout + shown.stderr
 
 
+def test_check_is_one_message_and_information_where_nothing_is_wrong(project):
+    shown = project.manage("check", "--fail-level", "WARNING")
+    said = shown.stdout + shown.stderr
+    assert said.count("(audit.") == 1
+    assert "Fields with personal names and no rule: " in said
+    assert "`manage.py audit check` lists all of it." in said
+
+
+def test_audit_check_lists_what_is_not_covered(migrated):
+    pytest.importorskip("typer")
+    shown = migrated.manage("audit", "check")
+    lines = [line.removeprefix("note  ") for line in shown.stdout.splitlines()]
+    for name in ("default", "other"):
+        assert any(line.startswith(f"The database '{name}': raw SQL, cascades") for line in lines)
+    assert "Models that are not audited: clinic.Draft, prison.FineSketch, prison.Sketch." in lines
+    own = "admin.LogEntry, auth.Permission, contenttypes.ContentType, prison.OwnSession, sessions.Session"
+    assert f"Django's own, and not audited: {own}." in lines
+    assert "Not managed by Django, so that others may write them unseen: prison.Imported." in lines
+    personal = next(line for line in lines if "personal data" in line)
+    assert "user.first_name, user.last_name, user.email" in personal
+    assert "passport" not in personal, "its class has a rule"
+    assert "password" not in personal
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "sentence"),
+    [
+        ({"EXCLUDE": ["clinic.Drafd"]}, 1, "WRONG settings.AUDIT['EXCLUDE'] names 'clinic.Drafd'"),
+        ({"REDS": []}, 1, "WRONG settings.AUDIT knows no REDS"),
+        ({"DATABASES": ["default"]}, 0, "Databases that are not audited: other."),
+        (
+            {"REDACT": {"clinic.Doctor.ward": "mask", "doctor.ward_id": "mask", "view.ward": "mask"}},
+            0,
+            "There is a rule for clinic.Doctor.ward, and doctor has no field of this name.",
+        ),
+    ],
+)
+def test_audit_check_fails_only_where_something_is_wrong(migrated, settings, code, sentence):
+    pytest.importorskip("typer")
+    (migrated.folder / "own.py").write_text(f"from tests.django.settings import *\nAUDIT = {settings}\n")
+    path = f"{migrated.folder}{os.pathsep}{migrated.environment['PYTHONPATH']}"
+    shown = migrated.manage("audit", "check", check=False, DJANGO_SETTINGS_MODULE="own", PYTHONPATH=path)
+    said = shown.stdout + shown.stderr
+    assert "Traceback" not in said
+    assert sentence in said
+    assert said.count("There is a rule") == ("There is a rule" in sentence)
+    assert shown.returncode == code
+
+
+def test_audit_check_finds_that_an_outbox_is_missing(project):
+    pytest.importorskip("typer")
+    project.manage("migrate", "--run-syncdb", "-v0")
+    shown = project.manage("audit", "check", check=False)
+    assert shown.returncode == 1
+    assert "WRONG The database 'other' has no outbox, and its changes fail: run `manage.py migrate`" in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -104,6 +161,17 @@ def test_check_says_what_is_not_covered_and_other_commands_do_not(project):
         ("settings.AUDIT = {'TRUSTED_PROXIES': '10.0.0.0/8'}", "audit.E001"),
         ("settings.AUDIT = {'EXCLUDE': ['clinic.Draft', 'clinic.Draftt']}", "audit.E003"),
         ("settings.AUDIT = {'EXCLUDE': ['clinc']}", "names 'clinc', which is no installed app and no model"),
+        ("settings.AUDIT = {'INCLUDE': ['clinic.Drafd']}", "Did you mean 'clinic.Draft'?"),
+        ("settings.AUDIT = {'INCLUDE': 'clinic'}", "audit.E001"),
+        ("settings.AUDIT = {'CHOOSE': 'clinic.nothing'}", "audit.E003"),
+        (
+            "from tests.django.clinic.models import *; import audit_django; audit_django.redacted(bedz='mask')(Room)",
+            "(audit.E005) @redacted on clinic.Room names 'bedz', which is none of its fields. Did you mean 'beds'?",
+        ),
+        (
+            "from tests.django.clinic.models import Guest; from audit_django import unaudited; unaudited(Guest)",
+            "@unaudited on clinic.Guest, which is a proxy: say it on clinic.Patient.",
+        ),
         ("settings.AUDIT = {'URL': 'mysql://'}", "audit.E001"),
         ("settings.DATABASES['other']['ENGINE'] = 'django.db.backends.dummy'", "only PostgreSQL and SQLite can"),
     ],

@@ -16,8 +16,10 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, 
 
 from audit_core.errors import ConfigurationError
 from audit_core.orm.bulk import Bulk
+from audit_core.orm.selection import Selection
 from audit_core.orm.sqlalchemy import bulk_methods as _bulk_methods  # noqa: F401 - makes sessions tell
 from audit_core.orm.sqlalchemy import watched as _watched  # noqa: F401 - makes tests see what is undone
+from audit_core.orm.sqlalchemy.classes import check_rules, every_name, is_frameworks, is_own, names_of
 from audit_core.orm.sqlalchemy.flush import Audits, begin, finish
 from audit_core.orm.sqlalchemy.statements import StatementListener, carry
 from audit_core.orm.sqlalchemy.triggered import Triggered
@@ -25,14 +27,15 @@ from audit_core.orm.sqlalchemy.triggered import Triggered
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
-OWN_TABLES = frozenset(("audit_events", "audit_checkpoints", "audit_outbox"))
-
 
 class SQLAlchemyAuditor:
     """Audits what sessions write: create, update and delete of each object, link and unlink of many-to-many.
 
     The event commits or rolls back with the change, on the same connection. ``include`` names the only mapped classes
-    that are audited, with their subclasses; ``exclude`` names those that are not. The trail's own tables never are.
+    that are audited, with their subclasses; ``exclude`` those that are not: the classes, or their names (``Patient``,
+    ``clinic.models.Patient``, ``patient``). ``choose`` is asked for each other class, and what it says no to is not
+    audited. A name that no class has is a ConfigurationError as soon as something is written. The trail's own tables
+    never are audited.
     With ``triggers`` the rows of tables that have ours (PostgreSQL) are left to them, and they are told who acts.
     ``bulk`` says what becomes of statements and methods that write many rows at once.
     """
@@ -41,14 +44,14 @@ class SQLAlchemyAuditor:
         self,
         trail: AuditTrail,
         *,
-        include: Iterable[type] | None = None,
-        exclude: Iterable[type] = (),
+        include: Iterable[type | str] | None = None,
+        exclude: Iterable[type | str] = (),
+        choose: Callable[[type], object] | None = None,
         triggers: bool = False,
         bulk: Bulk | None = None,
     ) -> None:
         self.trail = trail
-        self._include = None if include is None else tuple(include)
-        self._exclude = tuple(exclude)
+        self._selection, self._are_names_checked = Selection(include, exclude, choose), False
         self._triggered = Triggered(trail) if triggers else None
         self._audited: weakref.WeakKeyDictionary[Mapper[Any], bool] = weakref.WeakKeyDictionary()
         self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
@@ -75,13 +78,24 @@ class SQLAlchemyAuditor:
                 event.remove(sessions, name, listener)
 
     def audits(self, mapper: Mapper[Any]) -> bool:
-        """Whether changes of this mapped class are audited."""
+        """Whether changes of this mapped class are audited.
+
+        Raises ConfigurationError where ``include``, ``exclude`` or ``@redacted`` names what there is not.
+        """
         if (answer := self._audited.get(mapper)) is None:
-            chosen = self._include is None or issubclass(mapper.class_, self._include)
-            own = any(getattr(table, "name", None) in OWN_TABLES for table in mapper.tables)
-            answer = chosen and not own and not issubclass(mapper.class_, self._exclude)
-            self._audited[mapper] = answer
+            answer = self._audited[mapper] = self._look_at(mapper)
         return answer
+
+    def _look_at(self, mapper: Mapper[Any]) -> bool:
+        if not self._are_names_checked:
+            self._selection.check(every_name())
+            self._are_names_checked = True
+        names = names_of(mapper.class_)
+        only_as = names[mapper.class_] if is_frameworks(mapper) else None
+        chosen = not is_own(mapper) and self._selection.chooses(mapper.class_, names, only_as)
+        if chosen:
+            check_rules(mapper)
+        return chosen
 
     def _listeners(self) -> list[tuple[str, Callable[..., object]]]:
         follows = [("after_begin", self._connection_begins)] if self._triggered else []

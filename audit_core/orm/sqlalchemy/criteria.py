@@ -13,7 +13,7 @@ from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.util import immutabledict
 
 from audit_core.orm.sqlalchemy.mapped import PAGE, take_write_lock
-from audit_core.orm.sqlalchemy.targets import Written
+from audit_core.orm.sqlalchemy.targets import Written, field_elsewhere
 
 Condition = tuple[ColumnElement[bool], ...]
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
@@ -90,7 +90,10 @@ def told(condition: Condition, target: Written, parameters: Parameters) -> tuple
         return BindParameter(name, element.value, type_=element.type, expanding=element.expanding)
 
     shown = visitors.replacement_traverse(whole, {}, named)
-    return _text(shown), {name: found[0] if len(found) == 1 else found for name, found in values.items()}
+    text = _text(shown)
+    for name in values:  # which SQLAlchemy writes without its dot
+        text = text.replace(f":{name.replace('.', '_')}", f":{name}")
+    return text, {name: found[0] if len(found) == 1 else found for name, found in values.items()}
 
 
 def _filled(condition: Condition, parameters: Mapping[str, Any]) -> ColumnElement[bool]:
@@ -113,7 +116,10 @@ def _text(condition: ColumnElement[bool]) -> str:
 
 
 def _names(whole: ColumnElement[bool], target: Written) -> dict[str, str]:
-    """For each value the field that it is compared with: the innermost comparison's first."""
+    """For each value the field that it is compared with: the innermost comparison's first.
+
+    One of another class is named with its resource type (``patient.ssn``), so that the rules for it hold.
+    """
     fields = dict(zip(target.columns, target.names(range(len(target.columns))), strict=True))
     names: dict[str, str] = {}
     for element in visitors.iterate(whole):
@@ -121,7 +127,7 @@ def _names(whole: ColumnElement[bool], target: Written) -> dict[str, str]:
             inside: list[Any] = list(visitors.iterate(element))
             columns = [one for one in inside if getattr(one, "table", None) is not None]
             if columns:
-                name = fields.get(columns[0], str(columns[0].key))
+                name = fields.get(columns[0]) or field_elsewhere(columns[0])
                 names.update({one.key: name for one in inside if isinstance(one, BindParameter)})
     return names
 

@@ -133,7 +133,8 @@ def carry(trail: AuditTrail, connection: Connection, facts: Sequence[Change | Su
     redactor = trail.redactor
     told = [replace(one, criteria=redactor.text(one.criteria)) if isinstance(one, Summary) else one for one in facts]
     # A weak reference equals another one to the same engine, and keeps no engine alive.
-    trail.carry(trail.events_of(told), connection.connection.dbapi_connection, weakref.ref(connection.engine))
+    if events := trail.events_of(told):
+        trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
 
 
 def _option(state: ORMExecuteState, name: str, usual: Any) -> Any:

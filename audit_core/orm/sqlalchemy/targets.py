@@ -14,6 +14,7 @@ from sqlalchemy.orm.mapper import _all_registries
 
 from audit_core.orm.sqlalchemy.associations import Association
 from audit_core.orm.sqlalchemy.links import place_in_table
+from audit_core.orm.sqlalchemy.mapped import mapped
 from audit_core.orm.sqlalchemy.target import Target
 
 Written: TypeAlias = Target | Association
@@ -36,9 +37,24 @@ def target_of(statement: Any) -> Written | None:
     return _association_of(origin) if table is origin else None
 
 
+def field_elsewhere(column: Any) -> str:
+    """``patient.ssn`` for a column of a mapped class or of its table, by whatever alias; else the column's name."""
+    entity, name = (column._annotations.get(key) for key in ("parententity", "proxy_key"))  # noqa: SLF001 - as above
+    if entity is not None and name:
+        return f"{mapped(entity.mapper).resource_type}.{name}"
+    table = column.table
+    while not isinstance(table, Table) and hasattr(table, "element"):
+        table = table.element
+    mapper = _mapper_of(table) if isinstance(table, Table) else None
+    origin = None if mapper is None else table.columns.get(column.key)
+    if mapper is None or origin is None or all(origin is not one for one in mapper.columns.values()):
+        return str(column.key)
+    return f"{mapped(mapper).resource_type}.{mapper.get_property_by_column(origin).key}"
+
+
 def _mapper_of(table: Table) -> Mapper[Any] | None:
     if table not in _mappers:
-        found = [mapper for mapper in _every_mapper() if mapper.local_table is table]
+        found = [mapper for mapper in every_configured_mapper() if mapper.local_table is table]
         roots = [mapper for mapper in found if mapper.inherits is None or mapper.inherits.local_table is not table]
         if not roots:
             return None
@@ -48,7 +64,7 @@ def _mapper_of(table: Table) -> Mapper[Any] | None:
 
 def _association_of(table: Table) -> Association | None:
     if table not in _associations:
-        mappers = [mapper for mapper in _every_mapper() if mapper.configured]
+        mappers = [mapper for mapper in every_configured_mapper() if mapper.configured]
         every = [r for mapper in mappers for r in mapper.relationships if r.secondary is table and not r.viewonly]
         if not every:
             return None
@@ -56,7 +72,8 @@ def _association_of(table: Table) -> Association | None:
     return _associations[table]
 
 
-def _every_mapper() -> Iterator[Mapper[Any]]:
+def every_configured_mapper() -> Iterator[Mapper[Any]]:
+    """All classes that are mapped just now, with their relationships."""
     for registry in list(_all_registries()):
         with suppress(SQLAlchemyError):  # a mapping that fails is told to whoever uses it
             registry.configure()

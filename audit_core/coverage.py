@@ -1,0 +1,93 @@
+"""What a trail does not cover, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from audit_core.errors import ConfigurationError, Cures
+from audit_core.outbox import Outbox
+from audit_core.redaction import Redactor, Rule
+from audit_core.redaction.personal_names import is_personal
+from audit_core.redaction.sensitive_names import flat
+from audit_core.triggers import Triggers
+
+UNSEEN = "raw SQL, cascades and triggers of the database, and what other programs write"
+_NONE_AT_ALL = "has no triggers"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One thing that is not covered: as it is meant, or not as it should be."""
+
+    text: str
+    is_problem: bool = False
+
+
+def gaps_of(outbox: Outbox) -> Iterator[Gap]:
+    """What no hook of an ORM sees in the database of this outbox."""
+    database: Any = getattr(outbox, "database", None)
+    if not hasattr(database, "schema"):
+        yield from gaps_without_triggers(str(getattr(database, "path", "memory")), is_created=outbox.is_created())
+        return
+    with database.transaction() as connection:
+        yield from gaps_with_triggers(connection, database.schema, database.name)
+
+
+def gaps_without_triggers(name: str, *, is_created: bool) -> Iterator[Gap]:
+    """On SQLite."""
+    if not is_created:
+        yield Gap(f"{name} has no outbox, and its changes fail: {Cures.make_tables}.", is_problem=True)
+    yield Gap(f"{name}: {UNSEEN} leave no event, and SQLite has no triggers of ours.")
+
+
+def gaps_with_triggers(connection: Any, schema: str, name: str) -> Iterator[Gap]:
+    """On PostgreSQL, on whichever connection ``Triggers`` takes."""
+    try:
+        triggers = Triggers(connection, schema)
+    except ConfigurationError:
+        yield Gap(f"{name} has no outbox, and its changes fail: {Cures.make_tables}.", is_problem=True)
+        return
+    tables = triggers.chosen(everything=True)
+    for sentence in triggers.check(tables):
+        if _NONE_AT_ALL not in sentence:
+            yield Gap(f"{name}: {sentence}", is_problem=True)
+    covered = triggers.covered()
+    if without := [f"{t.schema}.{t.name}" for t in tables if (t.schema, t.name) not in covered]:
+        yield Gap(f"{name}: {UNSEEN} leave no event in tables without triggers: {', '.join(without)}.")
+
+
+def gap_of_classes(why: str, names: Iterable[str]) -> Iterator[Gap]:
+    """Classes that are not audited."""
+    if found := sorted(names):
+        yield Gap(f"{why}: {', '.join(found)}.")
+
+
+def gaps_of_fields(redactor: Redactor, fields: Mapping[str, Iterable[str]]) -> Iterator[Gap]:
+    """Fields, by resource type, whose names suggest personal data and that no rule decides on."""
+    if found := personal(redactor, fields):
+        yield Gap(
+            "Told as they are, though their names suggest personal data (a rule decides, `keep` too): "
+            f"{', '.join(found)}."
+        )
+
+
+def personal(redactor: Redactor, fields: Mapping[str, Iterable[str]]) -> list[str]:
+    """These fields, as ``patient.email``."""
+    return [
+        f"{kind}.{name}"
+        for kind, names in sorted(fields.items())
+        for name in names
+        if is_personal(name) and redactor.rule(name, kind) is None and redactor.treatment(name, kind) is None
+    ]
+
+
+def idle_rules(rules: Mapping[str, Rule], fields: Mapping[str, Iterable[str]]) -> Iterator[Gap]:
+    """Rules for a resource type that has no such field."""
+    known = {flat(kind): {flat(name) for name in names} for kind, names in fields.items()}
+    for rule in rules:
+        scope, _, field = rule.rpartition(".")
+        kind = flat(scope.rpartition(".")[2])
+        if kind in known and flat(field) not in known[kind]:
+            yield Gap(f"There is a rule for {rule}, and {kind} has no field of this name.")
