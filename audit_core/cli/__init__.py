@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
+    from audit_core.triggers import Known
 
 __all__ = ["main"]
 
 
-def main(argv: list[str] | None = None, trail: AuditTrail | None = None) -> int:
+def main(argv: list[str] | None = None, trail: AuditTrail | None = None, known: Known | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 is well; 1 FAILED; 3 UNANCHORED; 2 means that it could not be done. With a ``trail`` no URL is needed.
+    0 is well; 1 FAILED; 3 UNANCHORED; 2 means that it could not be done. With a ``trail`` no URL is needed. ``known``
+    is what the application's classes say of its tables, for triggers.
     """
     try:
         from audit_core.cli.app import run
@@ -24,4 +26,4 @@ def main(argv: list[str] | None = None, trail: AuditTrail | None = None) -> int:
             raise
         sys.stderr.write(f'The command line needs {missing}: pip install "audit-core[cli]".\n')
         return 2
-    return run(argv, trail)
+    return run(argv, trail, known)
