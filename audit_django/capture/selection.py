@@ -10,6 +10,7 @@ from django.db.models import Model
 from django.dispatch import receiver
 
 from audit_django.trail import audited_aliases, setting
+from audit_django.triggers.coverage import by_triggers
 
 # What Django keeps for itself: none of it is an application's data.
 NOT_AUDITED = frozenset(("admin.logentry", "auth.permission", "contenttypes.contenttype", "sessions.session"))
@@ -18,6 +19,11 @@ NOT_AUDITED = frozenset(("admin.logentry", "auth.permission", "contenttypes.cont
 def audits(model: type[Model], using: str) -> bool:
     """Whether changes of this model in this database are audited."""
     return _selected(model._meta.concrete_model or model) and using in audited_aliases()
+
+
+def captures(model: type[Model], using: str) -> bool:
+    """Whether they are told here: no triggers of the database tell of them."""
+    return audits(model, using) and not by_triggers(model, using)
 
 
 @lru_cache(maxsize=4096)
