@@ -229,6 +229,16 @@ def test_who_acts_is_bound_and_stands_in_no_sql(recorded, monkeypatch):
     assert told(recorded) == [("room", "create", "1", "O'Hara")]
 
 
+def test_the_statements_of_the_orm_are_its_own(recorded, ann, monkeypatch):
+    Room.objects.create(number="1")
+    with sent(monkeypatch) as seen:
+        Room.objects.update(beds=3)
+        Room.objects.filter(number="1")._raw_delete("default")
+    orm = [query for query, *_ in seen if "audit.context" not in query]
+    assert len(orm) == 2
+    assert not any("RETURNING" in query or "audit_" in query for query in orm)
+
+
 def test_where_nobody_says_a_statement_stays_alone(recorded):
     with CaptureQueriesContext(connection) as queries:
         Room.objects.create(number="1")
