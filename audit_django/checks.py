@@ -13,12 +13,24 @@ from django.core.checks import CheckMessage, Error, Info
 from django.db import connections
 
 from audit_core.errors import AuditError, ConfigurationError
+from audit_core.triggers import Triggers
 from audit_django.capture.selection import audits, check_rules, selection
 from audit_django.coverage import left_out, undecided
-from audit_django.databases import OUTBOX, POSTGRESQL
+from audit_django.databases import OUTBOX, POSTGRESQL, vendor_of
 from audit_django.postgres import existing_tables
 from audit_django.schema import LABEL
-from audit_django.trail import audited_aliases, bulk_rule, layout, make_trail, setting, tables_in, under_test
+from audit_django.trail import (
+    audited_aliases,
+    bulk_rule,
+    layout,
+    make_trail,
+    schema_in,
+    setting,
+    tables_in,
+    under_test,
+)
+from audit_django.triggers.coverage import uses_triggers
+from audit_django.triggers.known import known_in
 
 MIDDLEWARE = "audit_django.AuditMiddleware"
 MIDDLEWARE_NAMES = {MIDDLEWARE, "audit_django.middleware.AuditMiddleware"}
@@ -30,6 +42,7 @@ ANSWERING = {  # what may refuse or answer a request by itself
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.middleware.security.SecurityMiddleware",
 }
+NOT_TRIGGERED = "Raw SQL and the database's own cascades leave an event only where a table has our triggers."
 NOT_CAPTURED = "Raw SQL, and cascades and triggers that the database runs by itself, leave no event."
 
 
@@ -37,7 +50,7 @@ def check_project(app_configs: Any, **_: object) -> list[CheckMessage]:
     """Settings, databases and the middleware; under ``manage.py check`` also what is not covered."""
     try:
         make_trail(layout())
-        bulk_rule(), setting("INCLUDE"), setting("EXCLUDE")
+        bulk_rule(), uses_triggers(), setting("INCLUDE"), setting("EXCLUDE")
     except (AuditError, ValueError, TypeError) as error:
         return [Error(str(error), hint="Correct settings.AUDIT.", id="audit.E001")]
     found = [*_selection(), *_middleware(settings.MIDDLEWARE)]
@@ -51,7 +64,7 @@ def check_databases(app_configs: Any, databases: Sequence[str] | None = None, **
     """Where ``--database`` names one: whether the tables are there, and the key is the trail's."""
     chosen = set(databases or ())
     try:
-        found = [message for alias in audited_aliases() if alias in chosen for message in _tables(alias)]
+        found = [message for alias in audited_aliases() if alias in chosen for message in _database(alias)]
         if layout().home in chosen and not found and not under_test():
             found = list(_key())
     except AuditError:  # the project's check says what is wrong
@@ -90,6 +103,8 @@ def _middleware(names: Sequence[str]) -> Iterator[CheckMessage]:
 
 def _database_cascades() -> Iterator[CheckMessage]:
     """Django 6.1 can leave a cascade to the database, which tells nobody what it does."""
+    if uses_triggers() and all(vendor_of(alias) == POSTGRESQL for alias in audited_aliases()):
+        return  # its triggers tell; where one is missing, the database's check does
     for model in apps.get_models():
         for field in model._meta.local_concrete_fields:
             on_delete = getattr(field.remote_field, "on_delete", None)
@@ -104,17 +119,41 @@ def _database_cascades() -> Iterator[CheckMessage]:
 
 def _not_covered() -> Iterator[CheckMessage]:
     """In one message: `manage.py audit check` has the whole list."""
-    also = ""
+    not_captured, also = NOT_TRIGGERED if uses_triggers() else NOT_CAPTURED, ""
     if found := sorted(set(connections.settings) - set(audited_aliases())):
         also += f" Databases that are not audited: {', '.join(found)}."
     if fields := undecided():
         also += f" Fields with personal names and no rule: {len(fields)}."
     yield Info(
-        f"The audit trail does not cover everything: {NOT_CAPTURED} Models that are not audited: "
+        f"The audit trail does not cover everything: {not_captured} Models that are not audited: "
         f"{', '.join(left_out()) or 'none'}.{also}",
         hint="`manage.py audit check` lists all of it.",
         id="audit.I001",
     )
+
+
+def _database(alias: str) -> list[CheckMessage]:
+    found = list(_tables(alias))
+    if found or connections[alias].vendor != POSTGRESQL or OUTBOX not in existing_tables(connections[alias]):
+        return found
+    return list(_triggers(alias))
+
+
+def _triggers(alias: str) -> Iterator[CheckMessage]:
+    """Where they are not what the models and settings say, or tell what the hooks tell too."""
+    triggers = Triggers(connections[alias], schema_in(alias), known=known_in(alias))
+    tables = triggers.chosen(everything=True)
+    if uses_triggers():
+        command = f"`manage.py audit triggers install --database={alias}`"
+        for sentence in triggers.check(tables):
+            yield checks.Warning(sentence, hint=f"Find out why, and run {command}.", id="audit.W005")
+    elif both := triggers.covered().intersection((table.schema, table.name) for table in tables):
+        yield checks.Warning(
+            f"Each change of {', '.join(sorted(name for _, name in both))} gives two events: the hooks tell it, and so "
+            "do the triggers.",
+            hint="Set AUDIT['TRIGGERS'] to True, or remove them with `manage.py audit triggers drop --all`.",
+            id="audit.W006",
+        )
 
 
 def _tables(alias: str) -> Iterator[CheckMessage]:

@@ -47,6 +47,7 @@ DEFAULTS: Mapping[str, Any] = {
     "ON_FAILURE": "spill",
     "BULK": "record",
     "BULK_LIMIT": ROWS_TOLD,
+    "TRIGGERS": False,
 }
 _LISTS = {"DATABASES", "EXCLUDE", "INCLUDE", "READS", "RULES", "SKIP", "TRUSTED_PROXIES"}
 
@@ -139,6 +140,11 @@ def tables_in(alias: str) -> tuple[str, ...]:
 def schema_in(alias: str) -> str:
     """The schema of PostgreSQL that they lie in."""
     return schema_of(layout().url) if alias == layout().home else SCHEMA
+
+
+def has_outbox(alias: str) -> bool:
+    """Whether the trail drains this database itself; a test's trail may lie in memory instead."""
+    return _database(alias) != IN_MEMORY
 
 
 def under_test() -> bool:

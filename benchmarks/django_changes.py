@@ -5,7 +5,7 @@
 ``--peers`` also measures django-auditlog and django-simple-history, which are to be installed for it; of the bulk
 operations they capture deletions at most. Every variant is a process with a database of its own on one server, and each
 round asks them in turn. Sealing is left out, except where it belongs to the transaction (SQLite) and in "sealing". The
-limit of bulk operations is raised, so that each row is told.
+limit of bulk operations is raised, so that each row is told. In "triggers" those of PostgreSQL tell, with an actor.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-OURS, PEERS = ("plain", "ours", "sealing"), ("auditlog", "simple_history")
+OURS, PEERS = ("plain", "ours", "triggers", "sealing"), ("auditlog", "simple_history")
 APPS = {
     "ours": ["audit_django"],
+    "triggers": ["audit_django"],
     "sealing": ["audit_django"],
     "auditlog": ["django.contrib.auth", "django.contrib.contenttypes", "auditlog"],
     "simple_history": ["django.contrib.auth", "django.contrib.contenttypes", "simple_history"],
 }
+WITHOUT_SEALING = ("ours", "triggers")
 SINGLE, BULK = ("create", "update", "delete"), ("bulk_create", "bulk_update", "bulk_delete")
 
 
@@ -43,7 +45,7 @@ def start_django(variant: str, database: dict[str, Any]) -> None:
         DATABASES={"default": database},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         USE_TZ=True,
-        AUDIT={"BULK_LIMIT": 1_000_000},
+        AUDIT={"BULK_LIMIT": 1_000_000, "TRIGGERS": variant == "triggers"},
     )
     django.setup()
     from django.core.management import call_command
@@ -56,7 +58,10 @@ def start_django(variant: str, database: dict[str, Any]) -> None:
         from benchmarks.clinic.models import Visit
 
         auditlog.register(Visit)
-    if variant == "ours":
+    if variant == "triggers":
+        with redirect_stdout(sys.stderr):
+            call_command("audit", "triggers", "install", "--tables", "clinic.Visit")
+    if variant in WITHOUT_SEALING:
         from audit_core.writing.follower import Follower
 
         Follower.start = lambda _: None  # type: ignore[method-assign]
@@ -117,11 +122,24 @@ def serve(variant: str, engine: str, place: str, number: int, rows: int) -> None
     work = Work(number, rows)
     print("ready", flush=True)
     for kind in sys.stdin:
-        print(*getattr(work, kind.strip())(), flush=True)
-        if variant == "ours" and engine == "postgresql":
+        with acting(variant):
+            print(*getattr(work, kind.strip())(), flush=True)
+        if variant in WITHOUT_SEALING and engine == "postgresql":
             from django.db import connection
 
             connection.cursor().execute("TRUNCATE audit.audit_outbox")
+
+
+@contextmanager
+def acting(variant: str) -> Iterator[None]:
+    """As in a request: triggers are told who acts."""
+    if variant not in WITHOUT_SEALING:
+        yield
+        return
+    from audit_django import get_trail
+
+    with get_trail().actor("ann"):
+        yield
 
 
 @contextmanager
@@ -207,7 +225,7 @@ def main() -> None:
         return
     variants = [*OURS, *(PEERS if options.peers else ())]
     for engine in options.engines:
-        measure(engine, [v for v in variants if engine == "postgresql" or v != "sealing"], options)
+        measure(engine, [v for v in variants if engine == "postgresql" or v not in {"triggers", "sealing"}], options)
 
 
 if __name__ == "__main__":

@@ -260,7 +260,7 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
 
 def test_every_page_with_python_on_it_is_pasted_somewhere_here():
     pages = {page.name for page in PAGES if blocks(page) and page.parent.name == "docs"}
-    found = "actors.md celery.md django.md fastapi.md flask.md reports.md sqlalchemy.md testing.md"
+    found = "actors.md celery.md django.md fastapi.md flask.md reports.md sqlalchemy.md testing.md triggers.md"
     assert pages == set(found.split())
 
 

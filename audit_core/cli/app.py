@@ -17,6 +17,7 @@ from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
 from audit_core.trail import AuditTrail
+from audit_core.triggers import Known
 
 
 class _Commands(TyperGroup):
@@ -70,13 +71,13 @@ def _begin(
     place.url, place.outboxes = url, tuple(outbox or ())
 
 
-def run(argv: list[str] | None, trail: AuditTrail | None, gaps: Gaps | None = None) -> int:
+def run(argv: list[str] | None, trail: AuditTrail | None, known: Known | None, gaps: Gaps | None) -> int:
     """Run one command and return its exit code."""
     have_streams()
     if argv is None:
         use_utf8()
     try:
-        typer.main.get_command(app).main(args=argv, prog_name="audit", obj=Place(trail, gaps=gaps))
+        typer.main.get_command(app).main(args=argv, prog_name="audit", obj=Place(trail, known=known, gaps=gaps))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
     except Exception:  # noqa: BLE001 - an error of ours: Python's own exit code 1 would say FAILED

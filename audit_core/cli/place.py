@@ -18,6 +18,7 @@ from audit_core.integrity.note import VerifierKey
 from audit_core.process.account import account
 from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
+from audit_core.triggers import Known
 from audit_core.urls import without_password
 
 Url = Annotated[
@@ -34,6 +35,7 @@ class Place:
     """What every command knows before it begins."""
 
     trail: AuditTrail | None = None
+    known: Known | None = None
     url: str | None = None
     outboxes: tuple[str, ...] = ()
     gaps: Gaps | None = None  # what the application's own framework finds not covered

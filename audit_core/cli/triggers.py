@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from audit_core.cli.place import Url, chosen_url
-from audit_core.cli.terminal import say, say_exactly
+from audit_core.cli.terminal import note, say, say_exactly
 from audit_core.errors import ConfigurationError
 from audit_core.postgres import PostgresDatabase
 from audit_core.triggers import Triggers
@@ -45,6 +45,7 @@ def install(
 ) -> None:
     """Make the triggers, or make them follow what has changed; may be repeated."""
     with _opened(context, url) as triggers:
+        everything = everything or (not tables and triggers.known is not None)
         chosen = triggers.chosen(_several(tables, everything), everything=everything, leave_out=leave_out or ())
         script = triggers.install_sql(
             chosen,
@@ -60,6 +61,8 @@ def install(
         triggers.run(script)
         for table in chosen:
             say(f"told    {table.schema}.{table.name}")
+        for sentence in triggers.unhashed(chosen):
+            note(sentence)
 
 
 @app.command()
@@ -103,7 +106,7 @@ def _opened(context: typer.Context, url: str | None) -> Iterator[Triggers]:
     database = PostgresDatabase(chosen)
     try:
         with database.transaction() as connection:
-            yield Triggers(connection, database.schema)
+            yield Triggers(connection, database.schema, known=context.obj.known)
     finally:
         database.close()
 

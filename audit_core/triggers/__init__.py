@@ -2,5 +2,6 @@
 
 from audit_core.triggers.context import carry_context
 from audit_core.triggers.install import Triggers, install
+from audit_core.triggers.rules import Known
 
-__all__ = ["Triggers", "carry_context", "install"]
+__all__ = ["Known", "Triggers", "carry_context", "install"]

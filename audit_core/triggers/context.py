@@ -7,6 +7,7 @@ pooled connection next. It is the application's word: whoever may run statements
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import closing
 from typing import Any
 
@@ -50,5 +51,14 @@ def carry_context(connection: Any, context: AuditContext | None = None, *, sourc
 def say(connection: Any, text: str) -> None:
     """Set what the triggers read."""
     place = "$1" if "asyncpg" in type(connection).__module__ else "%s"
-    with closing(connection.cursor()) as cursor:
+    with closing(_binding_cursor(connection)) as cursor:
         cursor.execute(f"SELECT set_config('{SETTING}', {place}, true)", (text,))
+
+
+def _binding_cursor(connection: Any) -> Any:
+    """A client's cursor, as Django has, writes parameters into the statement, where the server's log shows them."""
+    psycopg = sys.modules.get("psycopg")
+    if psycopg is not None and isinstance(connection, psycopg.Connection):
+        binds = not issubclass(connection.cursor_factory, psycopg.ClientCursor)
+        return connection.cursor() if binds else psycopg.Cursor(connection)
+    return connection.cursor()

@@ -6,14 +6,15 @@ nothing that was told before is lost. Who only writes rows can do nothing about 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audit_core.errors import ConfigurationError, Cures
 from audit_core.redaction import Redactor
-from audit_core.triggers.rules import Given, Rules, Treatment, rules_for
+from audit_core.triggers.rules import Given, Known, Rules, Treatment, is_called, rules_for, unhashed
 from audit_core.triggers.sql import (
     TRIGGERS,
     function_body,
@@ -25,6 +26,7 @@ from audit_core.triggers.sql import (
 )
 from audit_core.triggers.tables import NOT_AUDITED, Table, choose, dbapi, quoted, read_tables, rows_of
 
+logger = logging.getLogger("audit_core")
 _INSTALLED = """
 SELECT n.nspname, c.relname, t.tgname, t.tgenabled IN ('O', 'A'),
        concat_ws(' ', t.tgtype, t.tgoldtable, t.tgnewtable, nullif(t.tgattr::text, ''), t.tgqual::text),
@@ -61,8 +63,11 @@ class Triggers:
     Raises ConfigurationError where the database has no outbox.
     """
 
-    def __init__(self, connection: Any, schema: str = "audit", redactor: Redactor | None = None) -> None:
-        self.connection, self.schema, self.redactor = connection, schema, redactor or Redactor()
+    def __init__(
+        self, connection: Any, schema: str = "audit", redactor: Redactor | None = None, known: Known | None = None
+    ) -> None:
+        self.connection, self.schema, self.known = connection, schema, known
+        self.redactor = redactor or (known.redactor if known else None) or Redactor()
         found = rows_of(connection, _OUTBOX, [schema])
         if not found:
             raise ConfigurationError(f"This database has no outbox in schema {schema}: {Cures.make_tables}.")
@@ -80,10 +85,16 @@ class Triggers:
     def chosen(
         self, names: Iterable[str] = (), *, everything: bool = False, leave_out: Iterable[str] = ()
     ) -> list[Table]:
-        """The tables of these names with their parts; or all that are an application's, but for association tables."""
-        left_out = {(table.schema, table.name) for table in choose(self.tables, leave_out)}
+        """The tables of these names with their parts; or all that are an application's, but for association tables.
+
+        Where its classes are known, all are those of the audited ones.
+        """
+        of_class = self.known.table_of if self.known else str
+        left_out = {(table.schema, table.name) for table in choose(self.tables, map(of_class, leave_out))}
+        if everything and self.known is not None:
+            return [t for t in self.tables if (t.schema, t.name) not in left_out and is_called(t, self.known.resources)]
         if not everything:
-            return [t for t in choose(self.tables, names) if (t.schema, t.name) not in left_out]
+            return [t for t in choose(self.tables, map(of_class, names)) if (t.schema, t.name) not in left_out]
         return [
             table
             for table in self.tables
@@ -103,7 +114,7 @@ class Triggers:
         ``names`` gives tables the resource type that they have elsewhere, ``columns`` says per treatment which are not
         told as they are: ``{"exclude": ["patient.photo"], "mask": ["patient.phone"]}``.
         """
-        given = Given.of(self.tables, limit, names or {}, columns or {})
+        given = Given.of(self.tables, limit, names, columns, self.known)
         parts = [shared_sql(self.schema)]
         for table in tables:
             there = self._on(table)
@@ -143,8 +154,9 @@ class Triggers:
             shared_sql(self.schema).split("$$")[1]
         ]:
             yield f"The function {self.schema}.audit_json is not ours any more: run `audit triggers install`."
+        given = Given.of(self.tables, application=self.known)
         for table in tables:
-            yield from self._check_table(table)
+            yield from self._check_table(table, given)
 
     def covered(self) -> set[tuple[str, str]]:
         """Schema and name of the tables whose rows are told by enabled triggers of ours."""
@@ -155,7 +167,7 @@ class Triggers:
             and function_name(self.schema, table) in map(self._plain, self._on(table).functions)
         }
 
-    def _check_table(self, table: Table) -> Iterator[str]:
+    def _check_table(self, table: Table, given: Given) -> Iterator[str]:
         name, there = f"{table.schema}.{table.name}", self._on(table)
         missing = [trigger for trigger in wanted_triggers(table) if trigger not in there.triggers]
         if len(missing) == len(wanted_triggers(table)):
@@ -168,9 +180,9 @@ class Triggers:
                 yield f"{name}'s trigger {trigger} is disabled: what happened meanwhile was not told."
             if trigger in TRIGGERS and there.shapes[trigger] != trigger_shape(trigger):
                 yield f"{name}'s trigger {trigger} does not fire as installed: run `audit triggers install`."
-        yield from self._check_function(table, name, there)
+        yield from self._check_function(table, name, there, given)
 
-    def _check_function(self, table: Table, name: str, there: _Installed) -> Iterator[str]:
+    def _check_function(self, table: Table, name: str, there: _Installed, given: Given) -> Iterator[str]:
         own, rules = function_name(self.schema, table), self._rules(table)
         if rules is None or list(map(self._plain, there.functions)) != [own]:
             yield f"{name}'s triggers call another function than ours for it: run `audit triggers install`."
@@ -182,11 +194,32 @@ class Triggers:
         for column in rules.treatments:
             if column not in columns:
                 yield f"{name} has no column {column} any more: run `audit triggers install`."
+        if set(columns) == set(rules.treatments) and rules != rules_for(
+            table, self.redactor, replace(given, limit=rules.limit), rules
+        ):
+            yield f"{name} is told by other names or rules than the application has: run `audit triggers install`."
         ((body, is_safe, _),) = there.functions.values()
         if set(columns) == set(rules.treatments) and (
             not is_safe or body != function_body(table, rules, self.schema, self.version)
         ):
             yield f"{name}'s function or its columns are not what was installed: run `audit triggers install`."
+
+    def outdated(self, tables: Iterable[Table]) -> list[Table]:
+        """Those of them whose triggers tell of other columns, or by other names or rules, than they would now."""
+        given = Given.of(self.tables, application=self.known)
+        there = ((table, self._on(table)) for table in tables)
+        return [table for table, its in there if its.triggers and any(self._check_function(table, "", its, given))]
+
+    def unhashed(self, tables: Iterable[Table]) -> Iterator[str]:
+        """A sentence for every column that the hooks hash and a trigger cannot."""
+        given = Given.of(self.tables, application=self.known)
+        for table in tables:
+            rules = rules_for(table, self.redactor, given, self._rules(table))
+            for column in unhashed(self.redactor, rules):
+                yield (
+                    f"{table.schema}.{table.name}.{column} is told as [redacted], not as its hash: a trigger has no "
+                    "place for the key."
+                )
 
     def _rules(self, table: Table) -> Rules | None:
         ours = [comment for name, (_, _, comment) in self._on(table).functions.items() if self._is_ours(name)]
@@ -215,8 +248,8 @@ def install(
     columns: Mapping[Treatment, Iterable[str]] | None = None,
 ) -> None:
     """For a migration: install the triggers of these tables, or of all, on its connection and in its transaction."""
-    triggers, chosen = Triggers(connection, schema, redactor), list(tables)
-    script = triggers.install_sql(
-        triggers.chosen(chosen, everything=not chosen), limit=limit, names=names, columns=columns
-    )
-    triggers.run(script)
+    triggers, wanted = Triggers(connection, schema, redactor), list(tables)
+    chosen = triggers.chosen(wanted, everything=not wanted)
+    triggers.run(triggers.install_sql(chosen, limit=limit, names=names, columns=columns))
+    for sentence in triggers.unhashed(chosen):
+        logger.warning("%s", sentence)

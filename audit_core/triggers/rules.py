@@ -20,12 +20,37 @@ _NUMBERS = ("int", "bool", "datetime")
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What an application knows of its tables, each called as ``table`` or ``schema.table``."""
+
+    resources: Mapping[str, str]  # the resource type of each table of an audited class
+    fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # table: column: field
+    classes: Mapping[str, str] = field(default_factory=dict)  # what a class is called, in lower case: its table
+    limit: int | None = None  # rows of a statement that are told one by one
+    redactor: Redactor | None = None  # it decides, whatever an earlier installation said
+    database: str | None = None  # what the events say of the database; None for the usual one
+
+    def table_of(self, name: str) -> str:
+        """The table of a class, or of that name."""
+        return self.classes.get(name.lower(), name)
+
+    def column_of(self, name: str) -> str:
+        """``table.column`` of a field that is written ``class.field``, or what is that already."""
+        owner, _, called = name.rpartition(".")
+        table = self.table_of(owner)
+        columns = {told: column for column, told in self.fields.get(table, {}).items()}
+        return f"{table}.{columns.get(called, called)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """What the triggers of one table were installed with. It is kept as the comment on their function."""
 
     resource_type: str
     limit: int = ROWS_TOLD
     treatments: Mapping[str, Treatment] = field(default_factory=dict)  # by column; every one that the table had
+    fields: Mapping[str, str] = field(default_factory=dict)  # what a column is called, where it is not its own name
+    database: str | None = None
 
     def as_text(self) -> str:
         """For the comment."""
@@ -36,7 +61,8 @@ class Rules:
         """The rules of a comment; None where it holds none that we have written."""
         try:
             found = json.loads(text or "")
-            return cls(found["resource_type"], int(found["limit"]), dict(found["treatments"]))
+            fields, database = dict(found.get("fields", {})), found.get("database")
+            return cls(found["resource_type"], int(found["limit"]), dict(found["treatments"]), fields, database)
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -46,11 +72,22 @@ def rules_for(table: Table, redactor: Redactor, given: Given, before: Rules | No
     resource_type = given.names.get(_name(table)) or (before.resource_type if before else table.root[1])
     limit = given.limit if given.limit is not None else before.limit if before else ROWS_TOLD
     kept = before.treatments if before else {}
+    fields = given.fields.get(_name(table), before.fields if before else {})
     treatments: dict[str, Treatment] = {}
     for column in table.columns:
-        said = given.treatments.get((_name(table), column.name)) or kept.get(column.name)
-        treatments[column.name] = said or _by_name(redactor, column.name, column.kind, resource_type)
-    return Rules(resource_type, limit, treatments)
+        ruled = _by_name(redactor, fields.get(column.name, column.name), column.kind, resource_type)
+        said = given.treatments.get((_name(table), column.name))
+        if said is None and not (ruled != "tell" and _name(table) in given.fields):
+            said = kept.get(column.name)
+        treatments[column.name] = said or ruled
+    database = given.database if _name(table) in given.fields else before.database if before else None
+    return Rules(resource_type, limit, treatments, fields, database)
+
+
+def unhashed(redactor: Redactor, rules: Rules) -> list[str]:
+    """The columns that are to be hashed: the key has no place in a trigger, where every superuser reads it."""
+    named = ((name, rules.fields.get(name, name)) for name in rules.treatments)
+    return [name for name, called in named if redactor.treatment(called, rules.resource_type) == "hash"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +97,35 @@ class Given:
     limit: int | None = None
     names: Mapping[str, str] = field(default_factory=dict)  # schema.table: resource type
     treatments: Mapping[tuple[str, str], Treatment] = field(default_factory=dict)
+    fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # schema.table: column: field
+    database: str | None = None
 
     @classmethod
     def of(
         cls,
         tables: Iterable[Table],
-        limit: int | None,
-        names: Mapping[str, str],
-        columns: Mapping[Treatment, Iterable[str]],
+        limit: int | None = None,
+        names: Mapping[str, str] | None = None,
+        columns: Mapping[Treatment, Iterable[str]] | None = None,
+        application: Known | None = None,
     ) -> Given:
         """``columns`` are written ``table.column``. Raises ConfigurationError for one that there is not."""
         if limit is not None and limit < 0:
             raise ConfigurationError(f"The limit is a number of rows, 0 or more, not {limit}.")
-        known = list(tables)
+        known, application = list(tables), application or Known({})
         treatments: dict[tuple[str, str], Treatment] = {}
-        for treatment, written in columns.items():
-            for name in written:
+        for treatment, written in (columns or {}).items():
+            for name in map(application.column_of, written):
                 found = [(_name(t), c.name) for t in known for c in t.columns if name in _spellings(t, c.name)]
                 if not found:
                     raise ConfigurationError(f"There is no column {name}: write it as table.column.")
                 treatments.update(dict.fromkeys(found, treatment))
-        types = {_name(t): resource for t in known for name, resource in names.items() if name in _spellings(t)}
-        return cls(limit, types, treatments)
+        names = {**application.resources, **(names or {})}
+        called = [(_name(t), name) for t in known for name in _spellings(t)]
+        types = {table: names[name] for table, name in called if name in names}
+        fields = {table: application.fields.get(name, {}) for table, name in called if name in application.resources}
+        limit = application.limit if limit is None else limit
+        return cls(limit, types, treatments, fields, application.database)
 
 
 def _by_name(redactor: Redactor, column: str, kind: str, resource_type: str) -> Treatment:
@@ -91,20 +135,22 @@ def _by_name(redactor: Redactor, column: str, kind: str, resource_type: str) -> 
         return "tell"
     if treatment in MEASURES:
         return "tell" if kind in (_NUMBERS if treatment == "measure" else _MEASURING) else "replace"
-    return "mask" if treatment == "mask" else "replace"
+    return treatment if treatment in {"mask", "exclude"} else "replace"
 
 
 def _name(table: Table) -> str:
     return f"{table.schema}.{table.name}"
 
 
+def is_called(table: Table, names: Iterable[str]) -> bool:
+    """Whether one of these names is this table's."""
+    return not set(_spellings(table)).isdisjoint(names)
+
+
 def _spellings(table: Table, column: str = "") -> Iterable[str]:
-    """A part is named by its root, too."""
+    """A part is named by its root, too, and what the search_path finds without its schema."""
     ending = f".{column}" if column else ""
-    root = ".".join(table.root)
-    written = [
-        _name(table),
-        root,
-        *(n.removeprefix("public.") for n in (_name(table), root) if n.startswith("public.")),
-    ]
+    places = {(table.schema, table.name), table.root}
+    written = [f"{schema}.{name}" for schema, name in places]
+    written += [name for schema, name in places if schema == "public" or table.is_visible]
     return [name + ending for name in written]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from importlib import resources
+from typing import Any
 
 from audit_core.redaction import Redactor
 from audit_core.redaction.rules import MASK, REDACTED
@@ -89,7 +90,7 @@ class _Function:
     """What is different in every table's function."""
 
     def __init__(self, table: Table, rules: Rules, schema: str) -> None:
-        self.table, self.treatments, self.resource_type = table, rules.treatments, rules.resource_type
+        self.table, self.treatments, self.rules = table, rules.treatments, rules
         self.schema = quoted(schema)
         told = [column for column in table.columns if self.treatments.get(column.name, "exclude") != "exclude"]
         self.places = {column.name: f"c{place}" for place, column in enumerate(told)}
@@ -115,9 +116,21 @@ class _Function:
 
     def _about(self) -> str:
         """What is the same in every event: members of its JSON object."""
-        kinds = {name: kind for name, kind in self.kinds.items() if kind and self.treatments[name] == "tell"}
-        about = {"resource_type": self.resource_type, "key_fields": self.table.key, "kinds": kinds}
+        told = {name: kind for name, kind in self.kinds.items() if kind and self.treatments[name] == "tell"}
+        about: dict[str, Any] = {
+            "resource_type": self.rules.resource_type,
+            "key_fields": [self._called(name) for name in self.table.key],
+            "kinds": {self._called(name): kind for name, kind in told.items()},
+        }
+        if self.rules.database is not None:
+            about["database"] = self.rules.database
         return ", " + json.dumps(about, ensure_ascii=False)[1:-1]
+
+    def _called(self, column: str) -> str:
+        return self.rules.fields.get(column, column)
+
+    def _member(self, column: str) -> str:
+        return literal(f", {json.dumps(self._called(column), ensure_ascii=False)}: [")
 
     def _written(self, value: str, treatment: Treatment) -> str:
         if treatment == "replace":
@@ -134,12 +147,12 @@ class _Function:
         value = f"{side}.{self.places[name]}"
         before, after = ("null, ", "]") if side == "n" else ("", ", null]")
         written = self._written(value, self.treatments[name])
-        return f"CASE WHEN {value} IS NOT NULL THEN {_member(name)} || '{before}' || {written} || '{after}' END"
+        return f"CASE WHEN {value} IS NOT NULL THEN {self._member(name)} || '{before}' || {written} || '{after}' END"
 
     def _difference(self, name: str) -> str:
         old, new = (f"{side}.{self.places[name]}" for side in "on")
         both = " || ', ' || ".join(self._written(value, self.treatments[name]) for value in (old, new))
-        return f"CASE WHEN {old} IS DISTINCT FROM {new} THEN {_member(name)} || {both} || ']' END"
+        return f"CASE WHEN {old} IS DISTINCT FROM {new} THEN {self._member(name)} || {both} || ']' END"
 
     def _key(self, side: str) -> str:
         """The texts of the primary key. One that is itself a secret does not leave the table either."""
@@ -147,7 +160,7 @@ class _Function:
             return "''"
         hidden = any(self.treatments.get(name) != "tell" for name in self.table.key)
         is_text = any(not self.kinds.get(name) for name in self.table.key)
-        if hidden or (is_text and Redactor().identifier("x", self.resource_type) != "x"):
+        if hidden or (is_text and Redactor().identifier("x", self.rules.resource_type) != "x"):
             return f"'\"{REDACTED}\"'"
         values = (f"{side}.{self.places[name]}" for name in self.table.key)
         return " || ', ' || ".join(f"{self.schema}.audit_json({value})" for value in values)
@@ -156,10 +169,6 @@ class _Function:
 def _value(column: str, place: str) -> str:
     """A column's text. By its output function alone: a cast or an operator may be one that somebody has made."""
     return f'CASE WHEN {column} IS DISTINCT FROM NULL THEN concat({column}) COLLATE "C" END AS {place}'
-
-
-def _member(name: str) -> str:
-    return literal(f", {json.dumps(name, ensure_ascii=False)}: [")
 
 
 def _joined(parts: Iterable[str]) -> str:

@@ -27,7 +27,8 @@ SELECT n.nspname, c.relname, c.relkind, rn.nspname, root.relname,
        ARRAY(SELECT a.attname FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
              WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place)::text[],
-       ARRAY(SELECT DISTINCT unnest(f.conkey) FROM pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f')
+       ARRAY(SELECT DISTINCT unnest(f.conkey) FROM pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'),
+       pg_table_is_visible(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class root ON root.oid = coalesce(pg_partition_root(c.oid), c.oid)
 JOIN pg_namespace rn ON rn.oid = root.relnamespace
@@ -70,6 +71,7 @@ class Table:
     root: tuple[str, str]  # the partitioned table that it is a part of, or itself
     is_partitioned: bool
     is_association: bool  # it holds nothing but two references
+    is_visible: bool = False  # the search_path finds it by its name alone
 
     @property
     def full_name(self) -> str:
@@ -107,20 +109,24 @@ def read_tables(connection: Any, own_schema: str) -> list[Table]:
     for schema, table, number, *rest in rows_of(connection, _COLUMNS, [own_schema]):
         columns.setdefault((schema, table), []).append((number, _column(*rest)))
     found = []
-    for schema, name, relkind, root_schema, root, key, references in rows_of(connection, _QUERY, [own_schema]):
+    for schema, name, relkind, root_schema, root, key, references, visible in rows_of(connection, _QUERY, [own_schema]):
         its = columns.get((schema, name), [])
         others = [number for number, column in its if number not in references and column.name not in key]
         is_association = len(references) == 2 and not others and len(its) <= 3
         only = tuple(column for _, column in its)
-        found.append(Table(schema, name, only, tuple(key), (root_schema, root), _text(relkind) == "p", is_association))
+        is_partitioned = _text(relkind) == "p"
+        found.append(
+            Table(schema, name, only, tuple(key), (root_schema, root), is_partitioned, is_association, visible)
+        )
     return found
 
 
 def choose(tables: Iterable[Table], names: Iterable[str]) -> Iterator[Table]:
     """The tables of these names, with or without their schema. Raises ConfigurationError for one that there is not."""
     known = {f"{table.schema}.{table.name}": table for table in tables}
+    visible = {table.name: table for table in known.values() if table.is_visible}
     for name in names:
-        table = known.get(name) or known.get(f"public.{name}")
+        table = known.get(name) or visible.get(name) or known.get(f"public.{name}")
         if table is None:
             raise ConfigurationError(f"There is no table {name} that can have triggers: write it as schema.table.")
         yield table

@@ -45,7 +45,8 @@ def read_told(text: str) -> AuditEvent:
         kind, key_fields = clean_text(told["resource_type"], 256), [str(name) for name in told["key_fields"]]
         if told["action"] not in _ACTIONS:
             raise ValueError("an action that no trigger has")
-        details = {**details, **_what(told)}
+        more = {"database": clean_text(told["database"], 256)} if "database" in told else {}
+        details = {**details, **_what(told), **more}
         key = _key(told, key_fields)
         made = normalise(
             action=told["action"], outcome=Outcome.SUCCESS, resource_type=kind, details=details,

@@ -12,7 +12,7 @@ from django.db.models.deletion import Collector
 from audit_django.capture.carrying import begin
 from audit_django.capture.criteria import summary_of
 from audit_django.capture.links import is_link
-from audit_django.capture.selection import audits
+from audit_django.capture.selection import audits, captures
 from audit_django.capture.units import Unit, telling
 from audit_django.rows import kind_of, with_parents
 from audit_django.trail import audited_aliases, bulk_rule
@@ -67,7 +67,7 @@ def _look_at_limit(collector: Any, origin: Any, unit: Unit) -> None:
     limit = bulk_rule().limit
     for model, instances in collector.data.items():
         concrete = model._meta.concrete_model or model
-        if len(instances) > limit and audits(model, collector.using):
+        if len(instances) > limit and captures(model, collector.using):
             is_origin = isinstance(origin, QuerySet) and origin.model._meta.concrete_model is concrete
             unit.sum_up("delete", concrete, summary_of("delete", concrete, origin if is_origin else None))
         elif all(rows.model is not model for rows in collector.fast_deletes):

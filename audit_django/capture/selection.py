@@ -17,6 +17,7 @@ from audit_core.orm.selection import Choice, Selection, check_fields, is_unaudit
 from audit_core.redaction.declared import said_of, stands_behind
 from audit_django.rows import concrete_fields, kind_of
 from audit_django.trail import audited_aliases, setting
+from audit_django.triggers.coverage import by_triggers
 
 # What Django keeps for itself: none of it is an application's data. Sessions are, of whatever class.
 NOT_AUDITED = frozenset(("admin.logentry", "auth.permission", "contenttypes.contenttype"))
@@ -28,6 +29,11 @@ def audits(model: type[Model], using: str) -> bool:
     Raises ConfigurationError for settings and ``@redacted`` that name what there is not.
     """
     return is_selected(model._meta.concrete_model or model) and using in audited_aliases()
+
+
+def captures(model: type[Model], using: str) -> bool:
+    """Whether they are told here: no triggers of the database tell of them."""
+    return audits(model, using) and not by_triggers(model, using)
 
 
 @lru_cache(maxsize=4096)

@@ -17,7 +17,7 @@ from django.db.models.sql.constants import ROW_COUNT
 from audit_django.capture import reading, returning
 from audit_django.capture.criteria import summary_of
 from audit_django.capture.links import is_link
-from audit_django.capture.selection import audits
+from audit_django.capture.selection import audits, captures
 from audit_django.capture.told import Row
 from audit_django.capture.units import Unit, collecting, innermost, telling
 from audit_django.databases import POSTGRESQL
@@ -31,7 +31,7 @@ _OPERATIONS = {"create": "bulk_create", "update": "QuerySet.update", "delete": "
 def _inserting(original: _Wrapped) -> _Wrapped:
     def execute_sql(self: Any, returning_fields: Any = None) -> Any:
         model = _model(self)
-        if not _is_told(model, self.using):
+        if not _is_told(self, "create", model):
             return original(self, returning_fields)
         return _in_unit(self, "create", model, lambda unit: _insert(self, original, model, returning_fields, unit))
 
@@ -41,7 +41,7 @@ def _inserting(original: _Wrapped) -> _Wrapped:
 def _updating(original: _Wrapped) -> _Wrapped:
     def execute_sql(self: Any, result_type: Any) -> Any:
         model = _model(self)
-        if not (self.query.values or self.query.related_updates) or not _is_told(model, self.using):
+        if not (self.query.values or self.query.related_updates) or not _is_told(self, "update", model):
             return original(self, result_type)
         run = _runner(self, original, result_type)
         return _in_unit(self, "update", model, lambda unit: _update(self, run, model, unit))
@@ -54,7 +54,7 @@ def _updating_returning(original: _Wrapped) -> _Wrapped:
 
     def execute_returning_sql(self: Any, returning_fields: Any) -> Any:
         model = _model(self)
-        if not returning_fields or not _is_told(model, self.using):
+        if not returning_fields or not _is_told(self, "update", model):
             return original(self, returning_fields)
         if not self.connection.features.can_return_rows_from_update:
             return original(self, returning_fields)
@@ -70,20 +70,12 @@ def _updating_returning(original: _Wrapped) -> _Wrapped:
 def _deleting(original: _Wrapped) -> _Wrapped:
     def execute_sql(self: Any, result_type: Any = None, *args: Any, **kwargs: Any) -> Any:
         model = _model(self)
-        if not _is_told(model, self.using):
+        if not _is_told(self, "delete", model):
             return original(self, result_type, *args, **kwargs)
         run = _runner(self, original, result_type)
         return _in_unit(self, "delete", model, lambda unit: _delete(self, run, model, unit))
 
     return execute_sql
-
-
-def _is_told(model: type[Model], using: str) -> bool:
-    """The rows of a parent's table are told with an object that is audited, also where the parent is not."""
-    if audits(model, using):
-        return True
-    unit = innermost(using)
-    return unit is not None and model in unit.models
 
 
 def _runner(compiler: Any, original: _Wrapped, result_type: Any) -> Callable[[], Any]:
@@ -95,12 +87,33 @@ def _model(compiler: Any) -> type[Model]:
     return model._meta.concrete_model or model  # type: ignore[no-any-return]
 
 
-def _in_unit(compiler: Any, action: str, model: type[Model], write: Callable[[Unit], Any]) -> Any:
-    """In the unit that waits for it; else it is one of its own, and a bulk operation by itself."""
+def _is_told(compiler: Any, action: str, model: type[Model]) -> bool:
+    """Whether it is told here: what no trigger tells, and the parts of an object that is, whoever tells of theirs."""
+    if captures(model, compiler.using):
+        return True
+    if audits(model, compiler.using) and _waiting(compiler, model) is None:
+        _allow(action, model)
     unit = innermost(compiler.using)
-    if unit is None or not (unit.silent or model in unit.models):
-        if not is_link(model):
-            bulk_rule().allow(_OPERATIONS[action], kind_of(model))
+    objects = unit.models if unit else ()
+    return any(model in one._meta.all_parents and captures(one, compiler.using) for one in objects)
+
+
+def _waiting(compiler: Any, model: type[Model]) -> Unit | None:
+    """The unit that waits for this statement."""
+    unit = innermost(compiler.using)
+    return unit if unit is not None and (unit.silent or model in unit.models) else None
+
+
+def _allow(action: str, model: type[Model]) -> None:
+    """A statement that no unit waits for is a bulk operation by itself."""
+    if not is_link(model):
+        bulk_rule().allow(_OPERATIONS[action], kind_of(model))
+
+
+def _in_unit(compiler: Any, action: str, model: type[Model], write: Callable[[Unit], Any]) -> Any:
+    """In the unit that waits for it, or in one of its own."""
+    if (unit := _waiting(compiler, model)) is None:
+        _allow(action, model)
         with telling(Unit(compiler.using, {model})) as own:
             return write(own)
     return write(unit)

@@ -9,7 +9,6 @@ from django.db.models import Model
 
 from audit_core.orm.changes import Change, created, deleted, updated
 from audit_django.capture.links import is_link, links
-from audit_django.capture.selection import is_selected
 from audit_django.rows import Key, Values, concrete_fields, key_fields, kind_of
 
 
@@ -26,9 +25,6 @@ class Row:
 
 def told(rows: Sequence[Row]) -> Iterator[Change]:
     """The changes that these rows are, in their order."""
-    if any(row.model._meta.parents for row in rows):
-        rows = _joined(rows)
-    rows = [row for row in rows if is_selected(row.model)]  # not the parents' own, where only the child is audited
     yield from links(row for row in rows if is_link(row.model))
     for row in rows:
         if not is_link(row.model) and (change := _change(row)):
@@ -44,8 +40,10 @@ def _change(row: Row) -> Change | None:
     return deleted(kind, row.key, old, named) if row.action == "delete" else updated(kind, row.key, old, new, named)
 
 
-def _joined(rows: Sequence[Row]) -> list[Row]:
+def joined(rows: Sequence[Row]) -> Sequence[Row]:
     """An object's own row takes in those of its parents' tables."""
+    if not any(row.model._meta.parents for row in rows):
+        return rows
     places = {(row.action == "delete", row.model, row.key): row for row in rows}
     taken: set[int] = set()
     for row in sorted(rows, key=lambda row: -len(row.model._meta.all_parents)):

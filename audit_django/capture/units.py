@@ -11,7 +11,8 @@ from django.db.models import Model
 
 from audit_core.orm.bulk import Summary
 from audit_django.capture.carrying import begin, carry
-from audit_django.capture.told import Row, told
+from audit_django.capture.selection import captures
+from audit_django.capture.told import Row, joined, told
 
 _OPEN = "_audit_units"  # on a connection, which one thread uses at a time: the innermost unit is the last
 
@@ -57,9 +58,17 @@ def collecting(unit: Unit) -> Iterator[Unit]:
 
 @contextmanager
 def telling(unit: Unit) -> Iterator[Unit]:
-    """A transaction whose statements belong to the unit, and which ends with its events."""
+    """A transaction whose statements belong to the unit, and which ends with its events.
+
+    Where triggers tell of all of it there is nothing to tell here, and Django has the transactions that it has.
+    """
+    if not any(captures(model, unit.using) for model in unit.models):
+        with collecting(unit):
+            yield unit
+        return
     with transaction.atomic(using=unit.using, savepoint=False):
         trail = begin(unit.using)
         with collecting(unit):
             yield unit
-        carry(trail, unit.using, [*told(unit.rows), *(one for one in unit.summaries.values() if one.rows)])
+        rows = [row for row in joined(unit.rows) if captures(row.model, unit.using)]
+        carry(trail, unit.using, [*told(rows), *(one for one in unit.summaries.values() if one.rows)])

@@ -29,4 +29,7 @@ def _on_postgres(name):
     }
 
 
+if "AUDIT_TEST_TRIGGERS" in os.environ:
+    AUDIT = {**AUDIT, "TRIGGERS": True, "REDACT": {"locker.pin": "hash"}}  # noqa: F405
+
 DATABASES = {"default": _on_postgres("default"), "other": _on_postgres("other")}

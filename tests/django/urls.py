@@ -6,6 +6,7 @@ from tests.django.clinic import views
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("patients/", views.patients),
+    path("apatients/", views.apatients),
     path("patients/<int:patient_id>/", views.patient),
     path("rolled-back/", views.rolled_back),
     path("read-then-write/", views.read_then_write),

@@ -9,9 +9,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from audit_core import AuditTrail
 from audit_core.errors import AuditError
+from audit_django.databases import database_of
 from audit_django.trail import get_trail, layout, make_trail, under_test
 
 
@@ -56,7 +58,29 @@ def _run(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["check"]:  # which tells of settings that no trail can be made from
         return main(list(arguments), gaps=gaps)
     with _trail() as trail:
+        if arguments[:1] == ["triggers"]:
+            return _run_triggers(arguments, trail)
         return main(list(arguments), trail=trail)
+
+
+def _run_triggers(arguments: Sequence[str], trail: AuditTrail) -> int:
+    """With ``--database``, as Django's own commands have it, and with what the models say of their tables."""
+    from audit_core.cli import main
+    from audit_django.triggers.coverage import forget_coverage
+    from audit_django.triggers.known import known_in
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--database", default=layout().home or DEFAULT_DB_ALIAS)
+    chosen, rest = parser.parse_known_args(list(arguments))
+    if chosen.database not in connections.settings:
+        raise CommandError(f"There is no database {chosen.database!r} in DATABASES.")
+    says_where = chosen.database == layout().home or any(one.partition("=")[0] == "--url" for one in rest)
+    if len(rest) > 1 and not says_where:
+        rest.append(f"--url={database_of(chosen.database).url}")
+    try:
+        return main(rest, trail=trail, known=known_in(chosen.database))
+    finally:
+        forget_coverage()  # of this process, as tests run a command
 
 
 @contextmanager
@@ -76,5 +100,6 @@ def _trail_under_test() -> AuditTrail:
     trail = make_trail(layout())
     with suppress(AuditError):  # the command meets it too, and tells of it
         if trail.store.is_created():
+            trail.close()
             return get_trail()
     return trail

@@ -116,3 +116,20 @@ class Badge(models.Model):
 
 class Porter(Person, Badge):
     floor = models.IntegerField(default=0)
+
+
+class Locker(models.Model):
+    """Columns that are called otherwise than their fields."""
+
+    number = models.CharField(primary_key=True, max_length=10, db_column="nr")
+    owner = models.ForeignKey(Ward, models.DO_NOTHING, null=True, db_column="belongs_to", db_constraint=False)
+    pin = models.CharField(max_length=20, default="", db_column="digits")
+    opened = models.DurationField(null=True)
+    weight = models.FloatField(null=True)
+    content = models.BinaryField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    since = models.TimeField(null=True)
+    at = models.DateTimeField(null=True)
+    tag = models.UUIDField(null=True)
+    is_open = models.BooleanField(null=True)
+    items = models.JSONField(null=True)

@@ -102,3 +102,9 @@ class Chart(View):
 class Statistics(View):
     def get(self, request):
         return HttpResponse()
+
+
+@csrf_exempt
+async def apatients(request):
+    patient = await Patient.objects.acreate(name=request.GET.get("name", "Ada"))
+    return JsonResponse({"id": patient.pk}, status=201)
