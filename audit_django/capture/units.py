@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from django.db import connections, transaction
 from django.db.models import Model
 
 from audit_core.orm.bulk import Summary
+from audit_core.orm.changes import Change
 from audit_django.capture.carrying import begin, carry
+from audit_django.capture.round_trips import FEW
 from audit_django.capture.told import Row, told
 
 _OPEN = "_audit_units"  # on a connection, which one thread uses at a time: the innermost unit is the last
@@ -58,8 +61,12 @@ def collecting(unit: Unit) -> Iterator[Unit]:
 @contextmanager
 def telling(unit: Unit) -> Iterator[Unit]:
     """A transaction whose statements belong to the unit, and which ends with its events."""
+    connection = connections[unit.using]
+    is_whole = connection.get_autocommit() and not connection.in_atomic_block
     with transaction.atomic(using=unit.using, savepoint=False):
         trail = begin(unit.using)
         with collecting(unit):
             yield unit
-        carry(trail, unit.using, [*told(unit.rows), *(one for one in unit.summaries.values() if one.rows)])
+        summaries = (one for one in unit.summaries.values() if one.rows)
+        ends = is_whole and len(unit.rows) <= FEW and not connection.needs_rollback
+        carry(trail, unit.using, chain[Change | Summary](told(unit.rows), summaries), ends=ends)
