@@ -70,8 +70,11 @@ def clean(value: object) -> Json:
 
     ``SystemExit`` passes, as ``KeyboardInterrupt`` does: a signal handler may end the process in the midst of this.
     """
+    kind: Any = type(value)
+    if value is None or kind is bool or (kind is int and -MAX_INTEGER <= value <= MAX_INTEGER):  # type: ignore[operator]
+        return value  # type: ignore[return-value]
     try:
-        return _Visit().value(value, 0)
+        return _well_formed(value) if kind is str else _Visit().value(value, 0)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001  # no stack or memory left: a constant needs neither
         return UNREADABLE
 
@@ -180,6 +183,8 @@ def _float(value: float) -> str:
 
 
 def _moment(value: datetime) -> str:
+    if value.tzinfo is None:
+        return datetime.isoformat(value, timespec="microseconds")
     try:
         return format_timestamp(value)
     except (ValueError, OverflowError):  # naive, or beyond year 1 or 9999 in UTC

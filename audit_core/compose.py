@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from audit_core.clean import clean
 from audit_core.context import AuditContext
@@ -14,22 +14,6 @@ from audit_core.normalise import DETAILS_BUDGET, fit, normal_deed, normal_surrou
 from audit_core.redaction import Redactor
 
 Resource = tuple[str | None, object] | str | None  # ("invoice", 42) or "invoice:42"
-Deed = tuple[str, Resource, str, Mapping[str, Any]]  # action, resource, outcome, details
-
-
-class ToldChange(Protocol):
-    """A change, as an ORM hook tells it."""
-
-    @property
-    def action(self) -> str:
-        """What was done."""
-
-    @property
-    def details(self) -> Mapping[str, Any]:
-        """The event's details."""
-
-    def resource(self, redactor: Redactor) -> tuple[str, str | None]:
-        """What it was done to, without what is secret in its id."""
 
 
 def compose(
@@ -46,17 +30,23 @@ def compose(
 
     Raises ValueError for an outcome or an actor type that there is not, and for a resource that is none.
     """
-    deed = (action, resource, outcome, {} if details is None else details)
-    return compose_all([deed], context=context, source=source, redactor=redactor)[0]
+    surroundings = surroundings_of(context, source)
+    kind, identifier = split_resource(resource)
+    fields = normal_deed(action, kind, identifier, Outcome(outcome).value, {} if details is None else details)
+    fields["details"] = {**within(context), **fields["details"]}
+    if context.told.ended:  # a task that the request has started and that lives on acts for an actor who has left
+        fields["details"]["after_request"] = True
+    if fields["resource_id"] is not None:
+        fields["resource_id"] = redactor.identifier(fields["resource_id"], fields["resource_type"])
+    fields["details"] = fit(redactor.details(fields["details"], fields["resource_type"]), DETAILS_BUDGET)
+    return AuditEvent(event_id=new_event_id(), timestamp=datetime.now(UTC), **fields, **surroundings)
 
 
-def compose_all(
-    deeds: Iterable[Deed], *, context: AuditContext, source: str | None, redactor: Redactor
-) -> list[AuditEvent]:
-    """The events of what happens now, all in one context, which is asked once."""
+def surroundings_of(context: AuditContext, source: str | None) -> dict[str, Any]:
+    """Who acts, and from where: the fields that all events of one moment share."""
     context.settle_client()
     actor = context.current_actor()
-    surroundings = normal_surroundings(
+    return normal_surroundings(
         actor_id=actor.id,
         actor_type=ActorType(actor.type).value,
         on_behalf_of=actor.on_behalf_of,
@@ -67,24 +57,12 @@ def compose_all(
         request_id=context.request_id,
         session_id=context.session_id,
     )
-    within: Any = clean(dict(context.within)) if context.within else {}
-    return [_event(deed, surroundings, redactor, within, ended=context.told.ended) for deed in deeds]
 
 
-def _event(
-    deed: Deed, surroundings: dict[str, Any], redactor: Redactor, within: dict[str, Any], *, ended: bool
-) -> AuditEvent:
-    action, resource, outcome, details = deed
-    kind, identifier = split_resource(resource)
-    fields = normal_deed(action, kind, identifier, Outcome(outcome).value, details)
-    if within:  # under what the application says by the same name
-        fields["details"] = {**within, **fields["details"]}
-    if ended:  # a task that the request has started and that lives on acts for an actor who has left
-        fields["details"]["after_request"] = True
-    if fields["resource_id"] is not None:
-        fields["resource_id"] = redactor.identifier(fields["resource_id"], fields["resource_type"])
-    fields["details"] = fit(redactor.details(fields["details"], fields["resource_type"]), DETAILS_BUDGET)
-    return AuditEvent(event_id=new_event_id(), timestamp=datetime.now(UTC), **fields, **surroundings)
+def within(context: AuditContext) -> dict[str, Any]:
+    """Details that all events of this context have, under what the event itself says by the same name."""
+    cleaned: Any = clean(dict(context.within)) if context.within else {}
+    return cleaned  # type: ignore[no-any-return]
 
 
 def split_resource(resource: Resource) -> tuple[str | None, object]:

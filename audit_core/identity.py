@@ -7,7 +7,8 @@ import random
 import time
 from hashlib import sha256
 
-_HEX = "%08x-%04x-%04x-%04x-%012x"
+_VERSION_7 = 0x7 << 76 | 0b10 << 62  # with the variant
+_LOWER = (1 << 62) - 1
 
 # Unique, not secret: a generator of our own asks the kernel once in a process, and nobody else seeds it.
 _noise = random.Random()  # noqa: S311
@@ -26,10 +27,6 @@ def event_id_of(nanoseconds: int, content: bytes) -> str:
 
 
 def _event_id(milliseconds: int, noise: int) -> str:
-    return _HEX % (
-        milliseconds >> 16 & 0xFFFFFFFF,
-        milliseconds & 0xFFFF,
-        0x7000 | noise >> 62,
-        0x8000 | noise >> 48 & 0x3FFF,
-        noise & 0xFFFFFFFFFFFF,
-    )
+    number = (milliseconds & 0xFFFFFFFFFFFF) << 80 | _VERSION_7 | noise >> 62 << 64 | noise & _LOWER
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -122,7 +122,7 @@ def normal_deed(
         "resource_type": _optional(resource_type, "resource_type"),
         "resource_id": _optional(resource_id, "resource_id"),
         "outcome": _optional(outcome, "outcome") or Outcome.SUCCESS.value,
-        "details": _clean_details(details),
+        "details": clean_details(details),
     }
 
 
@@ -139,13 +139,16 @@ def _optional(value: object, field: str) -> str | None:
     return None if value is None else clean_text(value, FIELD_LIMITS[field])
 
 
-def _clean_details(details: object) -> Json:
+def clean_details(details: object) -> dict[str, Any]:
+    """Clean details, into a new object."""
     if details is None:
         return {}
     if type(details) is Clean:
         return dict(details)
-    cleaned = clean(details)
-    return cleaned if type(cleaned) is dict else clean({"value": details})
+    cleaned: Any = clean(details)
+    if type(cleaned) is not dict:
+        cleaned = clean({"value": details})
+    return cleaned  # type: ignore[no-any-return]
 
 
 # --- What is too long
@@ -159,8 +162,16 @@ def fit(details: dict[str, Json], budget: int) -> dict[str, Json]:
     hash of their canonical bytes, and the first of their names.
     """
     data = encode(details)
-    if len(data) <= budget:
-        return details
+    return details if len(data) <= budget else _cut(details, data, budget)
+
+
+def encode_fitting(details: dict[str, Json], budget: int) -> bytes:
+    """The canonical bytes of what ``fit`` leaves."""
+    data = encode(details)
+    return data if len(data) <= budget else encode(_cut(details, data, budget))
+
+
+def _cut(details: dict[str, Json], data: bytes, budget: int) -> dict[str, Json]:
     shorter = {name: _shorten(value) for name, value in details.items()}
     if len(encode(shorter)) <= budget:
         return shorter

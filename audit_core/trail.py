@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any, Self
 
 from audit_core.chain import AuditChain
 from audit_core.chain.proof import Proof
 from audit_core.chain.verification import Verification
-from audit_core.compose import Resource, ToldChange, compose, compose_all, split_resource
+from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Acting, AuditContext, current
 from audit_core.errors import AuditError, ConfigurationError
 from audit_core.event import ActorType, AuditEvent, Outcome
@@ -27,9 +28,12 @@ from audit_core.process.threads import is_own_thread
 from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor
+from audit_core.rows import to_json
 from audit_core.signing import SigningKey
 from audit_core.status import describe
+from audit_core.telling import ToldChange, events_as_json
 from audit_core.urls import open_store, open_url, without_password
+from audit_core.waiting import read_waiting
 from audit_core.watching import watchers
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.sealer import Sealer
@@ -143,30 +147,34 @@ class AuditTrail:
             redactor=self.redactor,
         )
 
-    def events_of(self, changes: Iterable[ToldChange], more: Mapping[str, str] | None = None) -> list[AuditEvent]:
-        """Make an event of each of these changes, with ``more`` details; they happen now, together. For ORM hooks.
+    def tell(
+        self, changes: Iterable[ToldChange], connection: Any, key: object, more: Mapping[str, object] | None = None
+    ) -> None:
+        """Write an event of each of these changes, with ``more`` details; they happen now, together. For ORM hooks.
 
-        What changed nothing but excluded fields leaves none.
+        What changed nothing but excluded fields leaves none. In the caller's transaction; raises what ``carry`` raises.
         """
-        redactor, done = self.redactor, Outcome.SUCCESS.value
-        deeds = [
-            (one.action, one.resource(redactor), done, {**one.details, **more} if more else one.details)
-            for one in changes
-        ]
-        events = compose_all(deeds, context=current(), source=self.source, redactor=redactor)
-        return [event for event in events if event.action in {"create", "delete"} or event.details.get("changes") != {}]
+        context, redactor = current(), self.redactor
+        events = events_as_json(changes, more or {}, context=context, source=self.source, redactor=redactor)
+        if first := next(events, None):
+            self._carry(chain((first,), events), connection, key)
 
     def carry(self, events: Sequence[AuditEvent], connection: Any, key: object) -> None:
-        """Write events in the caller's transaction, on his DB-API connection; for ORM hooks.
+        """Write events in the caller's transaction, on his DB-API connection.
 
         ``key`` stands for the database that the connection is to. Raises ConfigurationError when the trail does not
         drain that database, StoreUnavailableError when it cannot be written: then the change must not commit either.
         """
+        self._carry(map(to_json, events), connection, key)
+
+    def _carry(self, events: Iterable[str], connection: Any, key: object) -> None:
         self._writer.start()
         outbox = self.outbox_of(connection, key)
-        outbox.put(events, connection)
+        if watchers:
+            events = list(events)
+        outbox.put_json(events, connection)
         for watcher in watchers:
-            watcher.carried(events, connection)
+            watcher.carried(list(map(read_waiting, events)), connection)
         self._writer.seal_carried(outbox, connection)
 
     def outbox_of(self, connection: Any, key: object) -> Outbox:

@@ -65,7 +65,7 @@ def read_query(rows: QuerySet[Any, Any], fields: Sequence[Field[Any, Any]]) -> I
 
 def named(fields: Sequence[Field[Any, Any]], values: Sequence[Any]) -> Values:
     """Values by the column attributes of their fields."""
-    return dict(zip((field.attname for field in fields), values, strict=True))
+    return dict(zip([field.attname for field in fields], values, strict=True))
 
 
 def fetch(query: QuerySet[Any, Any]) -> list[Any]:

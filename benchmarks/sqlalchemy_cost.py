@@ -99,8 +99,8 @@ def databases(kind: str) -> Iterator[list[sessionmaker[Session]]]:
         Base.metadata.create_all(engine)
         factories.append(sessionmaker(engine))
     with AuditTrail(urls[1], lifecycle=False) as trail:
-        if trail._follower:  # noqa: SLF001 - the sealer works for all, and is measured elsewhere
-            trail._follower.wake = lambda: None  # type: ignore[method-assign]  # noqa: SLF001 - the same
+        if follower := trail._writer.follower:  # noqa: SLF001 - the sealer works for all, and is measured elsewhere
+            follower.start = lambda: None  # type: ignore[method-assign]
         SQLAlchemyAuditor(trail, bulk=Bulk(limit=STATEMENT)).attach(factories[1])
         yield factories
     for factory in factories:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 from audit_core.canonical import Json, encode
@@ -59,7 +60,7 @@ class Change:
 
 def created(resource_type: str, key: Sequence[object], new: Values, key_fields: Sequence[str] = ()) -> Change:
     """A row that was not there; ``new`` is what the database holds now."""
-    return Change("create", resource_type, resource_id(key), changed({}, new), key_fields)
+    return Change("create", resource_type, resource_id(key), _all_of("new", new), key_fields)
 
 
 def updated(
@@ -72,7 +73,7 @@ def updated(
 
 def deleted(resource_type: str, key: Sequence[object], old: Values, key_fields: Sequence[str] = ()) -> Change:
     """A row that is gone; ``old`` is what it held."""
-    return Change("delete", resource_type, resource_id(key), changed(old, {}), key_fields)
+    return Change("delete", resource_type, resource_id(key), _all_of("old", old), key_fields)
 
 
 def linked(
@@ -109,22 +110,29 @@ def resource_id(key: Sequence[object]) -> str:
 def changed(old: Values, new: Values) -> Changes:
     """The fields that differ, each with its old and its new value; one that is absent on a side is None there."""
     changes: Changes = {}
-    for name in [*old, *(name for name in new if name not in old)]:
+    for name in {**old, **new}:
         before, after = old.get(name), new.get(name)
         if before is after or _equal_numbers(before, after):
             continue
         change = {"old": field_value(before), "new": field_value(after)}
         if not _written_alike(change["old"], change["new"]):
-            changes[clean_text(name)] = change
+            changes[_clean_name(name)] = change
+    return changes
+
+
+def _all_of(side: str, values: Values) -> Changes:
+    """``changed``, where the other side has nothing."""
+    changes: Changes = {}
+    for name, value in values.items():
+        if (written := field_value(value)) is not None:
+            changes[_clean_name(name)] = {**_NOTHING, side: written}
     return changes
 
 
 def field_value(value: object) -> Json:
     """One value as it is written; what the value is later does not reach it."""
-    if value is None:
-        return None
     kind: Any = type(value)
-    if _is_file(kind):
+    if kind not in _PLAIN and _is_file(kind):
         return clean(getattr(value, "name", None))
     return clean(value)
 
@@ -167,6 +175,9 @@ def _compare(one: Any, other: Any) -> bool:
 
 
 _NUMBERS = frozenset((int, float, Decimal))  # not bool
+_NOTHING: Mapping[str, Json] = {"old": None, "new": None}
+_PLAIN = frozenset((str, int, bool, NoneType))
+_clean_name = lru_cache(4096)(clean_text)  # the fields' names come again with every row
 
 
 @lru_cache(maxsize=1024)

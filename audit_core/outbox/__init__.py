@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -46,6 +46,9 @@ class Outbox(Protocol):
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
         """Add events: they are there if and only if the transaction of ``connection`` commits."""
+
+    def put_json(self, events: Iterable[str], connection: Any) -> None:
+        """The same with events as ``to_json`` writes them. Each is asked for when it is written, or soon before."""
 
     def take(self, limit: int, connection: Any = None) -> list[Waiting]:
         """The oldest ``limit`` events, or fewer that come to BYTES_AT_ONCE; they stay until they are removed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any
@@ -37,9 +37,12 @@ class MemoryOutbox:
         """Nobody waits for anybody."""
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
+        self.put_json(map(to_json, events), connection)
+
+    def put_json(self, events: Iterable[str], connection: Any) -> None:
         del connection
         for event in events:
-            self._events[next(self._ids)] = to_json(event)
+            self._events[next(self._ids)] = event
 
     def take(self, limit: int, connection: Any = None) -> list[Waiting]:
         del connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -42,8 +42,12 @@ class SqliteOutbox:
             cursor.execute("DELETE FROM audit_outbox WHERE 0")
 
     def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
+        self.put_json(map(to_json, events), connection)
+
+    def put_json(self, events: Iterable[str], connection: Any) -> None:
+        rows = [(event,) for event in events]
         with self.database.cursor(connection) as cursor:
-            cursor.executemany("INSERT INTO audit_outbox (event) VALUES (?)", [(to_json(event),) for event in events])
+            cursor.executemany("INSERT INTO audit_outbox (event) VALUES (?)", rows)
 
     def take(self, limit: int, connection: Any = None) -> list[Waiting]:
         if connection is None and not self.database.has_table("audit_outbox"):

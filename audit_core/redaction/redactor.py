@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from audit_core.canonical import Json
@@ -15,6 +16,8 @@ _SHORTEST: Final = 11  # 078-05-1120
 _LOWEST_CARD: Final = 10**14
 _SIDES: Final = frozenset(("old", "new"))
 _EXCLUDED: Final = object()
+_LOOKS_KEPT: Final = 1_024
+_FIELDS_KEPT, _LONGEST_KEPT = 1_024, 128
 
 
 class Redactor:
@@ -44,16 +47,17 @@ class Redactor:
         names: Iterable[str] = (),
     ) -> None:
         self._rules = Rules(rules or {}, hash_key, names)
+        self._look: Callable[[str | None], _Look] = lru_cache(_LOOKS_KEPT)(partial(_Look, self._rules))
 
     def details(self, details: dict[str, Json], resource_type: str | None = None) -> dict[str, Json]:
-        """Redact clean details at any depth, into a new structure.
+        """Redact clean details at any depth; what is given stays as it is.
 
         Under ``changes``, the old and the new value of a sensitive field are redacted each on its own: it
         stays visible that the field changed, and whether it was or became None. In the other values, whatever
         their names are, private keys, JWTs, marked tokens (``sk_live_``), passwords in URLs, card numbers and US social
         security numbers are.
         """
-        return _Look(self._rules, resource_type).members(details)
+        return self._look(resource_type).members(details)
 
     def treatment(self, field: str, resource_type: str | None = None) -> Treatment | None:
         """What happens to values of a field, where that is decided beforehand; None where they stay."""
@@ -117,15 +121,31 @@ class Redactor:
         return self._rules.keyed_hash(value)
 
 
+def _are_harmless(values: Iterable[Json]) -> bool:
+    """Whether values whose names say nothing are too short to be looked through. Most are."""
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            if len(value) >= _SHORTEST:  # type: ignore[arg-type]
+                return False
+        elif kind is int:
+            if value > _LOWEST_CARD:  # type: ignore[operator]
+                return False
+        elif value is not None and kind is not bool:
+            return False
+    return True
+
+
 class _Look:
     """One look through the details of a resource of this type."""
 
-    __slots__ = ("_apply", "_leaves_out", "_of", "_scope", "_sides_stay")
+    __slots__ = ("_apply", "_leaves_out", "_of", "_scope", "_sides_stay", "_staying")
 
     def __init__(self, rules: Rules, scope: str | None) -> None:
         self._of, self._apply, self._scope = rules.of, rules.apply, scope
         self._sides_stay = rules.of("old", scope) is None and rules.of("new", scope) is None
         self._leaves_out = False
+        self._staying: set[str] = set()  # fields that no treatment is for
 
     def members(self, values: dict[str, Json]) -> dict[str, Json]:
         return self._without_excluded({name: self._member(name, value) for name, value in values.items()})
@@ -145,13 +165,21 @@ class _Look:
     def _change(self, field: str, change: Json) -> Any:
         if not (isinstance(change, dict) and change.keys() <= _SIDES):
             return self._member(field, change)
-        if treatment := self._of(field, self._scope):
-            if treatment == "exclude":
-                return self._excluded()
-            return {side: self._value(self._apply(treatment, value)) for side, value in change.items()}
-        if self._sides_stay:
-            return {side: None if value is None else self._value(value) for side, value in change.items()}
-        return self._member(field, change)
+        if field not in self._staying:
+            if treatment := self._of(field, self._scope):
+                return self._treated(treatment, change)
+            if not self._sides_stay:
+                return self._member(field, change)
+            if len(field) < _LONGEST_KEPT and len(self._staying) < _FIELDS_KEPT:
+                self._staying.add(field)
+        if _are_harmless(change.values()):
+            return change
+        return {side: self._value(value) for side, value in change.items()}
+
+    def _treated(self, treatment: Treatment, change: dict[str, Json]) -> Any:
+        if treatment == "exclude":
+            return self._excluded()
+        return {side: self._value(self._apply(treatment, value)) for side, value in change.items()}
 
     def _excluded(self) -> object:
         self._leaves_out = True

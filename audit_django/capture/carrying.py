@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
@@ -12,6 +12,7 @@ from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.orm.bulk import Summary
 from audit_core.orm.changes import Change
+from audit_django.capture.round_trips import Ending, can_end_along
 from audit_django.databases import OUTBOX, POSTGRESQL
 from audit_django.postgres import as_django_tells, existing_tables
 from audit_django.trail import get_trail
@@ -38,13 +39,18 @@ def begin(using: str) -> AuditTrail:
     return trail
 
 
-def carry(trail: AuditTrail, using: str, changes: Sequence[Change | Summary]) -> None:
-    """A resource has one name everywhere; that its row lies in another database than the default one is a detail."""
+def carry(trail: AuditTrail, using: str, changes: Iterable[Change | Summary], *, ends: bool) -> None:
+    """Write the events of changes; ``ends`` says that the transaction commits right after them.
+
+    A resource has one name everywhere; that its row lies in another database than the default one is a detail.
+    """
     more = {} if using == DEFAULT_DB_ALIAS else {"database": using}
-    events = trail.events_of(changes, more)
-    if events:
-        with as_django_tells(connections[using]):
-            trail.carry(events, _raw(connections[using]), using)
+    raw = _raw(connections[using])
+    ending = Ending(raw) if ends and can_end_along(raw) else None
+    with as_django_tells(connections[using]):
+        trail.tell(changes, ending or raw, using, more)
+        if ending and ending.failure:
+            raise ending.failure
 
 
 def _misses_outbox(connection: BaseDatabaseWrapper, error: Exception) -> bool:

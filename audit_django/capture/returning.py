@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 
+from audit_django.capture.round_trips import begin_along
 from audit_django.rows import Key, Values, named
 
 _Rows = list[tuple[Any, ...]]
@@ -68,6 +69,7 @@ def delete(compiler: Any, fields: Sequence[Any]) -> list[tuple[Key, Values]]:
 
 def _run(compiler: Any, sql: str, parameters: Iterable[Any], fields: Sequence[Any]) -> _Rows:
     with compiler.connection.cursor() as cursor:
+        begin_along(compiler.connection, cursor)
         cursor.execute(sql, parameters)
         rows = cursor.fetchall()
     converters = compiler.get_converters([field.get_col(field.model._meta.db_table) for field in fields])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.db.models import Model
 
@@ -25,19 +26,38 @@ class Row:
 
 def told(rows: Sequence[Row]) -> Iterator[Change]:
     """The changes that these rows are, in their order."""
-    yield from links(row for row in rows if is_link(row.model))
+    models = {row.model: is_link(row.model) for row in rows}
+    if any(models.values()):
+        yield from links(row for row in rows if models[row.model])
+    kinds = {model: _Kind.of(model) for model, link in models.items() if not link}
     for row in rows:
-        if not is_link(row.model) and (change := _change(row)):
+        if (kind := kinds.get(row.model)) and (change := kind.change(row)):
             yield change
 
 
-def _change(row: Row) -> Change | None:
-    names = {field.attname for field in concrete_fields(row.model)}
-    old, new = ({name: side[name] for name in side if name in names} for side in (row.old, row.new))
-    kind, named = kind_of(row.model), key_fields(row.model)
-    if row.action == "create":
-        return created(kind, row.key, new, named)
-    return deleted(kind, row.key, old, named) if row.action == "delete" else updated(kind, row.key, old, new, named)
+class _Kind(NamedTuple):
+    """What is the same for all rows of a model."""
+
+    resource_type: str
+    fields: frozenset[str]
+    key_fields: Key
+
+    @classmethod
+    def of(cls, model: type[Model]) -> _Kind:
+        fields = frozenset(field.attname for field in concrete_fields(model))
+        return cls(kind_of(model), fields, key_fields(model))
+
+    def change(self, row: Row) -> Change | None:
+        if row.action == "create":
+            return created(self.resource_type, row.key, self._own(row.new), self.key_fields)
+        if row.action == "delete":
+            return deleted(self.resource_type, row.key, self._own(row.old), self.key_fields)
+        return updated(self.resource_type, row.key, self._own(row.old), self._own(row.new), self.key_fields)
+
+    def _own(self, values: Values) -> Values:
+        if values.keys() <= self.fields:
+            return values
+        return {name: value for name, value in values.items() if name in self.fields}
 
 
 def joined(rows: Sequence[Row]) -> Sequence[Row]:

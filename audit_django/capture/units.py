@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from django.db import connections, transaction
 from django.db.models import Model
 
 from audit_core.orm.bulk import Summary
+from audit_core.orm.changes import Change
 from audit_django.capture.carrying import begin, carry
+from audit_django.capture.round_trips import FEW
 from audit_django.capture.selection import captures
 from audit_django.capture.told import Row, joined, told
 
@@ -66,9 +69,19 @@ def telling(unit: Unit) -> Iterator[Unit]:
         with collecting(unit):
             yield unit
         return
+    connection = connections[unit.using]
+    is_whole = connection.get_autocommit() and not connection.in_atomic_block
     with transaction.atomic(using=unit.using, savepoint=False):
         trail = begin(unit.using)
         with collecting(unit):
             yield unit
-        rows = [row for row in joined(unit.rows) if captures(row.model, unit.using)]
-        carry(trail, unit.using, [*told(rows), *(one for one in unit.summaries.values() if one.rows)])
+        summaries = (one for one in unit.summaries.values() if one.rows)
+        ends = is_whole and len(unit.rows) <= FEW and not connection.needs_rollback
+        carry(trail, unit.using, chain[Change | Summary](told(_chosen(unit)), summaries), ends=ends)
+
+
+def _chosen(unit: Unit) -> list[Row]:
+    """The objects that are told here, and not by triggers; nor the parents' own, where only the child is audited."""
+    rows = joined(unit.rows)
+    models = {model for model in {row.model for row in rows} if captures(model, unit.using)}
+    return [row for row in rows if row.model in models]

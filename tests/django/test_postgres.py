@@ -417,7 +417,7 @@ def refuse(self, events, connection):
     error = psycopg.errors.SerializationFailure("could not serialize access")
     raise StoreUnavailableError("told") from error
 
-PostgresOutbox.put = refuse
+PostgresOutbox.put_json = refuse
 try:
     Room.objects.create(number="7")
 except OperationalError as error:
@@ -509,3 +509,100 @@ def test_audit_check_says_what_no_trigger_tells_and_finds_a_database_without_an_
     shown = project.manage("audit", "check", check=False)
     assert shown.returncode == 1
     assert "WRONG The database 'other': public.clinic_room's trigger audit_update is disabled" in shown.stdout
+
+
+WITH_SENT = """
+import tempfile
+from contextlib import contextmanager
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from tests.django.clinic.models import Note, Room, Token
+from audit_django import get_trail
+
+@contextmanager
+def sent():
+    with tempfile.TemporaryFile("w+") as file, CaptureQueriesContext(connection) as logged:
+        connection.connection.pgconn.trace(file.fileno())
+        yield
+        connection.connection.pgconn.untrace()
+        file.seek(0)
+        statements = [line.split("\\t")[4].strip().strip('"') for line in file if "\\tQuery\\t" in line]
+    words = [one.split() for one in statements]
+    print(" | ".join(" ".join((*some[:2], *some[-1:])) if "COMMIT" in some else " ".join(some[:2]) for some in words))
+    assert not [one["sql"] for one in logged if one["sql"].startswith("BEGIN;")]
+
+Room.objects.create(number="0")  # the writer has begun, and the database is known
+"""
+EACH_BY_ITSELF = """
+token = Token(key="7")
+for work in (lambda: token.save(force_insert=True), lambda: setattr(token, "uses", 2) or token.save(), token.delete):
+    with sent():
+        work()
+"""
+TWO_AT_ONCE = """
+with sent(), transaction.atomic():
+    Room.objects.create(number="1")
+    Room.objects.create(number="2")
+"""
+ENDED_BY_HAND = """
+transaction.set_autocommit(False)
+Room.objects.create(number="3")
+print(connection.connection.info.transaction_status.name)
+transaction.commit()
+with connection.cursor() as cursor:
+    cursor.execute(f"UPDATE {Room._meta.db_table} SET beds = 9")
+transaction.rollback()
+transaction.set_autocommit(True)
+print(Room.objects.filter(beds=9).count(), Room.objects.count())
+"""
+REFUSED_BY_COMMIT = """
+try:
+    Note.objects.create(patient_id=999, text="nobody's")  # the foreign key is looked at by the COMMIT
+except IntegrityError as error:
+    print(type(error.__cause__).__name__)
+print(connection.in_atomic_block, connection.get_autocommit(), Note.objects.count())
+"""
+REFUSED_BY_OUTBOX = """
+from audit_core.errors import StoreUnavailableError
+with connection.cursor() as cursor:
+    cursor.execute("ALTER TABLE audit.audit_outbox ADD CONSTRAINT full_disk CHECK (false) NOT VALID")
+try:
+    Room.objects.create(number="8")
+except StoreUnavailableError as error:
+    print("full_disk" in str(error))
+print(connection.in_atomic_block, connection.get_autocommit(), Room.objects.filter(number="8").count())
+"""
+
+
+def test_a_change_in_a_transaction_of_its_own_takes_two_round_trips(migrated):
+    assert migrated.script(WITH_SENT + EACH_BY_ITSELF).stdout.splitlines() == [
+        "BEGIN; INSERT | INSERT INTO COMMIT",
+        "BEGIN; UPDATE | INSERT INTO COMMIT",
+        "BEGIN; DELETE | INSERT INTO COMMIT",
+    ]
+
+
+def test_a_change_beside_others_ends_no_transaction(migrated):
+    assert migrated.script(WITH_SENT + TWO_AT_ONCE).stdout.splitlines() == [
+        "BEGIN; INSERT | INSERT INTO | INSERT INTO | INSERT INTO | COMMIT COMMIT"
+    ]
+
+
+def test_a_transaction_that_is_ended_by_hand_goes_on_without_autocommit(migrated):
+    assert migrated.script(WITH_SENT + ENDED_BY_HAND).stdout.split() == ["INTRANS", "0", "2"]
+
+
+@pytest.mark.parametrize("options", ["plain", "pool"])
+def test_a_commit_that_fails_is_told_as_django_tells_it(migrated, options):
+    script = migrated.script(WITH_SENT + REFUSED_BY_COMMIT, AUDIT_TEST_OPTIONS=options)
+    assert script.stdout.split() == ["ForeignKeyViolation", "False", "True", "0"]
+
+
+@pytest.mark.parametrize("options", ["plain", "pool"])
+def test_an_event_that_cannot_be_written_undoes_the_change_in_autocommit(migrated, options):
+    assert migrated.script(WITH_SENT + REFUSED_BY_OUTBOX, AUDIT_TEST_OPTIONS=options).stdout.split() == [
+        "True",
+        "False",
+        "True",
+        "0",
+    ]

@@ -422,11 +422,11 @@ Room.objects.create(number="7")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 BEFORE_THE_COMMIT = """
-carry = AuditTrail.carry
+tell = AuditTrail.tell
 def die(self, *args):
-    carry(self, *args)
+    tell(self, *args)
     os.kill(os.getpid(), signal.SIGKILL)
-AuditTrail.carry = die
+AuditTrail.tell = die
 """
 
 

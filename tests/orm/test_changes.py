@@ -207,7 +207,8 @@ def test_changes_that_happen_together_have_one_actor_who_is_looked_up_once():
     enter(context)
     try:
         with AuditTrail("memory:") as trail:
-            events = trail.events_of([created("patient", [n], {"n": n}) for n in range(3)], {"database": "other"})
+            trail.tell([created("patient", [n], {"n": n}) for n in range(3)], None, "any", {"database": "other"})
+            events = list(trail.events(action="create", newest_first=False))
     finally:
         leave(context)
     assert len(asked) == 1

@@ -101,7 +101,7 @@ def test_an_event_that_cannot_be_written_undoes_the_change(session, trail, engin
     def refuse(*arguments):
         raise StoreUnavailableError("full")
 
-    monkeypatch.setattr(trail, "carry", refuse)
+    monkeypatch.setattr(trail, "tell", refuse)
     session.add(Patient(name="Ann"))
     with pytest.raises(StoreUnavailableError):
         session.commit()
@@ -380,13 +380,13 @@ def test_a_flush_is_one_insert_of_ours(factory, engine, trail, place, monkeypatc
         session.add(Patient(name="the chain begins"))
         session.commit()
     calls = []
-    carry = trail.carry
-    monkeypatch.setattr(trail, "carry", lambda *arguments: (calls.append(arguments), carry(*arguments)))
+    tell = trail.tell
+    monkeypatch.setattr(trail, "tell", lambda changes, *rest: (calls.append(told := list(changes)), tell(told, *rest)))
     seen = statements(engine)
     with factory() as session:
         session.add_all([Patient(name=str(number)) for number in range(20)])
         session.commit()
-    assert [len(arguments[0]) for arguments in calls] == [20]
+    assert [len(told) for told in calls] == [20]
     assert {statement.split("(")[0] for statement in seen} == {"INSERT INTO patient "}  # the application's own
 
 

@@ -708,7 +708,7 @@ def test_a_statement_whose_event_cannot_be_written_does_not_commit(patients, tra
     def fail(*_):
         raise StoreUnavailableError("the disk is full")
 
-    monkeypatch.setattr(trail, "carry", fail)
+    monkeypatch.setattr(trail, "tell", fail)
     for run in (
         lambda: patients.execute(update(Patient).values(ward="x")),
         lambda: patients.bulk_update_mappings(Patient, [{"id": 1, "ward": "x"}]),
@@ -739,12 +739,19 @@ def test_a_database_that_the_trail_does_not_drain_is_refused_before_the_statemen
 
 def test_one_statement_is_one_insert_of_ours(patients, trail, place, monkeypatch):
     calls = []
-    put = type(trail.outboxes[0]).put
-    monkeypatch.setattr(type(trail.outboxes[0]), "put", lambda *args: calls.append(len(args[1])) or put(*args))
+    outbox = type(trail.outboxes[0])
+    put = outbox.put_json
+    monkeypatch.setattr(outbox, "put_json", lambda self, events, *rest: put(self, counted(events, calls), *rest))
     patients.execute(update(Patient).values(ward="x"))
     patients.execute(delete(Patient))
     patients.commit()
     assert calls == [3, 3]
+
+
+def counted(events, calls):
+    found = list(events)
+    calls.append(len(found))
+    return found
 
 
 def test_two_auditors_of_one_trail_tell_a_statement_once(engine, trail):

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Result
@@ -80,9 +81,8 @@ class Last:
                 return state.invoke_statement()
             check_outboxes(listeners, connection)
             limit = max(one.bulk.limit for one in listeners)
-            result, told = write(Execution(state, target, connection, limit))
-            facts = list(told)
-        record(listeners, state.session, connection, facts)
+            result, facts = write(Execution(state, target, connection, limit))
+            record(listeners, state.session, connection, facts)
         return result
 
 
@@ -111,14 +111,14 @@ def check_outboxes(listeners: Iterable[StatementListener], connection: Connectio
 
 
 def record(
-    listeners: Iterable[StatementListener], session: Session, connection: Connection, facts: Sequence[ClassFact]
+    listeners: Iterable[StatementListener], session: Session, connection: Connection, facts: Iterable[ClassFact]
 ) -> None:
     """Write the events of one statement. What this raises undoes the transaction, as a flush that fails does."""
+    trails = list({one.trail: None for one in listeners})
     try:
-        for trail in {one.trail: None for one in listeners}:
+        for trail, its_facts in zip(trails, tee(facts, len(trails)), strict=True):
             choices = [one.audits for one in listeners if one.trail is trail]
-            chosen = [fact for mapper, fact in facts if any(audits(mapper) for audits in choices)]
-            carry(trail, connection, chosen)
+            carry(trail, connection, _chosen(its_facts, choices))
     except BaseException:
         if (transaction := session.get_transaction()) is not None:
             inner = transaction._begin()  # noqa: SLF001 - what a flush does
@@ -126,15 +126,21 @@ def record(
         raise
 
 
-def carry(trail: AuditTrail, connection: Connection, facts: Sequence[Change | Summary]) -> None:
+def _chosen(facts: Iterable[ClassFact], choices: Sequence[Audits]) -> Iterator[Change | Summary]:
+    known: dict[Mapper[Any], bool] = {}
+    for mapper, fact in facts:
+        if mapper not in known:
+            known[mapper] = any(audits(mapper) for audits in choices)
+        if known[mapper]:
+            yield fact
+
+
+def carry(trail: AuditTrail, connection: Connection, facts: Iterable[Change | Summary]) -> None:
     """Write what happened into the outbox of the connection's database, in its transaction."""
-    if not facts:
-        return
     redactor = trail.redactor
-    told = [replace(one, criteria=redactor.text(one.criteria)) if isinstance(one, Summary) else one for one in facts]
+    told = (replace(one, criteria=redactor.text(one.criteria)) if isinstance(one, Summary) else one for one in facts)
     # A weak reference equals another one to the same engine, and keeps no engine alive.
-    if events := trail.events_of(told):
-        trail.carry(events, connection.connection.dbapi_connection, weakref.ref(connection.engine))
+    trail.tell(told, connection.connection.dbapi_connection, weakref.ref(connection.engine))
 
 
 def _option(state: ORMExecuteState, name: str, usual: Any) -> Any:

@@ -43,14 +43,19 @@ def rows_given(statement: Any, parameters: Any, target: Written) -> list[Given]:
     """What the statement says of each row that it inserts; nothing where a SELECT says it."""
     common = statement._values or {}  # noqa: SLF001 - has no public name
     names = [column.key for column in statement.table.c]
-    sets = [
+    named = (
         one if isinstance(one, Mapping) else dict(zip(names, one, strict=False))
-        for many in statement._multi_values  # noqa: SLF001 - the same
-        for one in many
-    ]
-    if not sets:
-        sets = [parameters or {}] if isinstance(parameters, Mapping | None) else parameters
-    return [_placed({**common, **one}, target, one) for one in sets]
+        for one in sets_given(statement, parameters)
+    )
+    return [_placed({**common, **one}, target, one) for one in named]
+
+
+def sets_given(statement: Any, parameters: Any) -> Sequence[Any]:
+    """The same as they are given: each by names, or in the order of the table's columns."""
+    sets = [one for many in statement._multi_values for one in many]  # noqa: SLF001 - has no public name
+    if sets:
+        return sets
+    return [parameters or {}] if isinstance(parameters, Mapping | None) else parameters
 
 
 def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Written) -> dict[Key, Row]:

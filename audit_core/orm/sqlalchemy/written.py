@@ -23,7 +23,13 @@ from audit_core.orm.sqlalchemy.criteria import (
 from audit_core.orm.sqlalchemy.execution import Execution
 from audit_core.orm.sqlalchemy.mapped import Key, read
 from audit_core.orm.sqlalchemy.target import Row, Target
-from audit_core.orm.sqlalchemy.upserts import replaces_in_conflict, rows_given, rows_in_the_way, updates_in_conflict
+from audit_core.orm.sqlalchemy.upserts import (
+    replaces_in_conflict,
+    rows_given,
+    rows_in_the_way,
+    sets_given,
+    updates_in_conflict,
+)
 
 ClassFact = tuple[Mapper[Any], Change | Summary]
 Outcome = tuple[Result[Any], Iterable[ClassFact]]
@@ -63,11 +69,8 @@ def _update(execution: Execution) -> Outcome:
     places = [place for place in dict.fromkeys((*target.key, *told_of)) if place is not None]
     result, rows = execution.run_returning([target.columns[place] for place in places])
     before = {_key_after(row, target.key, moved, len(target.columns)): row for row in held}
-    told: list[ClassFact] = []
-    for row in rows:
-        new = dict(zip(places, row, strict=True))
-        told += target.updated(before.get(target.key_of(new)), new)
-    return result, told
+    news = (dict(zip(places, row, strict=True)) for row in rows)
+    return result, (one for new in news for one in target.updated(before.get(target.key_of(new)), new))
 
 
 def _key_after(row: Any, key: Sequence[int], moved: Sequence[int], width: int) -> tuple[Any, ...]:
@@ -81,7 +84,7 @@ def _delete(execution: Execution) -> Outcome:
     if has_more_than(execution.connection, query, execution.limit, execution.parameters):
         return _summed_up(execution, "delete")
     result, rows = execution.run_returning(target.columns)
-    return result, [target.deleted(row) for row in rows]
+    return result, map(target.deleted, rows)
 
 
 def _write_each(execution: Execution) -> Outcome:
@@ -118,19 +121,21 @@ def _update_by_key(execution: Execution, target: Target) -> Outcome:
 
 def _insert(execution: Execution) -> Outcome:
     statement, target, connection = execution.statement, execution.target, execution.connection
-    given = rows_given(statement, execution.parameters, target)
-    source = statement.select
-    above = len(given) > execution.limit if source is None else has_more_than(connection, source, execution.limit)
+    count, source = len(sets_given(statement, execution.parameters)), statement.select
+    above = count > execution.limit if source is None else has_more_than(connection, source, execution.limit)
     if above or not target.key or not execution.can_return:
-        result, count = execution.run_counting(len(given))
+        result, count = execution.run_counting(count)
         return result, _one(execution, "create", count)
     held: dict[Key, Row] = {}
     if updates_in_conflict(statement) or replaces_in_conflict(statement):
+        given = rows_given(statement, execution.parameters, target)
         held = rows_in_the_way(connection, statement, given, target)
     if execution.parameters and target.by_class and len(target.mapper.tables) > 1:
         result, keys = execution.run_returning_keys()
         return result, created_by_key(connection, target.mapper, keys)
     result, rows = execution.run_returning(target.columns)
+    if not held:
+        return result, map(target.created, rows)
     told: list[ClassFact] = []
     for row in rows:
         old = held.pop(target.key_of(row), None)
