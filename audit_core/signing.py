@@ -89,3 +89,12 @@ class SigningKey:
             return str(key) == chain.named_key or chain.is_signed_by(key)
         except IntegrityError:  # the first event was changed, and names an origin that none can have
             return False
+
+    def is_named_by(self, chain: AuditChain) -> bool:
+        """Whether this user has a key, and the trail, once begun, is signed with it or names it."""
+        try:
+            if (own := self.own) is None:
+                return False
+            return self.is_of(chain) or chain.named_key == str(VerifierKey(str(chain.origin), own.public_key))
+        except (ConfigurationError, IntegrityError):  # what AUDIT_KEY holds is no key; the origin is none
+            return False

@@ -301,9 +301,16 @@ class AuditTrail:
         """
         return self._writer.counters()
 
+    def notes_readings(self) -> bool:
+        """Whether it is recorded that somebody read: not by one without the key, who would change his evidence.
+
+        Where another role seals, whoever may write to the outbox records it, and needs no key.
+        """
+        return self.store.is_writable() and (not self.store.may_append() or self._key.is_named_by(self.chain))
+
     def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
         """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
-        if not self.store.is_writable():
+        if not self.notes_readings():
             return False
         try:
             event = self.submit(action, details=details).result()

@@ -369,6 +369,59 @@ class TestVerify:
         path.parent.chmod(0o755)
 
 
+@pytest.fixture
+def copy(path, events, tmp_path, monkeypatch):
+    """A copy of the trail with an auditor, who has a home of his own and no signing key."""
+    monkeypatch.delenv("AUDIT_KEY")
+    monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "auditor"))
+    (tmp_path / "evidence").mkdir()
+    copy = tmp_path / "evidence" / "copy.db"
+    copy.write_bytes(path.read_bytes())
+    return copy
+
+
+class TestAnAuditorsCopy:
+    @pytest.mark.parametrize("key", [None, THEIRS, "no key at all"])
+    @pytest.mark.parametrize("words", [
+        ("verify", "--key", None), ("verify",), ("events",), ("show", "5"), ("prove", "5"),
+        ("report", "access", "patient:42"), ("report", "failures"), ("report", "privileged"),
+    ])  # fmt: skip
+    def test_is_not_changed_by_reading_it_and_that_is_said(self, audit, copy, words, key, monkeypatch):
+        if key:
+            monkeypatch.setenv("AUDIT_KEY", key)
+        before = copy.read_bytes()
+        _, out, err = audit(*(word or verifier_key() for word in words), "--url", f"sqlite:///{copy}")
+        assert copy.read_bytes() == before
+        assert [file.name for file in copy.parent.iterdir()] == ["copy.db"]
+        assert "waited to be sealed:" not in out
+        assert "made with" not in err, "nobody gives an auditor the signing key"
+        if words[0] != "verify" or key is None:
+            assert "does not have its signing key" in out + err
+
+    def test_may_be_made_while_the_file_is_in_use(self, audit, url, path, copy, monkeypatch):
+        monkeypatch.setenv("AUDIT_KEY", OURS)
+        with closing(sqlite3.connect(path)) as application:
+            application.execute("PRAGMA journal_mode = WAL")
+            with AuditTrail(url, create=False, lifecycle=False) as trail:
+                trail.record("is.last")
+                with closing(sqlite3.connect(copy)) as backup:
+                    application.backup(backup)
+        monkeypatch.delenv("AUDIT_KEY")
+        assert json.loads(audit("verify", "--url", f"sqlite:///{copy}", "--json")[1])["size"] == 14
+
+    def test_is_not_begun_anew_where_everything_was_removed(self, audit, copy):
+        tamper(copy, "DELETE FROM audit_events", "DELETE FROM audit_checkpoints")
+        before = copy.read_bytes()
+        assert audit("events", "--url", f"sqlite:///{copy}")[0] == 0
+        assert copy.read_bytes() == before
+
+    def test_whoever_has_the_key_records_that_he_read_what_was_tampered_with(self, audit, url, path, events):
+        tamper(path, "UPDATE audit_checkpoints SET signature = 'x'")
+        assert audit("verify", "--url", url)[0] == 1
+        with AuditTrail(url, create=False, lifecycle=False) as trail:
+            assert [event.action for event in trail.waiting()] == ["trail.verified"]
+
+
 def start_writer(url):
     program = (
         "import sys, threading\nfrom audit_core import AuditTrail\n"

@@ -50,7 +50,7 @@ def verify(
     with open_trail(context, url) as trail:
         with progress_bar("Verifying") as progress:
             found = trail.verify(pinned, known, progress, jobs=jobs)
-        if not trail.store.is_writable():
+        if not trail.notes_readings():
             note(NOT_RECORDED, "yellow")
         waiting = sum(1 for _ in trail.waiting())
         (_say_json if as_json else _say)(found, trail, waiting)
