@@ -906,6 +906,33 @@ class TestWhereTheTrailIs:
             assert audit("verify", trail=trail)[0] == 3
             assert trail.record("still.open")
 
+    @pytest.mark.usefixtures("events")
+    @pytest.mark.parametrize("words", [
+        ("verify",), ("status",), ("events",), ("report", "privileged"), ("checkpoint",), ("init", "--sql"),
+    ])  # fmt: skip
+    def test_a_given_trail_is_not_judged_in_the_place_of_another(self, refused, url, tmp_path, words, monkeypatch):
+        with AuditTrail(f"sqlite:///{tmp_path}/project.db") as trail:
+            for asked in ((*words, "--url", url), ("--url", url, *words)):
+                assert "use `audit --url URL`" in refused(*asked, trail=trail)
+            monkeypatch.setenv("AUDIT_URL", url)
+            assert "AUDIT_URL names another one" in refused(*words, trail=trail)
+
+    def test_nor_are_its_outboxes_exchanged(self, refused, url, events):
+        with AuditTrail(url) as trail:
+            assert "--outbox names another" in refused("--outbox", "sqlite:///other.db", "status", trail=trail)
+
+    def test_a_given_trail_may_be_named_by_its_own_url(self, audit, url, path, monkeypatch):
+        monkeypatch.chdir(path.parent)
+        with AuditTrail(url) as trail:
+            assert audit("status", "--url", f"sqlite:///{path.name}", trail=trail)[0] == 0
+
+    @pytest.mark.parametrize("words", [(), ("verify",), ("report", "access")])
+    def test_help_offers_another_trail_only_where_none_is_given(self, audit, words):
+        with AuditTrail("memory:") as trail:
+            shown = audit(*words, "--help", trail=trail)[1]
+        assert ("AUDIT_URL" in shown, "--outbox" in shown) == (False, False)
+        assert "AUDIT_URL" in audit(*words, "--help")[1]
+
     def test_further_outboxes_are_drained(self, audit, url, events, tmp_path):
         other = f"sqlite:///{tmp_path}/other.db"
         with AuditTrail(other, lifecycle=False) as trail, trail.store.transaction() as connection:

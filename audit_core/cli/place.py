@@ -18,7 +18,7 @@ from audit_core.integrity.note import VerifierKey
 from audit_core.process.account import account
 from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
-from audit_core.urls import without_password
+from audit_core.urls import open_url, without_password
 
 Url = Annotated[
     str | None,
@@ -49,6 +49,7 @@ def open_trail(
     """
     place: Place = context.obj
     if place.trail is not None:
+        _refuse_others(place, place.trail, url)
         if create:
             place.trail.create()
         with place.trail.actor(account(), type=ActorType.ADMIN):
@@ -69,11 +70,23 @@ def open_trail(
 def chosen_url(context: typer.Context, url: str | None) -> str:
     """The trail's URL. Raises ConfigurationError where none is given."""
     place: Place = context.obj
+    if place.trail is not None:
+        _refuse_others(place, place.trail, url)
     if chosen := url or place.url or (place.trail and place.trail.url):
         return chosen
     raise ConfigurationError(
         "Which trail? Give its URL with --url, or set AUDIT_URL: postgresql://host/database, or sqlite:///clinic.db."
     )
+
+
+def _refuse_others(place: Place, trail: AuditTrail, url: str | None) -> None:
+    """To answer for another trail than the one that was asked for would be the worst of answers."""
+    asked = url or place.url
+    if place.outboxes or (asked and open_url(asked).directory != open_url(trail.url).directory):
+        named = "--outbox names another database" if place.outboxes else "--url or AUDIT_URL names another one"
+        raise ConfigurationError(
+            f"This command is about the trail of this project, and {named}: for that, use `audit --url URL`."
+        )
 
 
 def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
