@@ -66,7 +66,7 @@ class AuditTrail:
         lifecycle: bool = True,
     ) -> None:
         self.url, self.source, self.durable = url, source, durable
-        self.policy = policy or AuditPolicy()
+        self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
         self.proxies = TrustedProxies(trusted_proxies, proxy_header)
         self._redactor, self._key, self._lifecycle = redactor, SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
@@ -77,7 +77,7 @@ class AuditTrail:
             self.store, self._key.for_sealing, _checked_origin(origin), begin_with=self._key.for_beginning
         )
         self.sealer = Sealer(self.chain, self.outboxes)
-        self._own_events = OwnEvents(self.event)
+        self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
         if create:

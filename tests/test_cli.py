@@ -286,6 +286,17 @@ class TestVerify:
         code, out, err = audit("verify", "--url", url)
         assert code == 2
         assert "not signed with this process's key" in err
+        assert "Compare that with the verifier key that you were handed" in err
+        assert "do not take it from here" in err
+
+    def test_a_key_that_was_given_is_not_said_to_come_from_the_trail_whatever_was_dropped(
+        self, audit, url, path, events
+    ):
+        for statement in ("DELETE FROM audit_events", "DROP TABLE audit_events", "DROP TABLE audit_checkpoints"):
+            tamper(path, statement)
+            code, out, _ = audit("verify", "--url", url, "--key", verifier_key())
+            assert (code, "taken from the trail itself" in out) == (1, False)
+            assert json.loads(audit("verify", "--url", url, "--key", verifier_key(), "--json")[1])["pinned"] is True
 
     def test_many_findings_are_counted_and_json_has_them_all(self, audit, url, path, events):
         with AuditTrail(url, create=False, lifecycle=False) as trail:
@@ -611,7 +622,7 @@ class TestReport:
         code, out, _ = audit("report", "access", *resource, "--url", url)
         assert code == 0
         assert out.count("amina") == 12
-        assert "HIPAA 164.312(b): evidenced (12 events)" in out
+        assert "HIPAA 164.312(b): partly (12 events; whether reads of 'patient' were audited is not known)" in out
 
     def test_access_as_csv_keeps_stdout_for_the_rows(self, audit, url, events):
         code, out, err = audit("report", "access", "patient:42", "--url", url, "--format", "csv")

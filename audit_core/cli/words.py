@@ -94,7 +94,7 @@ def limits(found: Verification, waiting: int) -> list[str]:
             f"The last {found.size - found.anchored:,} events came after that checkpoint: only the signing key vouches "
             "for them, and more that were cut off would not be missed."
         )
-    if not found.pinned:
+    if not found.pinned and found.origin:
         lines.append("The verifier key was taken from the trail itself: give the one that you were handed with --key.")
     if waiting:
         lines.append(f"{waiting:,} more waited to be sealed: nothing protects those yet but the database.")

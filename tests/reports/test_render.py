@@ -14,7 +14,7 @@ from rich.console import Console
 from audit_core.reports import AuditReporter, write_csv, write_json, write_table
 from audit_core.reports.render import TABLE_ROWS
 from audit_core.reports.text import spreadsheet_cell, visible
-from tests.reports.trails import about, event, seal
+from tests.reports.trails import about, event, seal, started
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\x7f"
 ROWS = 50_000
@@ -127,10 +127,10 @@ class TestWhatIsWritten:
         assert (row["actor_id"], row["sequence"], row["tenant_id"]) == ("amina", "1", "")
 
     def test_json_is_one_document_with_one_row_a_line(self, trail, reporter):
-        seal(trail, [about("42", n) for n in range(3)])
+        seal(trail, [started(), *(about("42", n) for n in range(3))])
         text = as_json(reporter.access_report("patient", "42"))
         document = json.loads(text)
-        assert [row["sequence"] for row in document["rows"]] == [1, 2, 3]
+        assert [row["sequence"] for row in document["rows"]] == [2, 3, 4]
         assert (document["report"], document["events"]) == ("access", 3)
         assert document["coverage"]["waiting"] == 0
         assert document["statements"][0] == {
