@@ -302,9 +302,10 @@ class AuditTrail:
         return self._writer.counters()
 
     def notes_readings(self) -> bool:
-        """Whether it is recorded that somebody read: not by one without the key, who would change his evidence.
+        """Whether it is recorded that somebody read.
 
-        Where another role seals, whoever may write to the outbox records it, and needs no key.
+        Not by one without the key, who would change his evidence, and not where that would begin a trail. Where another
+        role seals, whoever may write to the outbox records it, and needs no key.
         """
         return self.store.is_writable() and (not self.store.may_append() or self._key.is_named_by(self.chain))
 

@@ -209,9 +209,9 @@ def _is_of_another_key(note: str, key: VerifierKey) -> bool:
 
 def _check_created(created: Mapping[str, Any], key: VerifierKey) -> Iterator[Finding]:
     if created.get("origin") != key.name:
-        yield Finding("origin", 0, key.name, str(created.get("origin")))
+        yield Finding("origin", 0, key.name, str(created.get("origin", "nothing")))
     if created.get("key") != str(key):
-        yield Finding("key", 0, str(key), str(created.get("key")))
+        yield Finding("key", 0, str(key), str(created.get("key", "nothing")))
 
 
 def _readable(findings: Iterator[Finding], *, damaged: bool) -> Iterator[Finding]:
