@@ -162,6 +162,20 @@ class TestStatus:
         assert (code, "is not the trail's" in out) == (0, True)
         assert "set AUDIT_KEY" in err
 
+    def test_where_the_key_lies_is_said(self, audit, url, tmp_path, monkeypatch):
+        monkeypatch.delenv("AUDIT_KEY")
+        _, _, err = audit("init", "--url", url)
+        place = tmp_path / "state" / "signing.key"
+        assert f"Made a signing key in {place}: keep a copy" in err
+        assert f"our key        is the trail's ({place})\n" in audit("status", "--url", url)[1]
+        assert json.loads(audit("status", "--url", url, "--json")[1])["key_place"] == str(place)
+
+    def test_who_has_no_key_is_not_asked_for_one(self, audit, copy):
+        code, out, err = audit("status", "--url", f"sqlite:///{copy}")
+        assert (code, "our key        none\n" in out) == (0, True)
+        assert "whoever only reads needs none" in err
+        assert "AUDIT_KEY" not in err
+
     def test_without_a_first_event_no_key_is_called_the_trails(self, audit, url):
         AuditTrail(url, lifecycle=False).close()
         code, out, _ = audit("status", "--url", url)
