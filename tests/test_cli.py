@@ -180,6 +180,7 @@ class TestStatus:
         AuditTrail(url, lifecycle=False).close()
         code, out, _ = audit("status", "--url", url)
         assert (code, "is the trail's" in out) == (0, False)
+        assert "none yet: the first event begins the trail" in out
 
     def test_it_writes_nothing(self, audit, url, path, events):
         before = path.read_bytes()
@@ -535,6 +536,12 @@ class TestProofs:
         (tmp_path / "proof").write_text(text)
         assert "audit prove" in refused("check-proof", tmp_path / "proof", "--key", verifier_key())
 
+    def test_the_name_of_a_file_stays_as_it_is_in_what_is_said(self, refused, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for content in (b"{}", b'{"record": 1, "index": 1, "hashes": [], "checkpoint": ""}', b"\xff"):
+            (tmp_path / "proof").write_bytes(content)
+            assert "The file proof is not " in refused("check-proof", "proof", "--key", verifier_key())
+
     def test_a_file_that_is_not_there_is_refused(self, refused, tmp_path):
         assert "No such file" in refused("check-proof", tmp_path / "nowhere", "--key", verifier_key())
 
@@ -557,9 +564,11 @@ class TestProofs:
 
     @pytest.mark.usefixtures("events")
     @pytest.mark.parametrize("words", [("prove", "5"), ("checkpoint",)])
-    def test_a_file_that_is_there_is_not_overwritten(self, refused, url, tmp_path, words):
+    def test_a_file_that_is_there_is_not_overwritten(self, refused, url, tmp_path, words, monkeypatch):
         (tmp_path / "kept").write_text("kept")
-        assert "another name" in refused(*words, "--url", url, "--out", tmp_path / "kept")
+        monkeypatch.chdir(tmp_path)
+        said = refused(*words, "--url", url, "--out", "kept")
+        assert said == "The file kept is there already, and is not overwritten: give another name with --out.\n"
         assert (tmp_path / "kept").read_text() == "kept"
 
     def test_a_row_that_is_no_record_is_refused(self, refused, url, path, events):

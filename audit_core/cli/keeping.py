@@ -15,7 +15,7 @@ from audit_core.canonical import parse_timestamp
 from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_postgres
 from audit_core.cli.terminal import note, say, say_exactly, say_json
-from audit_core.errors import ConfigurationError, Cures, IntegrityError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.postgres.making import make_roles
 from audit_core.signing import CURE
 from audit_core.trail import AuditTrail
@@ -172,7 +172,7 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
         waiting += f", the oldest for {timedelta(seconds=max(0, int(age.total_seconds())))}"
     return {
         "trail": found["url"],
-        "origin": found["origin"] or f"none yet: {Cures.make_tables}",
+        "origin": found["origin"] or "none yet: the first event begins the trail",
         "events": f"{found['size']:,}",
         "last sealed": found["sealed_at"] or "never",
         "root": found["root"] or "none",

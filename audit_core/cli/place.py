@@ -111,4 +111,4 @@ def read_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not a text file: is it the right one?") from None
+        raise ConfigurationError(f"The file {path} is not a text file: is it the right one?") from None
