@@ -99,10 +99,7 @@ class SigningKey:
             return False
 
     def is_named_by(self, chain: AuditChain) -> bool:
-        """Whether the chain has begun, and is signed with this user's key or names it."""
-        try:
-            if (own := self.own) is None or (origin := chain.origin) is None:
-                return False
-            return self.is_of(chain) or chain.named_key == str(VerifierKey(origin, own.public_key))
-        except (ConfigurationError, IntegrityError):  # what AUDIT_KEY holds is no key; the origin is none
+        """Whether the chain has begun, and is signed with this user's key or names it. Raises as the store does."""
+        if (own := self.own) is None or (origin := chain.origin) is None:
             return False
+        return self.is_of(chain) or chain.named_key == str(VerifierKey(origin, own.public_key))

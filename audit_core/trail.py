@@ -307,7 +307,10 @@ class AuditTrail:
         Not by one without the key, who would change his evidence, and not where that would begin a trail. Where another
         role seals, whoever may write to the outbox records it, and needs no key.
         """
-        return self.store.is_writable() and (not self.store.may_append() or self._key.is_named_by(self.chain))
+        try:
+            return self.store.is_writable() and (not self.store.may_append() or self._key.is_named_by(self.chain))
+        except AuditError:  # a table is missing, or what AUDIT_KEY holds is no key
+            return False
 
     def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
         """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
