@@ -71,7 +71,7 @@ def check_proof(
         say_json({"result": "ok", "exit_code": 0, "origin": head.origin, "tree_size": head.size, "record": record})
         return
     say(
-        f"OK: this record is sequence {proof.index:,} of the {head.size:,} events that {head.origin} signed.",
+        f"OK: this record is event {proof.index:,} of {head.origin}, which signed {head.size:,} events.",
         "bold green",
     )
     say_json(record)
