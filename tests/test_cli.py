@@ -954,6 +954,13 @@ class TestWhereTheTrailIs:
             monkeypatch.setenv("AUDIT_URL", url)
             assert "AUDIT_URL names another one" in refused(*words, trail=trail)
 
+    def test_nor_is_it_checked_in_the_place_of_another(self, audit, refused, url, monkeypatch):
+        for asked in (("check", "--url", url), ("--url", url, "check"), ("--outbox", url, "check")):
+            assert "use `audit --url URL`" in refused(*asked, gaps=list)
+        monkeypatch.setenv("AUDIT_URL", url)
+        assert audit("check", gaps=list)[0] == 0
+        assert "AUDIT_URL" not in audit("check", "--help", gaps=list)[1]
+
     def test_nor_are_its_outboxes_exchanged(self, refused, url, events):
         with AuditTrail(url) as trail:
             assert "--outbox names another" in refused("--outbox", "sqlite:///other.db", "status", trail=trail)

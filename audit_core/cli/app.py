@@ -84,7 +84,7 @@ def run(argv: list[str] | None, trail: AuditTrail | None, gaps: Gaps | None = No
     if argv is None:
         use_utf8()
     command = typer.main.get_command(app)
-    if trail is not None:
+    if trail is not None or gaps is not None:
         _hide_where(command)
     try:
         command.main(args=argv, prog_name="audit", obj=Place(trail, gaps=gaps))
