@@ -21,6 +21,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.process.disk import sync_folder, write_all
 
 KEY_BYTES = 32
+SIGNING_KEY = "signing.key"  # the name of its file in the state directory
 logger = logging.getLogger("audit_core")
 
 _warned: set[Path] = set()  # key files that others can use: each is told of once
@@ -43,7 +44,7 @@ def load_signer(environ: Mapping[str, str] = os.environ) -> LocalSigner:
 
     Raises ConfigurationError when the key or its file cannot be used.
     """
-    return LocalSigner(_load("AUDIT_KEY", "signing.key", environ))
+    return LocalSigner(_load("AUDIT_KEY", SIGNING_KEY, environ))
 
 
 def find_signer(environ: Mapping[str, str] = os.environ) -> LocalSigner | None:
@@ -53,9 +54,16 @@ def find_signer(environ: Mapping[str, str] = os.environ) -> LocalSigner | None:
     return None
 
 
+def signer_place(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Where the key that ``find_signer`` finds lies: the path of a file, or ``AUDIT_KEY``; None where there is none."""
+    if setting := environ.get("AUDIT_KEY", "").strip():
+        return "AUDIT_KEY" if _try_decode(setting) is not None else setting
+    return str(state_directory(environ) / SIGNING_KEY) if _has_signing_key(environ) else None
+
+
 def _has_signing_key(environ: Mapping[str, str]) -> bool:
     try:
-        return (state_directory(environ) / "signing.key").exists()
+        return (state_directory(environ) / SIGNING_KEY).exists()
     except (OSError, ConfigurationError):  # somebody else's home directory, or none
         return False
 
@@ -141,6 +149,8 @@ def _make(path: Path) -> None:
             os.close(fd)
         with suppress(FileExistsError):  # another process was first: then its key is the key
             os.link(draft, path)
+            if path.name == SIGNING_KEY:
+                logger.warning("Made a signing key in %s: keep a copy, without it nothing more can be sealed.", path)
         sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)

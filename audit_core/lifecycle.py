@@ -6,7 +6,7 @@ import atexit
 import os
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.context import Actor, AuditContext
 from audit_core.errors import AuditError
 from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.policy import AuditPolicy
 from audit_core.process.account import account, command
 
 
@@ -24,14 +25,18 @@ class _Trail(Protocol):
 
 
 class OwnEvents:
-    """The events that the trail itself makes of this process; ``make`` is ``AuditTrail.event``."""
+    """The events that the trail itself makes of this process; ``make`` is ``AuditTrail.event``.
 
-    def __init__(self, make: Callable[..., AuditEvent]) -> None:
-        self._make = make
+    ``policy`` is the one that requests are audited by, and None where the process is not known to serve any.
+    """
+
+    def __init__(self, make: Callable[..., AuditEvent], policy: Callable[[], AuditPolicy | None]) -> None:
+        self._make, self._policy = make, policy
 
     def started(self) -> AuditEvent:
         """It begins to write."""
-        return self._of_process("trail.started")
+        policy = self._policy()
+        return self._of_process("trail.started", policy.stated() if policy else {})
 
     def stopped(self) -> AuditEvent:
         """It stops in good order."""
@@ -42,9 +47,9 @@ class OwnEvents:
         details = {"lost": count, "since": format_timestamp(since), "until": format_timestamp(until)}
         return self._of_system("trail.gap", details, Outcome.FAILURE)
 
-    def _of_process(self, action: str) -> AuditEvent:
+    def _of_process(self, action: str, more: Mapping[str, Any] | None = None) -> AuditEvent:
         process = {"host": socket.gethostname(), "pid": os.getpid(), "account": account(), "command": command()}
-        return self._of_system(action, process, Outcome.SUCCESS)
+        return self._of_system(action, {**process, **(more or {})}, Outcome.SUCCESS)
 
     def _of_system(self, action: str, details: dict[str, Any], outcome: str) -> AuditEvent:
         context = AuditContext(actor=Actor(type=ActorType.SYSTEM.value))

@@ -133,6 +133,14 @@ class AuditPolicy:
         kind, identifier = _resource(route) if naming.resource is None else _fill(naming.resource, route)
         return naming.action or f"{method} {route.template}", kind, identifier
 
+    def stated(self) -> dict[str, Any]:
+        """What the trail keeps of it, so that a report can tell what was never audited."""
+        rules = [
+            {"route": one.route, "action": one.action, "resource": one.resource, "methods": sorted(one.methods)}
+            for one in self.rules
+        ]
+        return {"reads": list(self.reads), "skip": list(self.skip), "rules": rules}
+
     def _naming(self, method: str, route: Route) -> Naming | AuditRule | None:
         marked = naming_of(route.endpoint, method)
         return marked or next((rule for rule in self.rules if rule.matches(method, route.template)), None)
@@ -154,6 +162,11 @@ def outcome_of(status: int) -> Outcome:
 def resource_name(name: str) -> str:
     """The one name of a resource: a class ``InvoiceLine`` is ``invoice_line``, everywhere."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def is_about(pattern: str, resource_type: str) -> bool:
+    """Whether a route's template or pattern, or a path's, has this type of resource in it."""
+    return any(_singular(segment) == resource_type for segment in pattern.split("/"))
 
 
 def _resource(route: Route) -> tuple[str | None, str | None]:

@@ -8,7 +8,12 @@ from contextlib import contextmanager
 from audit_core.chain import AuditChain
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.note import Signer, VerifierKey
-from audit_core.keys import find_signer, load_signer
+from audit_core.keys import find_signer, load_signer, signer_place
+
+CURE = (
+    "set AUDIT_KEY to the key that the trail was made with, which the account that began it has (in its own AUDIT_KEY, "
+    "or in ~/.local/state/audit-core/signing.key)"
+)
 
 
 class _Given:
@@ -54,6 +59,12 @@ class SigningKey:
     def __init__(self, signer: Signer | None) -> None:
         """Raises ConfigurationError for a signer that is none."""
         self._signer: Signer | None = None if signer is None else _Given(signer)
+        self._is_given = signer is not None
+
+    @property
+    def place(self) -> str | None:
+        """Where it lies: a file, or AUDIT_KEY; None where there is none."""
+        return "what the application has given" if self._is_given else signer_place()
 
     @property
     def own(self) -> Signer | None:
@@ -71,10 +82,7 @@ class SigningKey:
         if self._signer is None:
             self._signer = find_signer()
         if self._signer is None:
-            raise ConfigurationError(
-                "This user has no signing key: set AUDIT_KEY to the key that the trail was made with; until then its "
-                "events wait in the outbox."
-            )
+            raise ConfigurationError(f"This user has no signing key: {CURE}; until then its events wait in the outbox.")
         return self._signer
 
     def is_of(self, chain: AuditChain) -> bool:
@@ -89,3 +97,9 @@ class SigningKey:
             return str(key) == chain.named_key or chain.is_signed_by(key)
         except IntegrityError:  # the first event was changed, and names an origin that none can have
             return False
+
+    def is_named_by(self, chain: AuditChain) -> bool:
+        """Whether the chain has begun, and is signed with this user's key or names it. Raises as the store does."""
+        if (own := self.own) is None or (origin := chain.origin) is None:
+            return False
+        return self.is_of(chain) or chain.named_key == str(VerifierKey(origin, own.public_key))

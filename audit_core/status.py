@@ -36,6 +36,7 @@ def describe(url: str, sealer: Sealer, key: SigningKey, waiting: Iterable[AuditE
         "sealed_by": _sealed_by(store),
         "key": chain.named_key,
         "key_is_ours": key.is_of(chain),
+        "key_place": key.place,
         "trouble": trouble,
     }
 

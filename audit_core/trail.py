@@ -70,7 +70,7 @@ class AuditTrail:
         lifecycle: bool = True,
     ) -> None:
         self.url, self.source, self.durable = url, source, durable
-        self.policy = policy or AuditPolicy()
+        self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
         self.proxies = TrustedProxies(trusted_proxies, proxy_header)
         self._redactor, self._key, self._lifecycle = redactor, SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
@@ -81,7 +81,7 @@ class AuditTrail:
             self.store, self._key.for_sealing, _checked_origin(origin), begin_with=self._key.for_beginning
         )
         self.sealer = Sealer(self.chain, self.outboxes)
-        self._own_events = OwnEvents(self.event)
+        self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
         if create:
@@ -309,9 +309,20 @@ class AuditTrail:
         """
         return self._writer.counters()
 
+    def notes_readings(self) -> bool:
+        """Whether it is recorded that somebody read.
+
+        Not by one without the key, who would change his evidence, and not where that would begin a trail. Where another
+        role seals, whoever may write to the outbox records it, and needs no key.
+        """
+        try:
+            return self.store.is_writable() and (not self.store.may_append() or self._key.is_named_by(self.chain))
+        except AuditError:  # a table is missing, or what AUDIT_KEY holds is no key
+            return False
+
     def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
         """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
-        if not self.store.is_writable():
+        if not self.notes_readings():
             return False
         try:
             event = self.submit(action, details=details).result()

@@ -1,8 +1,10 @@
 """Checks a copy of an audit trail with nothing of audit-core: written from formats.md alone.
 
-    python verify_without_us.py copy.db clinic.example/audit+0123abcd+AbC...
+    python verify_without_us.py copy.db clinic.example/audit+0123abcd+AbC... [kept.checkpoint]
 
-Needs Python 3.11 and the package `cryptography`. Exit status 0 if all fits, 1 at the first thing that does not.
+The third is a file with a checkpoint that you kept: without it nobody sees that the end was cut off. Needs Python 3.11
+and the package `cryptography`. Exit status 0 if all fits, 1 at the first thing that does not, and 2 if what you gave
+cannot be used: then nothing is said about the trail.
 """
 
 import base64
@@ -26,9 +28,13 @@ class Wrong(Exception):
     """What does not fit."""
 
 
-def check(holds, what):
+class Unusable(Exception):
+    """What the auditor gave and cannot be used."""
+
+
+def check(holds, what, error=Wrong):
     if not holds:
-        raise Wrong(what)
+        raise error(what)
 
 
 def sha256(data):
@@ -41,11 +47,30 @@ def to_json(value):
 
 def open_key(text):
     """Origin, key hash and public key."""
-    origin, key_hash, encoded = text.split("+", 2)
-    typed = base64.b64decode(encoded, validate=True)
-    check(typed[0] == 1 and len(typed) == 33, "the verifier key is not of Ed25519")
-    check(sha256(origin.encode() + b"\n" + typed)[:4].hex() == key_hash, "the verifier key was not copied whole")
+    try:
+        origin, key_hash, encoded = text.split("+", 2)
+        typed = base64.b64decode(encoded, validate=True)
+        whole = len(typed) == 33 and sha256(origin.encode() + b"\n" + typed)[:4].hex() == key_hash
+    except ValueError:
+        whole = False
+    check(whole, "The key that you gave is not whole: copy it again", Unusable)
+    check(typed[0] == 1, "The key that you gave is not of Ed25519", Unusable)
     return origin, bytes.fromhex(key_hash), Ed25519PublicKey.from_public_bytes(typed[1:])
+
+
+def open_kept(path, origin, key_hash, public):
+    """Size and root of the checkpoint in a file."""
+    try:
+        text, _, signatures = Path(path).read_text(encoding="utf-8").rpartition("\n\n")
+        named, size, root = text.split("\n")
+        check(
+            named == origin, f"The checkpoint that you gave is of the trail {named}, and the key of {origin}", Unusable
+        )
+        (signature,) = [line.split(" ")[2] for line in signatures.splitlines() if line.startswith(f"— {origin} ")]
+        check_signature(f"{text}\n", signature, key_hash, public)
+        return int(size), root
+    except (OSError, ValueError, IndexError, Wrong, InvalidSignature) as error:
+        raise Unusable("The checkpoint that you gave is none, or not signed with the key that you gave") from error
 
 
 def leaf_of(event, origin):
@@ -76,10 +101,17 @@ def check_signature(text, signature, key_hash, public):
     public.verify(signed[4:], text.encode())
 
 
-def verify(path, verifier_key):
-    """How many events fit."""
-    origin, key_hash, public = open_key(verifier_key)
+def open_database(path):
     database = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
+    database.text_factory = lambda text: text.decode("utf-8", "surrogateescape")  # no UTF-8 is no record, and is found
+    return database
+
+
+def verify(path, verifier_key, kept_path=None):
+    """How many events fit, and how many a kept checkpoint vouches for."""
+    origin, key_hash, public = open_key(verifier_key)
+    kept_size, kept_root = open_kept(kept_path, origin, key_hash, public) if kept_path else (0, "")
+    database = open_database(path)
     rows = database.execute(f"SELECT event_hash, {', '.join(COLUMNS)} FROM audit_events ORDER BY sequence")
     edge, size, previous = [], 0, "0" * 64
     for tree_size, first, root, signature, frontier in database.execute(
@@ -94,29 +126,44 @@ def verify(path, verifier_key):
             check(leaf.hex() == event_hash, f"the event {size} was changed")
             if size == 0:
                 created = json.loads(event["details"])
-                check((created["origin"], created["key"]) == (origin, verifier_key), "the first record names others")
+                named = (created["origin"], created["key"])
+                check(named == (origin, verifier_key), "it names another key, or you gave that of another trail")
             grow(edge, size, leaf)
             size, previous = size + 1, event_hash
+            fits = size != kept_size or base64.b64encode(root_of(edge)).decode() == kept_root
+            check(fits, f"the first {size} events are not those of the checkpoint that you kept")
         check(size == tree_size, f"the event {size} is missing")
         check(base64.b64encode(root_of(edge)).decode() == root, f"the root of the first {size} events is another")
         check(frontier in {None, b"".join(edge)}, f"the frontier of the first {size} events is another")
         check_signature(f"{origin}\n{tree_size}\n{root}\n", signature, key_hash, public)
-    check(size > 0, "there is nothing")
     check(next(rows, None) is None, f"no checkpoint covers the event {size}")
+    check(size > 0, "there is nothing")
+    check(size >= kept_size, f"it ends after {size} events, and the checkpoint that you kept has {kept_size}")
     (different,) = database.execute("SELECT count(DISTINCT event_id) FROM audit_events").fetchone()
     check(different == size, "an event is there twice")
-    return size
+    return size, kept_size
+
+
+def say(size, kept):
+    cut_off = (
+        f"The first {kept:,} are those of your checkpoint; whether later ones were" if kept else "Whether the end was"
+    )
+    print(f"{size:,} events fit. {cut_off} cut off only a {'newer' if kept else 'kept'} checkpoint can tell.")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[2].count("+") < 2:
+    if len(sys.argv) not in {3, 4} or sys.argv[2].count("+") < 2:
         print(
-            "Usage: verify_without_us.py FILE VERIFIER_KEY (the key itself, not a file that holds it)", file=sys.stderr
+            "Usage: verify_without_us.py FILE VERIFIER_KEY [CHECKPOINT_FILE] (the key itself, and not in a file)",
+            file=sys.stderr,
         )
         sys.exit(2)
     try:
-        print(f"{verify(*sys.argv[1:]):,} events fit. Whether the end was cut off only a kept checkpoint can tell.")
-    except sqlite3.OperationalError as error:
+        say(*verify(*sys.argv[1:]))
+    except Unusable as error:
+        print(f"{error}.", file=sys.stderr)
+        sys.exit(2)
+    except sqlite3.DatabaseError as error:
         print(f"This file cannot be read as a trail: {error}.", file=sys.stderr)
         sys.exit(2)
     except (Wrong, InvalidSignature, ValueError, TypeError, KeyError) as error:

@@ -162,10 +162,25 @@ class TestStatus:
         assert (code, "is not the trail's" in out) == (0, True)
         assert "set AUDIT_KEY" in err
 
+    def test_where_the_key_lies_is_said(self, audit, url, tmp_path, monkeypatch):
+        monkeypatch.delenv("AUDIT_KEY")
+        _, _, err = audit("init", "--url", url)
+        place = tmp_path / "state" / "signing.key"
+        assert f"Made a signing key in {place}: keep a copy" in err
+        assert f"our key        is the trail's ({place})\n" in audit("status", "--url", url)[1]
+        assert json.loads(audit("status", "--url", url, "--json")[1])["key_place"] == str(place)
+
+    def test_who_has_no_key_is_not_asked_for_one(self, audit, copy):
+        code, out, err = audit("status", "--url", f"sqlite:///{copy}")
+        assert (code, "our key        none\n" in out) == (0, True)
+        assert "whoever only reads needs none" in err
+        assert "AUDIT_KEY" not in err
+
     def test_without_a_first_event_no_key_is_called_the_trails(self, audit, url):
         AuditTrail(url, lifecycle=False).close()
         code, out, _ = audit("status", "--url", url)
         assert (code, "is the trail's" in out) == (0, False)
+        assert "none yet: the first event begins the trail" in out
 
     def test_it_writes_nothing(self, audit, url, path, events):
         before = path.read_bytes()
@@ -214,9 +229,9 @@ class TestVerify:
                "DELETE FROM audit_events WHERE sequence = 9")  # fmt: skip
         code, out, _ = audit("verify", "--url", url)
         assert code == 1
-        assert f"Sequence 4 (event {events[3].event_id}: GET /patients/{{id}}" in out
+        assert "Event 4 (GET /patients/{id}, 2026-01-31T12:00:03.000000Z, id " + events[3].event_id in out
         assert "was changed after it was sealed" in out
-        assert "Sequence 9 is missing" in out
+        assert "Event 9 is missing" in out
         assert "FAILED: 2 findings" in out
 
     def test_findings_as_json(self, audit, url, path, events):
@@ -230,10 +245,10 @@ class TestVerify:
     @pytest.mark.parametrize(
         ("statement", "words"),
         [
-            ("UPDATE audit_checkpoints SET signature = 'x'", "is not signed by the key"),
+            ("UPDATE audit_checkpoints SET signature = 'x'", "is not signed with the key"),
             ("UPDATE audit_checkpoints SET root = 'x'", "cannot be read"),
             ("DELETE FROM audit_checkpoints", "no signed checkpoint"),
-            ("DELETE FROM audit_events", "Sequence 0 is missing"),
+            ("DELETE FROM audit_events", "Events 0 to 12 are missing"),
             ("UPDATE audit_events SET previous_hash = event_hash WHERE sequence = 4", "does not follow"),
             ("UPDATE audit_events SET details = '{' WHERE sequence = 4", "was changed"),
             ("UPDATE audit_events SET details = CAST(x'ff' AS TEXT) WHERE sequence = 4", "was changed"),
@@ -286,6 +301,17 @@ class TestVerify:
         code, out, err = audit("verify", "--url", url)
         assert code == 2
         assert "not signed with this process's key" in err
+        assert "Compare that with the verifier key that you were handed" in err
+        assert "do not take it from here" in err
+
+    def test_a_key_that_was_given_is_not_said_to_come_from_the_trail_whatever_was_dropped(
+        self, audit, url, path, events
+    ):
+        for statement in ("DELETE FROM audit_events", "DROP TABLE audit_events", "DROP TABLE audit_checkpoints"):
+            tamper(path, statement)
+            code, out, _ = audit("verify", "--url", url, "--key", verifier_key())
+            assert (code, "taken from the trail itself" in out) == (1, False)
+            assert json.loads(audit("verify", "--url", url, "--key", verifier_key(), "--json")[1])["pinned"] is True
 
     def test_many_findings_are_counted_and_json_has_them_all(self, audit, url, path, events):
         with AuditTrail(url, create=False, lifecycle=False) as trail:
@@ -369,6 +395,62 @@ class TestVerify:
         path.parent.chmod(0o755)
 
 
+@pytest.fixture
+def copy(path, events, tmp_path, monkeypatch):
+    """A copy of the trail with an auditor, who has a home of his own and no signing key."""
+    monkeypatch.delenv("AUDIT_KEY")
+    monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "auditor"))
+    (tmp_path / "evidence").mkdir()
+    copy = tmp_path / "evidence" / "copy.db"
+    copy.write_bytes(path.read_bytes())
+    return copy
+
+
+class TestAnAuditorsCopy:
+    @pytest.mark.parametrize("key", [None, THEIRS, "no key at all"])
+    @pytest.mark.parametrize("words", [
+        ("verify", "--key", None), ("verify",), ("events",), ("show", "5"), ("prove", "5"),
+        ("report", "access", "patient:42"), ("report", "failures"), ("report", "privileged"),
+    ])  # fmt: skip
+    def test_is_not_changed_by_reading_it_and_that_is_said(self, audit, copy, words, key, monkeypatch):
+        if key:
+            monkeypatch.setenv("AUDIT_KEY", key)
+        before = copy.read_bytes()
+        _, out, err = audit(*(word or verifier_key() for word in words), "--url", f"sqlite:///{copy}")
+        assert copy.read_bytes() == before
+        assert [file.name for file in copy.parent.iterdir()] == ["copy.db"]
+        assert "waited to be sealed:" not in out
+        assert "made with" not in err, "nobody gives an auditor the signing key"
+        if words[0] != "verify" or key is None:
+            assert "does not have its signing key" in out + err
+
+    def test_may_be_made_while_the_file_is_in_use(self, audit, url, path, copy, monkeypatch):
+        monkeypatch.setenv("AUDIT_KEY", OURS)
+        with closing(sqlite3.connect(path)) as application:
+            application.execute("PRAGMA journal_mode = WAL")
+            with AuditTrail(url, create=False, lifecycle=False) as trail:
+                trail.record("is.last")
+                with closing(sqlite3.connect(copy)) as backup:
+                    application.backup(backup)
+        monkeypatch.delenv("AUDIT_KEY")
+        assert json.loads(audit("verify", "--url", f"sqlite:///{copy}", "--json")[1])["size"] == 14
+
+    @pytest.mark.parametrize("key", [None, OURS])
+    def test_is_not_begun_anew_where_everything_was_removed(self, audit, copy, key, monkeypatch):
+        if key:
+            monkeypatch.setenv("AUDIT_KEY", key)
+        tamper(copy, "DELETE FROM audit_events", "DELETE FROM audit_checkpoints")
+        before = copy.read_bytes()
+        assert audit("events", "--url", f"sqlite:///{copy}")[0] == 0
+        assert copy.read_bytes() == before
+
+    def test_whoever_has_the_key_records_that_he_read_what_was_tampered_with(self, audit, url, path, events):
+        tamper(path, "UPDATE audit_checkpoints SET signature = 'x'")
+        assert audit("verify", "--url", url)[0] == 1
+        with AuditTrail(url, create=False, lifecycle=False) as trail:
+            assert [event.action for event in trail.waiting()] == ["trail.verified"]
+
+
 def start_writer(url):
     program = (
         "import sys, threading\nfrom audit_core import AuditTrail\n"
@@ -418,7 +500,7 @@ class TestProofs:
     def test_it_is_checked_with_the_verifier_key_alone(self, audit, path, proof):
         path.unlink()
         code, out, _ = audit("check-proof", proof, "--key", verifier_key())
-        assert (code, out.startswith("OK: ")) == (0, True)
+        assert (code, out.splitlines()[0]) == (0, f"OK: this record is event 5 of {ORIGIN}, which signed 13 events.")
         assert json.loads(out.partition("\n")[2])["actor_id"] == "amina"
         assert json.loads(audit("check-proof", proof, "--key", verifier_key(), "--json")[1])["tree_size"] == 13
 
@@ -454,6 +536,12 @@ class TestProofs:
         (tmp_path / "proof").write_text(text)
         assert "audit prove" in refused("check-proof", tmp_path / "proof", "--key", verifier_key())
 
+    def test_the_name_of_a_file_stays_as_it_is_in_what_is_said(self, refused, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for content in (b"{}", b'{"record": 1, "index": 1, "hashes": [], "checkpoint": ""}', b"\xff"):
+            (tmp_path / "proof").write_bytes(content)
+            assert "The file proof is not " in refused("check-proof", "proof", "--key", verifier_key())
+
     def test_a_file_that_is_not_there_is_refused(self, refused, tmp_path):
         assert "No such file" in refused("check-proof", tmp_path / "nowhere", "--key", verifier_key())
 
@@ -476,9 +564,11 @@ class TestProofs:
 
     @pytest.mark.usefixtures("events")
     @pytest.mark.parametrize("words", [("prove", "5"), ("checkpoint",)])
-    def test_a_file_that_is_there_is_not_overwritten(self, refused, url, tmp_path, words):
+    def test_a_file_that_is_there_is_not_overwritten(self, refused, url, tmp_path, words, monkeypatch):
         (tmp_path / "kept").write_text("kept")
-        assert "another name" in refused(*words, "--url", url, "--out", tmp_path / "kept")
+        monkeypatch.chdir(tmp_path)
+        said = refused(*words, "--url", url, "--out", "kept")
+        assert said == "The file kept is there already, and is not overwritten: give another name with --out.\n"
         assert (tmp_path / "kept").read_text() == "kept"
 
     def test_a_row_that_is_no_record_is_refused(self, refused, url, path, events):
@@ -558,7 +648,7 @@ class TestReport:
         code, out, _ = audit("report", "access", *resource, "--url", url)
         assert code == 0
         assert out.count("amina") == 12
-        assert "HIPAA 164.312(b): evidenced (12 events)" in out
+        assert "HIPAA 164.312(b): partly (12 events; whether reads of 'patient' were audited is not known)" in out
 
     def test_access_as_csv_keeps_stdout_for_the_rows(self, audit, url, events):
         code, out, err = audit("report", "access", "patient:42", "--url", url, "--format", "csv")
@@ -852,6 +942,40 @@ class TestWhereTheTrailIs:
                 assert audit(*words, trail=trail)[0] == 0
             assert audit("verify", trail=trail)[0] == 3
             assert trail.record("still.open")
+
+    @pytest.mark.usefixtures("events")
+    @pytest.mark.parametrize("words", [
+        ("verify",), ("status",), ("events",), ("report", "privileged"), ("checkpoint",), ("init", "--sql"),
+    ])  # fmt: skip
+    def test_a_given_trail_is_not_judged_in_the_place_of_another(self, refused, url, tmp_path, words, monkeypatch):
+        with AuditTrail(f"sqlite:///{tmp_path}/project.db") as trail:
+            for asked in ((*words, "--url", url), ("--url", url, *words)):
+                assert "use `audit --url URL`" in refused(*asked, trail=trail)
+            monkeypatch.setenv("AUDIT_URL", url)
+            assert "AUDIT_URL names another one" in refused(*words, trail=trail)
+
+    def test_nor_is_it_checked_in_the_place_of_another(self, audit, refused, url, monkeypatch):
+        for asked in (("check", "--url", url), ("--url", url, "check"), ("--outbox", url, "check")):
+            assert "use `audit --url URL`" in refused(*asked, gaps=list)
+        monkeypatch.setenv("AUDIT_URL", url)
+        assert audit("check", gaps=list)[0] == 0
+        assert "AUDIT_URL" not in audit("check", "--help", gaps=list)[1]
+
+    def test_nor_are_its_outboxes_exchanged(self, refused, url, events):
+        with AuditTrail(url) as trail:
+            assert "--outbox names another" in refused("--outbox", "sqlite:///other.db", "status", trail=trail)
+
+    def test_a_given_trail_may_be_named_by_its_own_url(self, audit, url, path, monkeypatch):
+        monkeypatch.chdir(path.parent)
+        with AuditTrail(url) as trail:
+            assert audit("status", "--url", f"sqlite:///{path.name}", trail=trail)[0] == 0
+
+    @pytest.mark.parametrize("words", [(), ("verify",), ("report", "access")])
+    def test_help_offers_another_trail_only_where_none_is_given(self, audit, words):
+        with AuditTrail("memory:") as trail:
+            shown = audit(*words, "--help", trail=trail)[1]
+        assert ("AUDIT_URL" in shown, "--outbox" in shown) == (False, False)
+        assert "AUDIT_URL" in audit(*words, "--help")[1]
 
     def test_further_outboxes_are_drained(self, audit, url, events, tmp_path):
         other = f"sqlite:///{tmp_path}/other.db"

@@ -244,7 +244,7 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
         (tmp_path / "verifier.key").write_text(str(trail.chain.key))
     shown = (ROOT / "README.md").read_text() + (ROOT / "docs" / "command-line.md").read_text()
     commands = re.findall(r"^\$ audit (.+)$", shown, re.MULTILINE)
-    assert len(commands) == 8
+    assert len(commands) == 9
     codes = []
     for command in commands:
         shutil.copy(tmp_path / "clinic.db", tmp_path / "copy.db")
@@ -254,7 +254,7 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
         codes.append((command.split()[0], done.returncode))
     assert codes == [
         ("events", 0), ("report", 0), ("verify", 3), ("checkpoint", 0), ("verify", 0), ("status", 0),
-        ("checkpoint", 0), ("verify", 0),
+        ("checkpoint", 0), ("verify", 0), ("seal", 0),
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import zlib
+from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta  # noqa: F401 - for the page's values
 from decimal import Decimal  # noqa: F401
 from hashlib import sha256
@@ -15,10 +16,11 @@ from uuid import UUID  # noqa: F401
 
 import pytest
 
-from audit_core import AuditTrail
+from audit_core import AuditTrail, VerifierKey
 from audit_core.canonical import FORMAT_VERSION, MAX_RECORD_BYTES, NULLABLE, RECORD_COLUMNS, encode, encode_record
 from audit_core.clean import MAX_NODES, TOO_DEEP, TOO_MANY, clean
 from audit_core.integrity.merkle import Frontier
+from audit_core.keys import LocalSigner
 from audit_core.normalise import DETAILS_BUDGET, FIELD_LIMITS, clean_text, fit
 from audit_core.outbox.spill import SpillFile
 from audit_core.rows import to_json
@@ -41,9 +43,9 @@ def table(heading):
     return [[cell.strip() for cell in row.strip("|").split(" |")] for row in rows[2:]]
 
 
-def verify(path, key):
+def verify(path, key, *more):
     return subprocess.run(
-        [sys.executable, "-I", VERIFIER, path, key], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", VERIFIER, path, key, *more], capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -69,12 +71,13 @@ def copy(original, tmp_path):
     return tmp_path / "copy.db", key
 
 
-def tamper(path, statement):
+def tamper(path, *statements):
     connection = sqlite3.connect(path)
     for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         connection.execute(f"DROP TRIGGER {name}")
     connection.execute("DROP INDEX audit_events_event_id")
-    assert connection.execute(statement).rowcount > 0
+    for statement in statements:
+        assert connection.execute(statement).rowcount > 0
     connection.commit()
     connection.close()
 
@@ -114,7 +117,8 @@ class TestAVerifierThatIsNotOurs:
             ("UPDATE audit_checkpoints SET root = 'AAAA' || substr(root, 5) WHERE tree_size = 20", "root"),
             ("UPDATE audit_checkpoints SET frontier = x'00' WHERE frontier IS NOT NULL", "frontier"),
             ("UPDATE audit_checkpoints SET signature = " + ANOTHER, "signature does not verify"),
-            ("DELETE FROM audit_checkpoints", "nothing"),
+            ("DELETE FROM audit_checkpoints", "no checkpoint covers the event 0"),
+            ("UPDATE audit_events SET user_agent = CAST(x'ff' AS TEXT) WHERE sequence = 30", "tampered"),
         ],
     )
     def test_it_finds_what_was_tampered_with(self, copy, statement, word):
@@ -135,8 +139,82 @@ class TestAVerifierThatIsNotOurs:
         path, key = original
         other = make_chain(SqliteStore(SqliteDatabase(path))).key
         assert str(other) == key
-        stranger = "example.com/test+" + key.split("+")[1] + "+AQ" + "A" * 42
-        assert verify(path, stranger).returncode == 1
+        done = verify(path, str(VerifierKey(ORIGIN, LocalSigner(b"t" * 32).public_key)))
+        assert done.returncode == 1
+        assert "or you gave that of another trail" in done.stderr
+
+    @pytest.mark.parametrize("slip", [
+        lambda key: key[:-8], lambda key: key[:-3], lambda key: f"{key[:-5]}XXXX{key[-1]}", lambda key: f"x{key}",
+        lambda key: key.replace(key.split("+")[1], "0" * 8),
+    ])  # fmt: skip
+    def test_a_key_that_was_not_copied_whole_accuses_nobody(self, original, slip):
+        path, key = original
+        done = verify(path, slip(key))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "The key that you gave is not whole: copy it again.\n"
+
+    @pytest.mark.parametrize("content", [b"no database " * 99, b""])
+    def test_a_file_that_is_no_trail_accuses_nobody(self, original, tmp_path, content):
+        (tmp_path / "other.db").write_bytes(content)
+        done = verify(tmp_path / "other.db", original[1])
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("This file cannot be read as a trail: ")
+
+
+class TestAVerifierThatIsNotOursWithACheckpointThatWasKept:
+    @pytest.fixture
+    def kept(self, copy, tmp_path):
+        """Of the first 20 events."""
+        path, _ = copy
+        with closing(sqlite3.connect(path)) as connection:
+            root, signature = connection.execute(
+                "SELECT root, signature FROM audit_checkpoints WHERE tree_size = 20"
+            ).fetchone()
+        (tmp_path / "kept").write_text(f"{ORIGIN}\n20\n{root}\n\n— {ORIGIN} {signature}\n", encoding="utf-8")
+        return tmp_path / "kept"
+
+    def test_it_says_how_far_that_vouches(self, copy, kept):
+        done = verify(*copy, kept)
+        assert (done.returncode, "The first 20 are those of your checkpoint" in done.stdout) == (0, True), done.stderr
+
+    def test_it_takes_what_audit_checkpoint_prints(self, copy, tmp_path):
+        store = SqliteStore(SqliteDatabase(copy[0]))
+        (tmp_path / "kept").write_text(make_chain(store).checkpoint_note(), encoding="utf-8")
+        store.close()
+        assert verify(*copy, tmp_path / "kept").returncode == 0
+
+    def test_it_finds_an_end_that_was_cut_off(self, copy, kept):
+        tamper(
+            copy[0],
+            "DELETE FROM audit_events WHERE sequence >= 19",
+            "DELETE FROM audit_checkpoints WHERE tree_size > 19",
+        )
+        assert verify(*copy).returncode == 0, "nobody else can see it"
+        done = verify(*copy, kept)
+        assert done.returncode == 1
+        assert "ends after 19 events, and the checkpoint that you kept has 20" in done.stderr
+
+    def test_it_finds_a_trail_that_was_made_anew_with_the_stolen_key(self, copy, kept, tmp_path):
+        store = SqliteStore(SqliteDatabase(tmp_path / "forged.db"))
+        store.create()
+        chain = make_chain(store)
+        seal(chain, [make_event(number) for number in range(30)])
+        store.close()
+        done = verify(tmp_path / "forged.db", copy[1], kept)
+        assert (done.returncode, "the first 20 events are not those" in done.stderr) == (1, True)
+
+    @pytest.mark.parametrize("change", [
+        lambda text: "", lambda text: "no checkpoint\n", lambda text: text.replace("\n20\n", "\n19\n"),
+        lambda text: text.replace(ORIGIN, "example.com/other"), lambda text: text[:-9], lambda text: f"{text}\n\n",
+    ])  # fmt: skip
+    def test_one_that_is_none_or_of_another_trail_accuses_nobody(self, copy, kept, change):
+        kept.write_text(change(kept.read_text(encoding="utf-8")), encoding="utf-8")
+        done = verify(*copy, kept)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("The checkpoint that you gave ")
+
+    def test_a_file_that_is_not_there_accuses_nobody(self, copy, tmp_path):
+        assert verify(*copy, tmp_path / "nowhere").returncode == 2
 
 
 class TestThePage:

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from audit_core.errors import ConfigurationError
-from audit_core.keys import find_signer, generate_key, load_hash_key, load_signer
+from audit_core.keys import find_signer, generate_key, load_hash_key, load_signer, signer_place
 from tests.reports.trails import as_nobody, let_everybody_in
 
 
@@ -52,6 +52,24 @@ def test_whoever_makes_the_key_second_takes_that_of_the_first(state, monkeypatch
     monkeypatch.setattr(os, "link", be_second)
     assert load_signer().public_key == load_signer({"AUDIT_KEY": first}).public_key
     assert [file.name for file in state.iterdir()] == ["signing.key"]
+
+
+def test_where_the_key_was_made_is_told_once(state, caplog):
+    load_hash_key()
+    assert caplog.text == ""
+    load_signer()
+    assert f"Made a signing key in {state / 'signing.key'}: keep a copy" in caplog.text
+    caplog.clear()
+    load_signer()
+    assert caplog.text == ""
+
+
+def test_the_place_of_the_key_is_known(state, tmp_path):
+    assert signer_place() is None
+    load_signer()
+    assert signer_place() == str(state / "signing.key")
+    assert signer_place({"AUDIT_KEY": generate_key()}) == "AUDIT_KEY"
+    assert signer_place({"AUDIT_KEY": f"{tmp_path}/key"}) == f"{tmp_path}/key"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])

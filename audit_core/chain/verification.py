@@ -72,7 +72,7 @@ def verify_store(
     except ConfigurationError:
         if not damage or (not notes and any(finding.kind == "empty" for finding in damage)):
             raise
-        return Verification(Result.FAILED, tuple(damage), "", 0)
+        return Verification(Result.FAILED, tuple(damage), "", 0, pinned=key is not None)
     if extent == (0, 0) and key is None and not notes and not damage and not any(store.check_indexes()):
         raise ConfigurationError(NOT_BEGUN.format(Cures.begin_trail))
     trust = _find_trust(store, created, key, own, notes)
@@ -145,8 +145,9 @@ def _find_trust(
     known, strange, doubt = _sort_notes(notes, chosen, stranger)
     if stranger is not None:
         doubt = ConfigurationError(
-            f"The trail is not signed with this process's key, but names {chosen}: if that is the right one, give it "
-            "as the key to verify with."
+            f"The trail is not signed with this process's key, but names {chosen}. Compare that with the verifier key "
+            "that you were handed, and verify with the latter; do not take it from here. If they differ, the trail was "
+            "made anew by somebody else."
         )
     return _Trust(chosen, key is not None or own_key is not None, known, strange, doubt)
 
@@ -208,9 +209,9 @@ def _is_of_another_key(note: str, key: VerifierKey) -> bool:
 
 def _check_created(created: Mapping[str, Any], key: VerifierKey) -> Iterator[Finding]:
     if created.get("origin") != key.name:
-        yield Finding("origin", 0, key.name, str(created.get("origin")))
+        yield Finding("origin", 0, key.name, str(created.get("origin", "nothing")))
     if created.get("key") != str(key):
-        yield Finding("key", 0, str(key), str(created.get("key")))
+        yield Finding("key", 0, str(key), str(created.get("key", "nothing")))
 
 
 def _readable(findings: Iterator[Finding], *, damaged: bool) -> Iterator[Finding]:

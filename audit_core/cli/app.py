@@ -71,13 +71,24 @@ def _begin(
     place.url, place.outboxes = url, tuple(outbox or ())
 
 
+def _hide_where(command: Any) -> None:
+    """Help offers no other trail where there is one already."""
+    for option in command.params:
+        option.hidden = option.hidden if option.name not in {"url", "outbox"} else True
+    for below in getattr(command, "commands", {}).values():
+        _hide_where(below)
+
+
 def run(argv: list[str] | None, trail: AuditTrail | None, known: Known | None, gaps: Gaps | None) -> int:
     """Run one command and return its exit code."""
     have_streams()
     if argv is None:
         use_utf8()
+    command = typer.main.get_command(app)
+    if trail is not None or gaps is not None:
+        _hide_where(command)
     try:
-        typer.main.get_command(app).main(args=argv, prog_name="audit", obj=Place(trail, known=known, gaps=gaps))
+        command.main(args=argv, prog_name="audit", obj=Place(trail, known=known, gaps=gaps))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
     except Exception:  # noqa: BLE001 - an error of ours: Python's own exit code 1 would say FAILED

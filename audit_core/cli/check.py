@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit_core.cli.place import Place, Url, open_trail
+from audit_core.cli.place import Place, Url, open_trail, refuse_another
 from audit_core.cli.terminal import say
 from audit_core.coverage import Gap, gaps_of
 from audit_core.errors import ConfigurationError
@@ -37,6 +37,7 @@ def check(
 ) -> None:
     """Say what the trail does not cover; exit code 1 where that is not as it should be."""
     place: Place = context.obj
+    refuse_another(context, url)
     if place.gaps is not None:
         _say(place.gaps())
     elif auditor is not None:

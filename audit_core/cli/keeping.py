@@ -15,16 +15,15 @@ from audit_core.canonical import parse_timestamp
 from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_postgres
 from audit_core.cli.terminal import note, say, say_exactly, say_json
-from audit_core.errors import ConfigurationError, Cures, IntegrityError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.postgres.making import make_roles
+from audit_core.signing import CURE
 from audit_core.trail import AuditTrail
 from audit_core.urls import schema_sql, without_password
 
 LOOK_SECONDS = 0.25  # how often --follow looks for what waits
-WRONG_KEY = (
-    "This process's signing key is not the trail's: set AUDIT_KEY to the key that the trail was made with. Until then "
-    "its events wait, and are not lost."
-)
+WRONG_KEY = f"This process's signing key is not the trail's: {CURE}. Until then its events wait, and are not lost."
+NO_KEY = "This user has no signing key: whoever only reads needs none, and what he recorded would wait to be sealed."
 
 NOT_WRITABLE = (
     "This user may not write to the trail, or its database is read-only just now: run `audit {command}` as one who "
@@ -173,7 +172,7 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
         waiting += f", the oldest for {timedelta(seconds=max(0, int(age.total_seconds())))}"
     return {
         "trail": found["url"],
-        "origin": found["origin"] or f"none yet: {Cures.make_tables}",
+        "origin": found["origin"] or "none yet: the first event begins the trail",
         "events": f"{found['size']:,}",
         "last sealed": found["sealed_at"] or "never",
         "root": found["root"] or "none",
@@ -188,10 +187,12 @@ def _note_trouble(found: dict[str, Any]) -> None:
     if found["trouble"]:
         note(f"Nothing is sealed: {found['trouble']}", "red")
     elif found["size"] and not found["key_is_ours"]:
-        note(WRONG_KEY, "yellow")
+        note(WRONG_KEY if found["key_place"] else NO_KEY, "yellow")
 
 
 def _whose_key(found: dict[str, Any]) -> str:
+    if (place := found["key_place"]) is None:
+        return "none"
     if found["key"] is None:
-        return "is compared with the trail's when there is one"
-    return "is the trail's" if found["key_is_ours"] else "is not the trail's"
+        return f"is compared with the trail's when there is one ({place})"
+    return f"is the trail's ({place})" if found["key_is_ours"] else f"is not the trail's ({place})"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from audit_core.process.account import account
 from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
 from audit_core.triggers import Known
-from audit_core.urls import without_password
+from audit_core.urls import open_url, without_password
 
 Url = Annotated[
     str | None,
@@ -50,6 +50,7 @@ def open_trail(
     Whoever runs it reads or changes the trail itself: PCI DSS 10.2.1.3 asks who that was.
     """
     place: Place = context.obj
+    refuse_another(context, url)
     if place.trail is not None:
         if create:
             place.trail.create()
@@ -71,11 +72,35 @@ def open_trail(
 def chosen_url(context: typer.Context, url: str | None) -> str:
     """The trail's URL. Raises ConfigurationError where none is given."""
     place: Place = context.obj
+    refuse_another(context, url)
     if chosen := url or place.url or (place.trail and place.trail.url):
         return chosen
     raise ConfigurationError(
         "Which trail? Give its URL with --url, or set AUDIT_URL: postgresql://host/database, or sqlite:///clinic.db."
     )
+
+
+def refuse_another(context: typer.Context, url: str | None) -> None:
+    """To answer for another trail than the one that was asked for would be the worst of answers."""
+    place: Place = context.obj
+    if place.trail is None and place.gaps is None:
+        return
+    if place.outboxes or _is_another(context, place, url or place.url):
+        named = "--outbox names another database" if place.outboxes else "--url or AUDIT_URL names another one"
+        raise ConfigurationError(
+            f"This command is about the trail of this project, and {named}: for that, use `audit --url URL`."
+        )
+
+
+def _is_another(context: typer.Context, place: Place, asked: str | None) -> bool:
+    if place.trail is None:  # there is none yet to compare with, and AUDIT_URL may be the project's own setting
+        return _is_typed(context) or _is_typed(context.parent)
+    return bool(asked) and open_url(str(asked)).directory != open_url(place.trail.url).directory
+
+
+def _is_typed(context: Any) -> bool:
+    source = context and context.get_parameter_source("url")
+    return bool(source) and source.name == "COMMANDLINE"
 
 
 def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
@@ -100,4 +125,4 @@ def read_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not a text file: is it the right one?") from None
+        raise ConfigurationError(f"The file {path} is not a text file: is it the right one?") from None

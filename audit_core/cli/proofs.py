@@ -71,7 +71,7 @@ def check_proof(
         say_json({"result": "ok", "exit_code": 0, "origin": head.origin, "tree_size": head.size, "record": record})
         return
     say(
-        f"OK: this record is sequence {proof.index:,} of the {head.size:,} events that {head.origin} signed.",
+        f"OK: this record is event {proof.index:,} of {head.origin}, which signed {head.size:,} events.",
         "bold green",
     )
     say_json(record)
@@ -93,7 +93,9 @@ def _write(text: str, out: Path | None) -> None:
         with out.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise ConfigurationError(f"{out} is there already, and is kept: give another name with --out.") from None
+        raise ConfigurationError(
+            f"The file {out} is there already, and is not overwritten: give another name with --out."
+        ) from None
 
 
 def _parse(text: str, path: Path) -> Proof:
@@ -102,7 +104,9 @@ def _parse(text: str, path: Path) -> Proof:
         record, index, checkpoint = document["record"], document["index"], document["checkpoint"]
         hashes = tuple(decode_base64(digest) for digest in document["hashes"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, IntegrityError) as error:
-        raise ConfigurationError(f"{path} is not what `audit prove` writes ({type(error).__name__}).") from None
+        raise ConfigurationError(
+            f"The file {path} is not what `audit prove` writes ({type(error).__name__})."
+        ) from None
     if not (isinstance(record, str) and isinstance(checkpoint, str) and type(index) is int):
-        raise ConfigurationError(f"{path} is not what `audit prove` writes: a field has the wrong type.")
+        raise ConfigurationError(f"The file {path} is not what `audit prove` writes: a field has the wrong type.")
     return Proof(record, index, hashes, checkpoint)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from audit_core.chain.verification import Verification
+from audit_core.cli.findings import sentences
 from audit_core.cli.place import AsJson, Url, open_trail, read_file, read_key
+from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
 from audit_core.cli.words import describe, limits, verdict
 from audit_core.errors import IntegrityError
@@ -22,7 +22,6 @@ from audit_core.reports.reading import NOT_RECORDED
 from audit_core.trail import AuditTrail
 
 EXIT_CODES = {Result.OK: 0, Result.FAILED: 1, Result.UNANCHORED: 3}
-SHOWN = 100  # findings of one kind; --json has all
 
 
 def add_to(app: typer.Typer) -> None:
@@ -50,7 +49,7 @@ def verify(
     with open_trail(context, url) as trail:
         with progress_bar("Verifying") as progress:
             found = trail.verify(pinned, known, progress, jobs=jobs)
-        if not trail.store.is_writable():
+        if not trail.notes_readings():
             note(NOT_RECORDED, "yellow")
         waiting = sum(1 for _ in trail.waiting())
         (_say_json if as_json else _say)(found, trail, waiting)
@@ -68,23 +67,16 @@ def _read_checkpoint(path: Path) -> str:
 
 
 def _say(found: Verification, trail: AuditTrail, waiting: int) -> None:
-    _say_findings(found.findings, trail, "red")
-    _say_findings(found.warnings, trail, "yellow", "Warning: ")
+    for text in sentences(found.findings, trail):
+        say(text, "red")
+    for text in sentences(found.warnings, trail):
+        say(f"Warning: {text}", "yellow")
     text, style = verdict(found)
     say(text, style)
+    if plainly := summary(found, trail):
+        say(plainly, style)
     for line in limits(found, waiting):
         say(f"  {line}")
-
-
-def _say_findings(findings: Iterable[Finding], trail: AuditTrail, style: str, prefix: str = "") -> None:
-    seen: Counter[str] = Counter()
-    for finding in findings:
-        seen[finding.kind] += 1
-        if seen[finding.kind] <= SHOWN:
-            say(prefix + describe(finding, trail)[0], style)
-    for kind, count in seen.items():
-        if count > SHOWN:
-            say(f"{prefix}And {count - SHOWN:,} more of the kind {kind!r}; --json has them all.", style)
 
 
 def _say_json(found: Verification, trail: AuditTrail, waiting: int) -> None:
@@ -100,6 +92,7 @@ def _say_json(found: Verification, trail: AuditTrail, waiting: int) -> None:
             "findings": [_as_dict(finding, trail) for finding in found.findings],
             "warnings": [_as_dict(finding, trail) for finding in found.warnings],
             "verdict": verdict(found)[0],
+            "summary": summary(found, trail),
             "limits": limits(found, waiting),
         }
     )

@@ -6,6 +6,7 @@ import re
 
 from audit_core.chain.verification import Verification
 from audit_core.errors import AuditError
+from audit_core.integrity.note import encode_base64
 from audit_core.integrity.verify import Finding, Result
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.trail import AuditTrail
@@ -14,14 +15,13 @@ from audit_core.urls import without_password
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 _WORDS = {
     "edited": "{place} was changed after it was sealed: sealed with hash {expected}, it is now {got}.",
-    "missing": "{place} is missing: {expected} was removed.",
+    "missing": "{removed}",
     "unlinked": "{place} does not follow the event before it: it was put here, or its neighbour was replaced "
     "(expected previous hash {expected}, got {got}).",
     "duplicate": "{place} is there twice: {got}.",
     "checkpoint.missing": "The signed checkpoints have a hole at {sequence} events: expected {expected}, got {got}.",
     "checkpoint.unreadable": "The checkpoint of {sequence} events cannot be read: expected {expected}, got {got}.",
-    "checkpoint.signature": "The checkpoint of {sequence} events is not signed by the key: expected {expected}, "
-    "got {got}.",
+    "checkpoint.signature": "The checkpoint of {sequence} events is not signed with the key: expected {expected}.",
     "checkpoint.root": "The checkpoint of {sequence} events was signed over other events: expected root {expected}, "
     "got {got}.",
     "checkpoint.frontier": "The tree kept with the checkpoint of {sequence} events is another one: expected root "
@@ -29,14 +29,20 @@ _WORDS = {
     "clock": "The clock was turned back before the checkpoint of {sequence} events: expected {expected}, got {got}.",
     "known": "A checkpoint of {sequence} events that was kept elsewhere does not fit: expected {expected}, got {got}.",
     "truncated": "The trail is cut off at {sequence} events: expected {expected}, got {got}.",
-    "unsigned": "From sequence {sequence} on no signed checkpoint covers the events: expected {expected}, got {got}.",
+    "unsigned": "From event {sequence} on no signed checkpoint covers the events: expected {expected}, got {got}.",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
-    "origin": "The trail is not the one that the key belongs to: expected origin {expected}, got {got}.",
+    "origin": "The trail is not the one that the key belongs to, or you gave the key of another trail: expected origin "
+    "{expected}, got {got}.",
     "schema": "{place}: the tables, indexes and triggers are not as `audit init` makes them: expected {expected}, "
     "got {got}.",
     "misplaced": "{place} is in no chain: expected {expected}, got {got}.",
     "key": "The first event names another key: expected {expected}, got {got}.",
 }
+_NOT_COMPARED = (
+    "A checkpoint of {sequence} events that was kept elsewhere cannot be compared: events before it do not fit."
+)
+_ROOTS = {"checkpoint.root", "checkpoint.frontier", "known"}
+_ROOT = re.compile("[0-9a-f]{64}")
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
 _BEGINS_WITH_A_WORD = re.compile("[a-z]+ ")  # and not with the name of a file
 
@@ -60,12 +66,37 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
     row = _row(trail, finding)
     event_id = None if row is None else str(row[_AT["event_id"]])
     words = _WORDS.get(finding.kind, "{kind} at {sequence}: expected {expected}, got {got}.")
-    place = "The database" if finding.sequence is None else f"Sequence {finding.sequence}"
+    if finding.kind == "known" and finding.got.startswith("nothing to compare"):
+        words = _NOT_COMPARED
+    place = "The database" if finding.sequence is None else f"Event {finding.sequence}"
     if row is not None:
-        action, at = row[_AT["action"]], row[_AT["timestamp"]]
-        place += f" (event {event_id}: {action}, {at})"
-    values = {"kind": finding.kind, "sequence": finding.sequence, "expected": finding.expected, "got": finding.got}
-    return words.format(place=place, **values), event_id
+        place += f" ({row[_AT['action']]}, {row[_AT['timestamp']]}, id {event_id})"
+    values = {"kind": finding.kind, "sequence": finding.sequence, "removed": removed(*missing_range(finding))}
+    return words.format(
+        place=place, expected=_shown(finding, finding.expected), got=_shown(finding, finding.got), **values
+    ), event_id
+
+
+def missing_range(finding: Finding) -> tuple[int, int]:
+    """The first and the last event that a finding of the kind ``missing`` is about."""
+    first = finding.sequence or 0
+    numbers = re.findall(r"\d+", finding.expected) if finding.kind == "missing" else []
+    return first, int(numbers[-1]) if numbers else first
+
+
+def removed(first: int, last: int) -> str:
+    """That these events are not there."""
+    return (
+        f"Event {first} is missing: it was removed."
+        if first == last
+        else f"Events {first} to {last} are missing: they were removed."
+    )
+
+
+def _shown(finding: Finding, value: str) -> str:
+    """A root as checkpoints and `audit status` have it."""
+    is_root = finding.kind in _ROOTS and _ROOT.fullmatch(value)
+    return encode_base64(bytes.fromhex(value)) if is_root else value
 
 
 def verdict(found: Verification) -> tuple[str, str]:
@@ -94,7 +125,7 @@ def limits(found: Verification, waiting: int) -> list[str]:
             f"The last {found.size - found.anchored:,} events came after that checkpoint: only the signing key vouches "
             "for them, and more that were cut off would not be missed."
         )
-    if not found.pinned:
+    if not found.pinned and found.origin:
         lines.append("The verifier key was taken from the trail itself: give the one that you were handed with --key.")
     if waiting:
         lines.append(f"{waiting:,} more waited to be sealed: nothing protects those yet but the database.")

@@ -72,7 +72,11 @@ class VerifierKey:
         key_hash, plus, encoded = rest.partition("+")  # the base64 may hold more of them
         if not plus:
             raise IntegrityError(f"a verifier key reads name+hash+key, got {text[:200]!r}")
-        key = cls(name, _public_key(encoded))
+        check_key_name(name)
+        try:
+            key = cls(name, _public_key(encoded))
+        except IntegrityError as error:
+            raise IntegrityError(f"the verifier key was not copied whole ({error}): copy the key again") from None
         if key_hash != key.key_hash.hex():
             raise IntegrityError(
                 f"the verifier key of {name} has a wrong hash: expected {key.key_hash.hex()}, "

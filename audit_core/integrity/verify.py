@@ -193,7 +193,7 @@ class ChainVerifier:
             if known.size == size and self._tree is not None and self._tree.root() != known.root:
                 yield Finding("known", size, known.root.hex(), self._tree.root().hex())
             elif known.size == size and self._tree is None:
-                yield Finding("known", size, known.root.hex(), "a tree with leaves missing")
+                yield Finding("known", size, known.root.hex(), "nothing to compare: events before it do not fit")
 
     def _check_end(self) -> Iterator[Finding]:
         if self.size == 0:

@@ -42,6 +42,7 @@ class Coverage:
     gaps: int  # gaps that touch the interval
     lost: int  # events that were lost in them
     noted: bool  # whether this reading is in the trail
+    reads: tuple[str, ...] = ()  # why reads of the resource may be missing
     unknown: str | None = None  # the resource type that was asked for, if no event is about any such resource
 
     @property
@@ -56,7 +57,7 @@ class Coverage:
             found.append(f"the trail begins only at {format_timestamp(self.begins)}")
         if self.unknown is not None:
             found.append(f"no event of this trail is about a resource of the type {self.unknown!r}")
-        return found
+        return [*found, *self.reads]
 
     def sentences(self) -> list[str]:
         """For a reader."""

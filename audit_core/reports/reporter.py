@@ -16,6 +16,7 @@ from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.process.account import PREFIX
 from audit_core.query import EQUALS, EventQuery
 from audit_core.reports.failures import group_failures, is_failed_access
+from audit_core.reports.reads import missing_reads
 from audit_core.reports.report import Coverage, Question, R, Report
 from audit_core.reports.rows import EventRow, FailureRow
 from audit_core.rows import from_row
@@ -116,12 +117,13 @@ class AuditReporter:
         if query.newest_first:
             events = _begun(events)
         noted = self._trail.note_reading("trail.read", {"report": question.name, **question.asked, **interval})
-        coverage = self._coverage(start, end, sealed, noted=noted, unknown=unknown)
+        coverage = replace(self._coverage(start, end, sealed, noted=noted), unknown=unknown)
+        if kind is not None and question.controls:
+            started = self._read(EventQuery(action="trail.started", until=end))
+            coverage = replace(coverage, reads=missing_reads(kind, started, start))
         return Report(question, coverage, events)
 
-    def _coverage(
-        self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool, unknown: str | None
-    ) -> Coverage:
+    def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool) -> Coverage:
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
         return Coverage(
             start=start,
@@ -132,7 +134,6 @@ class AuditReporter:
             gaps=len(gaps),
             lost=sum(gaps),
             noted=noted,
-            unknown=unknown,
         )
 
     def _begin(self) -> datetime | None:

@@ -473,6 +473,7 @@ class Behaviour:
             assert all(event.sealed for event in events)
             actions = [event.action for event in events if not event.action.startswith("log.")]
             assert actions[0] == "trail.started"
+            assert next(trail.events(action="trail.started")).details.items() >= POLICY.stated().items()
             assert actions.count("PUT /patients/{patient_id}") == 5
             assert actions[-1] == "trail.stopped"
             assert not list(tmp_path.glob("clinic.db-audit/*.spill"))

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from audit_core.cli import main
 from audit_core.integrity.verify import Result
 from audit_core.postgres.partitions import Partitions
 from audit_core.stores import postgres
@@ -308,3 +309,12 @@ def test_nobody_is_accused_for_a_dump_that_another_server_restored(version):
     found = make_chain(store).verify(KEY, [note])
     store.close()
     assert (found.findings, found.result) == ((), Result.OK)
+
+
+def test_a_table_that_was_dropped_is_told_in_few_sentences(url, capsys):
+    run(url, "DROP TABLE audit.audit_events")
+    assert main(["verify", "--url", url, "--key", str(KEY)]) == 1
+    told, _, verdict = capsys.readouterr().out.partition("FAILED: ")
+    assert "expected table audit.audit_events is p, got nothing like it" in told
+    assert len(told.splitlines()) <= 3
+    assert int(verdict.split()[0]) > 20

@@ -308,6 +308,15 @@ def test_a_trail_that_was_migrated_and_never_begun_is_neither_sound_nor_tampered
     assert project.manage("audit", "verify", check=False).returncode == 3
 
 
+@pytest.mark.parametrize("words", [("--url", "sqlite:///copy.db", "verify"), ("verify", "--url", "sqlite:///copy.db")])
+def test_another_trail_is_not_verified_in_the_guise_of_the_projects(project, words):
+    pytest.importorskip("typer")
+    project.manage("migrate", "-v0")
+    shown = project.manage("audit", *words, check=False)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "about the trail of this project" in shown.stderr
+
+
 def test_commands_do_not_start_and_stop_the_trail_and_only_reading_is_an_event(project):
     pytest.importorskip("typer")
     project.manage("migrate", "-v0")

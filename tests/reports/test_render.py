@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from audit_core.reports import AuditReporter, write_csv, write_json, write_table
-from audit_core.reports.render import TABLE_ROWS
+from audit_core.reports.table import TABLE_ROWS
 from audit_core.reports.text import spreadsheet_cell, visible
-from tests.reports.trails import about, event, seal
+from tests.reports.trails import about, event, seal, started
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\x7f"
 ROWS = 50_000
@@ -127,10 +127,10 @@ class TestWhatIsWritten:
         assert (row["actor_id"], row["sequence"], row["tenant_id"]) == ("amina", "1", "")
 
     def test_json_is_one_document_with_one_row_a_line(self, trail, reporter):
-        seal(trail, [about("42", n) for n in range(3)])
+        seal(trail, [started(), *(about("42", n) for n in range(3))])
         text = as_json(reporter.access_report("patient", "42"))
         document = json.loads(text)
-        assert [row["sequence"] for row in document["rows"]] == [1, 2, 3]
+        assert [row["sequence"] for row in document["rows"]] == [2, 3, 4]
         assert (document["report"], document["events"]) == ("access", 3)
         assert document["coverage"]["waiting"] == 0
         assert document["statements"][0] == {
@@ -158,13 +158,45 @@ class TestWhatIsWritten:
             about("42", 2, actor_id=None),
         ])  # fmt: skip
         text = table(reporter.access_report("patient", "42"), 200)
-        assert "2026-01-31 12:00:00Z" in text
+        assert "2026-01-31 12:00:00 " in text
         for part in ("amina", "update", "patient:42", "192.0.2.1", "born, name", "root (admin) for 7", "(anonymous)"):
             assert part in text
 
     def test_nothing_is_cut_off_in_a_narrow_table(self, trail, reporter):
         seal(trail, [about("42", action="x" * 300)])
         assert table(reporter.access_report("patient", "42"), 80).count("x") == 300
+
+    @pytest.mark.parametrize("width", [80, 100, 120, 160])
+    def test_no_word_is_broken_on_a_terminal_of_any_usual_width(self, trail, reporter, width):
+        changes = {"changes": {"name": {"old": "A", "new": "B"}, "phone": {"old": None, "new": "C"}}}
+        seal(trail, [
+            about("4711", action="POST /patients", ip_address="192.0.2.101", details=changes),
+            *(event(n, "POST /login", actor_id="eve@example", outcome="denied") for n in range(1, 7)),
+        ])  # fmt: skip
+        text = table(reporter.access_report("patient"), width)
+        words = ("2026-01-31 12:00:00", "success", "patient:4711", "192.0.2.101", "amina", "name,", "phone", "sequence")
+        assert [word for word in words if word not in text] == []
+        failures = table(reporter.failed_access_report(), width)
+        words = ("2026-01-31 12:00:01", "2026-01-31 12:00:06", "eve@example", "actor", "failures", "denied", "/login")
+        assert [word for word in words if word not in failures] == []
+
+    @pytest.mark.parametrize("width", [50, 80, 119])
+    def test_where_a_row_has_no_room_it_takes_two_lines(self, trail, reporter, width):
+        seal(trail, [about("7", n, action="read") for n in range(3)])
+        lines = table(reporter.access_report("patient"), width).splitlines()
+        assert [line.rstrip().endswith("read") for line in lines if "12:00:0" in line] == [True] * 3
+        assert [line.split() for line in lines if line.endswith(" ") and "patient:7" in line] == [
+            ["amina", "(anonymous)", "patient:7"]
+        ] * 3
+
+    def test_a_column_that_is_empty_is_left_out_until_it_is_needed(self, trail, reporter):
+        plain = [about("42", n / 10) for n in range(TABLE_ROWS)]
+        seal(trail, [*plain, about("42", 60, ip_address="192.0.2.1"), about("42", 61)])
+        heads = [line.split() for line in table(reporter.access_report("patient")).splitlines() if "outcome" in line]
+        assert heads == [
+            ["when", "(UTC)", "who", "action", "resource", "outcome", "sequence"],
+            ["when", "(UTC)", "who", "action", "resource", "outcome", "from", "sequence"],
+        ]
 
     def test_a_long_table_has_one_head_and_its_parts_stand_below_each_other(self, trail, reporter):
         seal(trail, [about("42", n / 10, action="update" * (n % 4 + 1)) for n in range(3 * TABLE_ROWS + 1)])

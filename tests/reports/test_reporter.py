@@ -9,10 +9,22 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from audit_core import AuditTrail
+from audit_core import AuditPolicy, AuditTrail
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.reports import AuditReporter, EventRow
-from tests.reports.trails import NOON, about, as_nobody, event, let_everybody_in, make_trail, seal, tamper
+from audit_core.requests.checks import checked_trail
+from tests.reports.trails import (
+    NOON,
+    OURS,
+    about,
+    as_nobody,
+    event,
+    let_everybody_in,
+    make_trail,
+    seal,
+    started,
+    tamper,
+)
 
 HOUR = timedelta(hours=1)
 
@@ -182,7 +194,7 @@ class TestReadingIsAnEvent:
 
 class TestHowCompleteItIs:
     def test_controls_are_evidenced_with_figures_and_never_called_compliant(self, trail, reporter):
-        seal(trail, [about("42"), about("42", 1)])
+        seal(trail, [started(), about("42"), about("42", 1)])
         report = reporter.access_report("patient", "42")
         list(report)
         assert "PCI DSS 4.0.1 10.2.1.1: evidenced (2 events)" in map(str, report.statements)
@@ -229,6 +241,80 @@ class TestHowCompleteItIs:
         tamper(path, "UPDATE audit_events SET details = 'no json' WHERE sequence = 1")
         with pytest.raises(IntegrityError, match="audit verify"):
             list(reporter.access_report("patient", "42"))
+
+
+class TestWhetherReadsWereAudited:
+    """PCI DSS 10.2.1.1 is about all individual access, and changes alone are no evidence of that."""
+
+    @pytest.fixture
+    def said(self, trail, reporter):
+        def ask(*events, start=None):
+            seal(trail, [*events, about("42", 5)])
+            report = reporter.access_report("patient", "42", start)
+            list(report)
+            (status,) = {statement.status for statement in report.statements}
+            return status, "; ".join(report.coverage.reads)
+
+        return ask
+
+    def test_a_policy_that_audits_them_leaves_nothing_to_say(self, said):
+        assert said(started(0), started(1, ["room", "patient"])) == ("evidenced", "")
+
+    def test_a_policy_that_does_not_makes_it_partial(self, said):
+        status, why = said(started(reads=[]))
+        assert status == "partly"
+        assert why == "reads of 'patient' were not audited, except at routes that are marked one by one"
+
+    def test_where_nobody_said_so_it_is_not_known(self, said):
+        older = event(0, "trail.started", actor_type="system", details={"host": "h", "pid": 1})
+        assert said(older) == ("partly", "whether reads of 'patient' were audited is not known")
+
+    def test_one_process_that_does_not_is_enough_to_doubt(self, said):
+        status, why = said(started(0), started(1, []), started(2))
+        assert status == "partly"
+        assert why.endswith("by 1 of 3 processes that started, the last at 2026-01-31T12:00:01.000000Z")
+
+    def test_before_the_interval_only_the_newest_start_counts(self, said):
+        assert said(started(0, []), started(1), started(3), start=NOON + timedelta(seconds=2))[1] == ""
+
+    def test_and_it_counts_although_it_was_before_the_interval(self, said):
+        assert "were not audited" in said(started(0), started(1, []), start=NOON + timedelta(seconds=2))[1]
+
+    def test_routes_that_are_audited_one_by_one_are_named(self, said):
+        rules = [
+            {"route": "/patients/{patient_id}", "action": "chart.read", "resource": None, "methods": ["GET"]},
+            {"route": "/chart/{id}", "action": None, "resource": "patient:{id}", "methods": []},
+            {"route": "/patients/{patient_id}/move", "action": None, "resource": None, "methods": ["POST"]},
+            {"route": "/rooms/{room_id}", "action": None, "resource": None, "methods": []},
+        ]
+        why = said(started(reads=["/patients/*"], rules=rules))[1]
+        assert "only at /patients/*, /patients/{patient_id}, /chart/{id}, and at" in why
+
+    def test_paths_that_were_skipped_are_named(self, said):
+        assert said(started(skip=["/health", "/patients/*"])) == (
+            "partly", "requests to /patients/* were not audited"
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("details", [{"rules": 7}, {"rules": [7, {"route": 7}]}, {"skip": [7, "/patients"]}])
+    def test_nonsense_in_it_is_no_error(self, said, details):
+        assert said(started(reads=[7, None], **details))[0] == "partly"
+
+    @pytest.mark.parametrize(("reads", "status"), [(["patient"], "evidenced"), ([], "partly")])
+    def test_a_trail_says_by_itself_what_its_policy_audits(self, path, reads, status):
+        with AuditTrail(f"sqlite:///{path}", signer=OURS, policy=AuditPolicy(reads=reads)) as trail:
+            trail.record("chart.read", resource="patient:42")
+            report = AuditReporter(trail).access_report("patient", "42")
+            list(report)
+        assert report.statements[0].status == status
+
+    @pytest.mark.parametrize(("serves", "known"), [(True, True), (False, False)])
+    def test_without_a_policy_it_says_so_only_where_it_serves_requests(self, path, serves, known):
+        with AuditTrail(f"sqlite:///{path}", signer=OURS) as trail:
+            if serves:
+                checked_trail(trail)
+            trail.record("chart.read", resource="patient:42")
+            (why,) = AuditReporter(trail).access_report("patient", "42").coverage.reads
+        assert ("is not known" in why) is not known
 
 
 def test_reading_while_others_write_neither_fails_nor_repeats(trail, path, reporter):

@@ -30,6 +30,12 @@ def event(second: float = 0, action: str = "GET /patients/{id}", **fields: objec
     return AuditEvent(**values | fields)
 
 
+def started(second: float = 0, reads: Iterable[str] = ("patient",), **details: object) -> AuditEvent:
+    """What a process says that serves requests and audits these reads."""
+    stated = {"reads": list(reads), "skip": [], "rules": []} | details
+    return event(second, "trail.started", actor_type="system", details=stated)
+
+
 def about(patient: str, second: float = 0, **fields: object) -> AuditEvent:
     return event(second, **{"resource_type": "patient", "resource_id": patient, "actor_id": "amina"} | fields)
 

@@ -25,7 +25,7 @@ CHANGING = [
     "TRUNCATE patient",
     "WITH a AS (DELETE FROM patient RETURNING 1) SELECT * FROM a",
     "COPY patient FROM STDIN",
-    "COPY patient (a, b) FROM '/tmp/file'",
+    "COPY patient (a, b) FROM '/dir/file'",
 ]
 OTHER = ["VACUUM patient", "CALL work()", "DO $$ BEGIN END $$", "EXECUTE prepared", "REFRESH MATERIALIZED VIEW a"]
 UNDOING = ["ROLLBACK TO SAVEPOINT a", "commit", "BEGIN", "START TRANSACTION", "-- x\nABORT", "END"]

@@ -75,10 +75,10 @@ def _run_triggers(arguments: Sequence[str], trail: AuditTrail) -> int:
     if chosen.database not in connections.settings:
         raise CommandError(f"There is no database {chosen.database!r} in DATABASES.")
     says_where = chosen.database == layout().home or any(one.partition("=")[0] == "--url" for one in rest)
-    if len(rest) > 1 and not says_where:
-        rest.append(f"--url={database_of(chosen.database).url}")
+    if not says_where:  # a database of the project, which is not the trail's own
+        rest += [f"--url={database_of(chosen.database).url}"] if len(rest) > 1 else []
     try:
-        return main(rest, trail=trail, known=known_in(chosen.database))
+        return main(rest, trail=trail if says_where else None, known=known_in(chosen.database))
     finally:
         forget_coverage()  # of this process, as tests run a command
 

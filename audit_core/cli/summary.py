@@ -1,0 +1,78 @@
+"""What verification found, in one sentence for somebody who is no programmer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from audit_core.chain.verification import Verification
+from audit_core.cli.findings import Told, tell_together
+from audit_core.integrity.verify import Result
+from audit_core.trail import AuditTrail
+
+NAMED = 8  # places that the sentence names
+_OTHERS = {  # kinds of findings, and what they mean
+    "checkpoint.missing": "checkpoints removed",
+    "unsigned": "checkpoints removed",
+    "checkpoint.unreadable": "checkpoints changed",
+    "checkpoint.frontier": "checkpoints changed",
+    "misplaced": "rows put in that are in no chain",
+    "empty": "everything removed",
+    "schema": "tables, indexes or triggers changed or removed",
+}
+_FOLLOWING = {  # what follows from other findings, and is only said by itself
+    "checkpoint.root": "checkpoints of other events",
+    "known": "a kept checkpoint that does not fit",
+    "key": "another key in the first event",
+}
+
+
+def summary(found: Verification, trail: AuditTrail) -> str | None:
+    """None where nothing was found."""
+    if found.result is not Result.FAILED:
+        return None
+    kinds = {finding.kind for finding in found.findings}
+    if "origin" in kinds and kinds <= {"origin", "key"}:
+        return "This trail and that key do not belong together: find out which of them is the wrong one."
+    if kinds == {"schema"} and found.origin:
+        return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
+    parts = list(dict.fromkeys(_parts(found, tell_together(found.findings, trail))))
+    parts = parts or [meaning for kind, meaning in _FOLLOWING.items() if kind in kinds]
+    return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None
+
+
+def _parts(found: Verification, told: Told) -> Iterator[str]:
+    def places(kind: str) -> list[tuple[int, int]]:
+        found = dict.fromkeys(one.sequence for one in told.others if one.kind == kind and one.sequence is not None)
+        return [(sequence, sequence) for sequence in found]
+
+    edited = places("edited")
+    yield from _counted("changed", edited)
+    if told.exchanged:
+        pairs = [f"{a} and {b}" for a, b in told.exchanged]
+        yield f"{_events(2 * len(pairs))} exchanged ({_some(pairs)})"
+    yield from _counted("removed", told.missing)
+    yield from _counted("put in or replaced", [place for place in places("unlinked") if place not in edited])
+    yield from _counted("there twice", [place for place in places("duplicate") if place not in edited])
+    kinds = {one.kind for one in told.others}
+    if "truncated" in kinds:
+        yield f"the end cut off after event {found.size - 1}" if found.size else _OTHERS["empty"]
+    if told.unsigned:
+        yield "signed anew with another key" if told.signed_anew else "checkpoints changed"
+    yield from (meaning for kind, meaning in _OTHERS.items() if kind in kinds)
+
+
+def _counted(what: str, ranges: list[tuple[int, int]]) -> Iterator[str]:
+    if ranges:
+        count = sum(last - first + 1 for first, last in ranges)
+        named = [str(first) if first == last else f"{first} to {last}" for first, last in ranges]
+        yield f"{_events(count)} {what} ({_some(named)})"
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event" if count == 1 else f"{count:,} events"
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - NAMED:,} more places" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,192 @@
+"""What a reader is told of an attack: few sentences, in words, and the same findings one by one in JSON."""
+
+import base64
+import json
+
+import pytest
+
+from audit_core import AuditTrail, VerifierKey
+from audit_core.keys import LocalSigner
+from tests.attacks.conftest import OURS
+from tests.reports.trails import ORIGIN, about, seal, tamper
+
+THEIRS = b"t" * 32
+KEY = str(VerifierKey(ORIGIN, LocalSigner(OURS).public_key))
+
+
+@pytest.fixture
+def path(path):
+    """With a checkpoint for each of twenty more events, so that there are 33 under 22 checkpoints."""
+    extend(path, OURS)
+    return path
+
+
+def extend(path, seed, origin=ORIGIN):
+    with AuditTrail(f"sqlite:///{path}", origin=origin, signer=LocalSigner(seed), lifecycle=False) as trail:
+        for n in range(20):
+            seal(trail, [about("42", n)])
+
+
+@pytest.fixture
+def said(audit, path):
+    """Verify with the key: every line, and how many findings JSON has."""
+
+    def run(*more, key=KEY):
+        code, out, _ = audit("verify", "--key", key, *more)
+        assert code == 1
+        found = json.loads(audit("verify", "--json", "--key", key, *more)[1])
+        assert f"FAILED: {len(found['findings'])} finding" in out
+        assert found["summary"] in out.splitlines()
+        return out.splitlines(), found
+
+    return run
+
+
+def exchange(path, *, hashes_stay):
+    """Events 3 and 4, with their hashes or without."""
+    moves = ["sequence = -9 WHERE sequence = 3", "sequence = 3 WHERE sequence = 4", "sequence = 4 WHERE sequence = -9"]
+    tamper(path, "CREATE TABLE old AS SELECT sequence, previous_hash, event_hash FROM audit_events")
+    tamper(path, *(f"UPDATE audit_events SET {move}" for move in moves))
+    if hashes_stay:
+        for column in ("previous_hash", "event_hash"):
+            old = f"(SELECT {column} FROM old WHERE old.sequence = audit_events.sequence)"
+            tamper(path, f"UPDATE audit_events SET {column} = {old} WHERE sequence IN (3, 4)")
+    tamper(path, "DROP TABLE old")
+
+
+@pytest.mark.parametrize("hashes_stay", [False, True])
+def test_two_exchanged_events_are_said_to_be_exchanged(said, path, hashes_stay):
+    exchange(path, hashes_stay=hashes_stay)
+    lines, found = said()
+    assert "Events 3 and 4 were exchanged: each stands in the other's place." in lines
+    assert [line for line in lines if "was changed" in line or "does not follow" in line] == []
+    assert found["summary"] == "This trail is not what was recorded: 2 events exchanged (3 and 4)."
+    assert {3, 4} <= {one["sequence"] for one in found["findings"] if one["kind"] == "edited"}
+
+
+def test_two_changed_events_are_not_said_to_be_exchanged(said, path):
+    tamper(path, "UPDATE audit_events SET actor_id = 'eve' WHERE sequence IN (3, 4)")
+    lines, found = said()
+    assert found["summary"] == "This trail is not what was recorded: 2 events changed (3, 4)."
+    assert not any("exchanged" in line for line in lines)
+
+
+def test_an_end_that_was_cut_off_is_one_gap(said, path):
+    tamper(path, "DELETE FROM audit_events WHERE sequence > 15")
+    lines, found = said()
+    assert [line for line in lines if "missing" in line] == [
+        "Events 16 to 32 are missing: they were removed.", "  What was never recorded cannot be found missing."
+    ]  # fmt: skip
+    assert len(found["findings"]) == 17
+    assert found["findings"][0]["text"] == "Event 16 is missing: it was removed."
+    assert found["summary"] == "This trail is not what was recorded: 17 events removed (16 to 32)."
+
+
+def test_gaps_apart_from_each_other_stay_apart(said, path):
+    tamper(path, "UPDATE audit_events SET actor_id = 'eve' WHERE sequence = 3")
+    tamper(path, "DELETE FROM audit_events WHERE sequence IN (8, 9, 10, 15, 16, 20)")
+    lines, found = said()
+    assert [line.partition(":")[0] for line in lines if "missing:" in line] == [
+        "Events 8 to 10 are missing", "Events 15 to 16 are missing", "Event 20 is missing"
+    ]  # fmt: skip
+    assert found["summary"].endswith("1 event changed (3), 6 events removed (8 to 10, 15 to 16, 20).")
+
+
+def test_a_trail_signed_anew_is_one_sentence_and_no_list_of_signatures(said, path):
+    path.unlink()
+    extend(path, THEIRS)
+    lines, found = said()
+    assert f"None of the 20 checkpoints is signed with the key {KEY}: all were signed anew with another key." in lines
+    assert len("\n".join(lines)) < 1_000
+    assert sum(one["kind"] == "checkpoint.signature" for one in found["findings"]) == 20
+    assert found["summary"] == "This trail is not what was recorded: signed anew with another key."
+
+
+def test_some_checkpoints_that_were_signed_by_somebody_else_are_counted(said, path):
+    tamper(path, "UPDATE audit_checkpoints SET signature = replace(signature, 'a', 'b') WHERE tree_size > 30")
+    lines, _ = said()
+    assert [line for line in lines if "checkpoints are not signed" in line] == [
+        f"3 of 22 checkpoints are not signed with the key {KEY}, the first of them that of 31 events."
+    ]
+
+
+def test_roots_are_written_as_checkpoints_have_them(said, path, kept, audit):
+    root = json.loads(audit("status", "--json")[1])["root"]
+    exchange(path, hashes_stay=False)
+    tamper(path, "UPDATE audit_checkpoints SET frontier = NULL")
+    lines, found = said("--checkpoint", kept)
+    (line,) = [line for line in lines if "signed over other events" in line]
+    expected = next(one["expected"] for one in found["findings"] if one["kind"] == "checkpoint.root")
+    assert base64.b64encode(bytes.fromhex(expected)).decode() in line
+    assert expected not in line
+    assert root not in "".join(lines)
+
+
+def test_a_kept_checkpoint_that_cannot_be_compared_is_not_said_to_lack_leaves(said, path, kept):
+    exchange(path, hashes_stay=False)
+    lines, _ = said("--checkpoint", kept)
+    (line,) = [line for line in lines if "kept elsewhere" in line]
+    assert line.endswith("cannot be compared: events before it do not fit.")
+
+
+def test_a_key_of_another_trail_may_be_the_auditors_mistake(said, path):
+    other = str(VerifierKey("example.com/other", LocalSigner(OURS).public_key))
+    lines, found = said(key=other)
+    assert "or you gave the key of another trail" in lines[0]
+    assert [line for line in lines if "another key" in line] == []
+    assert "do not belong together" in found["summary"]
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        (("DELETE FROM audit_events", "DELETE FROM audit_checkpoints"), "There is nothing to verify"),
+        (("DELETE FROM audit_events",), "Events 0 to 32 are missing"),
+        (("DROP TABLE audit_events",), "expected table audit_events, got nothing"),
+    ],
+)
+def test_what_was_emptied_or_dropped_is_one_sentence(said, path, statements, expected):
+    tamper(path, *statements)
+    lines, found = said()
+    assert expected in lines[0]
+    assert lines[1].startswith("FAILED")
+    assert "None" not in "".join(lines)
+    assert not any(one["got"] == "None" for one in found["findings"])
+
+
+def test_another_table_that_was_dropped_too_is_said_too(said, path):
+    tamper(path, "DROP TABLE audit_events", "DROP TABLE audit_checkpoints")
+    lines, _ = said()
+    gone = [line.partition("expected ")[2] for line in lines if "are not as `audit init` makes them" in line]
+    assert gone == ["table audit_events, got nothing.", "table audit_checkpoints, got nothing."]
+
+
+def test_a_trigger_that_was_added_is_not_said_to_have_changed_an_event(said, path):
+    tamper(path, "CREATE TRIGGER evil AFTER INSERT ON audit_events BEGIN DELETE FROM audit_outbox; END")
+    assert said()[1]["summary"].startswith("The events are what was recorded, but ")
+
+
+@pytest.mark.parametrize(
+    ("statement", "end"),
+    [
+        ("DELETE FROM audit_checkpoints", "checkpoints removed."),
+        ("UPDATE audit_checkpoints SET root = 'x' WHERE tree_size = 20", "checkpoints changed."),
+        ("UPDATE audit_checkpoints SET signature = 'x' WHERE tree_size = 20", "checkpoints changed."),
+        ("UPDATE audit_events SET previous_hash = event_hash WHERE sequence = 9",
+         ": 1 event changed (9)."),
+    ],
+)  # fmt: skip
+def test_one_sentence_says_what_it_comes_to(said, path, statement, end):
+    tamper(path, statement)
+    assert said()[1]["summary"].endswith(end)
+
+
+def test_a_sound_trail_has_no_such_sentence(audit):
+    assert json.loads(audit("verify", "--json", "--key", KEY)[1])["summary"] is None
+
+
+@pytest.mark.parametrize("cut", [4, 8, 20, 43])
+def test_a_key_that_was_cut_off_is_to_be_copied_again(audit, cut):
+    code, out, err = audit("verify", "--key", KEY[:-cut])
+    assert (code, out) == (2, "")
+    assert "copy the key again" in err
