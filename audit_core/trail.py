@@ -27,7 +27,7 @@ from audit_core.process.ending import at_the_end_of_a_child
 from audit_core.process.threads import is_own_thread
 from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
-from audit_core.redaction import Redactor
+from audit_core.redaction import Redactor, Rule
 from audit_core.rows import to_json
 from audit_core.signing import SigningKey
 from audit_core.status import describe
@@ -45,10 +45,11 @@ logger = logging.getLogger("audit_core")
 
 
 class AuditTrail:
-    """A tamper-evident trail at ``url``: ``sqlite:///clinic.db``, or ``memory:`` for tests.
+    """A tamper-evident trail at ``url``: ``sqlite:///clinic.db``, ``postgresql://host/clinic``, ``memory:`` for tests.
 
-    ``durable=False`` does not wait for the disk; ``on_failure="block"`` makes a caller see that its event is
-    durable nowhere, instead of going on. ``outbox`` names further databases whose changes are audited.
+    ``redact`` are rules by field (``{"patient.phone": "mask"}``, see ``Redactor``), with the hash key of this user; a
+    ``redactor`` has its own. ``durable=False`` does not wait for the disk; ``on_failure="block"`` makes a caller see
+    that its event is durable nowhere, and not go on. ``outbox`` names further databases whose changes are audited.
     Raises ConfigurationError for a setting that cannot work.
     """
 
@@ -59,6 +60,7 @@ class AuditTrail:
         outbox: str | Iterable[str] = (),
         origin: str | None = None,
         signer: Signer | None = None,
+        redact: Mapping[str, Rule] | None = None,
         redactor: Redactor | None = None,
         policy: AuditPolicy | None = None,
         trusted_proxies: Iterable[str] = (),
@@ -72,7 +74,8 @@ class AuditTrail:
         self.url, self.source, self.durable = url, source, durable
         self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
         self.proxies = TrustedProxies(trusted_proxies, proxy_header)
-        self._redactor, self._key, self._lifecycle = redactor, SigningKey(signer), lifecycle
+        self._redactor = redactor or (Redactor(redact, hash_key=load_hash_key()) if redact else None)
+        self._key, self._lifecycle = SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
         others = [outbox] if isinstance(outbox, str) else list(outbox)
         self.outboxes: list[Outbox] = [own_outbox, *(open_url(other).outbox for other in others)]

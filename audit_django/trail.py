@@ -13,9 +13,8 @@ from typing import Any
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from audit_core import AuditPolicy, AuditTrail, Redactor
+from audit_core import AuditPolicy, AuditTrail
 from audit_core.errors import ConfigurationError, StoreUnavailableError
-from audit_core.keys import load_hash_key
 from audit_core.orm.bulk import ROWS_TOLD, Bulk
 from audit_django.databases import (
     IN_MEMORY,
@@ -173,11 +172,10 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
 
     Without ``lifecycle`` it does not record that it was started and stopped.
     """
-    rules = setting("REDACT")
     return AuditTrail(
         wanted.url,
         outbox=wanted.outboxes,
-        redactor=Redactor(rules, hash_key=load_hash_key()) if rules else None,
+        redact=setting("REDACT"),
         policy=AuditPolicy(reads=setting("READS"), skip=setting("SKIP"), rules=setting("RULES")),
         trusted_proxies=setting("TRUSTED_PROXIES"),
         proxy_header=setting("PROXY_HEADER"),

@@ -609,3 +609,11 @@ def test_a_thread_that_ends_takes_its_connection_with_it(tmp_path):
             thread.start()
             thread.join()
         assert len(trail.store.database._open) == before
+
+
+def test_rules_by_field_are_given_to_the_trail_itself(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/trail.db", redact={"patient.name": "hash", "note": "mask"}) as trail:
+        details = trail.record("patient.read", resource="patient:1", details={"name": "Grace", "note": None}).details
+        assert details["name"] == trail.redactor.keyed_hash("Grace")
+    with pytest.raises(ConfigurationError, match="maks"):
+        AuditTrail(f"sqlite:///{tmp_path}/trail.db", redact={"note": "maks"})
