@@ -11,10 +11,9 @@ from audit_core.outbox import Outbox
 from audit_core.redaction import Redactor, Rule
 from audit_core.redaction.personal_names import is_personal
 from audit_core.redaction.sensitive_names import flat
-from audit_core.triggers import Triggers
+from audit_core.triggers import Known, Triggers
 
 UNSEEN = "raw SQL, cascades and triggers of the database, and what other programs write"
-_NONE_AT_ALL = "has no triggers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +24,14 @@ class Gap:
     is_problem: bool = False
 
 
-def gaps_of(outbox: Outbox) -> Iterator[Gap]:
-    """What no hook of an ORM sees in the database of this outbox."""
+def gaps_of(outbox: Outbox, known: Known | None = None) -> Iterator[Gap]:
+    """What no hook of an ORM sees in the database of this outbox, and what its triggers tell against the rules."""
     database: Any = getattr(outbox, "database", None)
     if not hasattr(database, "schema"):
         yield from gaps_without_triggers(str(getattr(database, "path", "memory")), is_created=outbox.is_created())
         return
     with database.transaction() as connection:
-        yield from gaps_with_triggers(connection, database.schema, database.name)
+        yield from gaps_with_triggers(connection, database.schema, database.name, known)
 
 
 def gaps_without_triggers(name: str, *, is_created: bool) -> Iterator[Gap]:
@@ -42,18 +41,17 @@ def gaps_without_triggers(name: str, *, is_created: bool) -> Iterator[Gap]:
     yield Gap(f"{name}: {UNSEEN} leave no event, and SQLite has no triggers of ours.")
 
 
-def gaps_with_triggers(connection: Any, schema: str, name: str) -> Iterator[Gap]:
+def gaps_with_triggers(connection: Any, schema: str, name: str, known: Known | None = None) -> Iterator[Gap]:
     """On PostgreSQL, on whichever connection ``Triggers`` takes."""
     try:
-        triggers = Triggers(connection, schema)
+        triggers = Triggers(connection, schema, known=known)
     except ConfigurationError:
         yield Gap(f"{name} has no outbox, and its changes fail: {Cures.make_tables}.", is_problem=True)
         return
-    tables = triggers.chosen(everything=True)
-    for sentence in triggers.check(tables):
-        if _NONE_AT_ALL not in sentence:
-            yield Gap(f"{name}: {sentence}", is_problem=True)
+    for sentence in triggers.check(triggers.expected()):
+        yield Gap(f"{name}: {sentence}", is_problem=True)
     covered = triggers.covered()
+    tables = triggers.applications()
     if without := [f"{t.schema}.{t.name}" for t in tables if (t.schema, t.name) not in covered]:
         yield Gap(f"{name}: {UNSEEN} leave no event in tables without triggers: {', '.join(without)}.")
 

@@ -145,8 +145,14 @@ def _triggers(alias: str) -> Iterator[CheckMessage]:
     tables = triggers.chosen(everything=True)
     if uses_triggers():
         command = f"`manage.py audit triggers install --database={alias}`"
-        for sentence in triggers.check(tables):
+        for sentence in triggers.check(triggers.expected()):
             yield checks.Warning(sentence, hint=f"Find out why, and run {command}.", id="audit.W005")
+        if untold := [f"{table.schema}.{table.name}" for table in triggers.untold(tables)]:
+            yield Info(
+                f"Told by the hooks alone, having no triggers: {', '.join(untold)}.",
+                hint=f"{command} makes them.",
+                id="audit.I002",
+            )
     elif both := triggers.covered().intersection((table.schema, table.name) for table in tables):
         yield checks.Warning(
             f"Each change of {', '.join(sorted(name for _, name in both))} gives two events: the hooks tell it, and so "

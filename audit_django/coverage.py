@@ -23,6 +23,7 @@ from audit_django.capture.selection import audits, check_rules, fields_of, is_dj
 from audit_django.databases import OUTBOX, is_sqlite
 from audit_django.rows import kind_of
 from audit_django.trail import audited_aliases, layout, make_trail, schema_in, setting
+from audit_django.triggers.known import known_in
 
 
 def gaps() -> Iterator[Gap]:
@@ -81,6 +82,6 @@ def _of_database(alias: str) -> Iterator[Gap]:
         return
     connection.ensure_connection()
     try:
-        yield from gaps_with_triggers(connection.connection, schema_in(alias), name)
+        yield from gaps_with_triggers(connection.connection, schema_in(alias), name, known_in(alias))
     except ConfigurationError as error:
         yield Gap(f"{name}: {error}", is_problem=True)

@@ -12,16 +12,16 @@ from django.db.models import Model
 
 from audit_core.errors import ConfigurationError
 from audit_core.triggers import Triggers
-from audit_core.triggers.tables import Table
+from audit_core.triggers.rules import is_called
 from audit_django.capture.selection import audits
 from audit_django.schema import LABEL
 from audit_django.trail import schema_in
 from audit_django.triggers.coverage import forget_coverage, may_have_triggers
-from audit_django.triggers.known import known_of
+from audit_django.triggers.known import known_of, spelled
 
 
 class InstallTriggers(Operation):
-    """Triggers for the audited models of this app, or for those that are named: ``InstallTriggers("Patient")``.
+    """Triggers for the audited models of this app, or for those of them that are named: ``InstallTriggers("Patient")``.
 
     It stands after the operations that make the tables, and its migration depends on ``("audit_django",
     "0001_initial")``. Undone, it removes them. Where the database is not PostgreSQL, or not audited, it does nothing.
@@ -41,8 +41,11 @@ class InstallTriggers(Operation):
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
         """Make them. Raises CommandError where the outbox is not there yet."""
-        triggers, tables = self._found(app_label, schema_editor, to_state)
-        if triggers is not None and tables:
+        alias = schema_editor.connection.alias
+        models = [model for model in self._chosen(app_label, to_state, alias) if self.models or _audited(model, alias)]
+        triggers = self._triggers(schema_editor, models)
+        # Shown as SQL, a table may not be there yet, and what its triggers would be is not known.
+        if triggers is not None and (tables := triggers.chosen(everything=True)):
             schema_editor.execute(triggers.install_sql(tables), params=None)
             forget_coverage()
 
@@ -50,8 +53,10 @@ class InstallTriggers(Operation):
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
         """Remove them."""
-        triggers, tables = self._found(app_label, schema_editor, from_state)
-        if triggers is not None and tables:
+        models = self._chosen(app_label, from_state, schema_editor.connection.alias)
+        triggers = self._triggers(schema_editor, models)  # also of those that are not audited any more
+        names = {spelled(model) for model in models}
+        if triggers is not None and (tables := [table for table in triggers.tables if is_called(table, names)]):
             schema_editor.execute(triggers.drop_sql(tables), params=None)
             forget_coverage()
 
@@ -59,29 +64,23 @@ class InstallTriggers(Operation):
         """For ``migrate --plan`` and the names of migrations."""
         return f"Install audit triggers for {', '.join(self.models) or 'all audited models'}"
 
-    def _found(
-        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, state: Any
-    ) -> tuple[Triggers | None, list[Table]]:
-        connection = schema_editor.connection
-        alias = connection.alias
+    def _triggers(self, schema_editor: BaseDatabaseSchemaEditor, models: list[type[Model]]) -> Triggers | None:
+        alias = schema_editor.connection.alias
         if not may_have_triggers(alias):
-            return None, []
-        known = known_of(self._chosen(app_label, state, alias), alias)
+            return None
         try:
-            triggers = Triggers(connection, schema_in(alias), known=known)
+            return Triggers(schema_editor.connection, schema_in(alias), known=known_of(models, alias))
         except ConfigurationError as error:
             raise CommandError(
                 f'{error} Migrations that install triggers depend on ("{LABEL}", "0001_initial").'
             ) from None
-        # Shown as SQL, a table may not be there yet, and what its triggers would be is not known.
-        return triggers, triggers.chosen(everything=True)
 
     def _chosen(self, app_label: str, state: Any, alias: str) -> list[type[Model]]:
         if self.models:
             named = [name if "." in name else f"{app_label}.{name}" for name in self.models]
             chosen = [state.apps.get_model(name) for name in named]
         else:
-            chosen = [model for model in state.apps.get_app_config(app_label).get_models() if _audited(model, alias)]
+            chosen = list(state.apps.get_app_config(app_label).get_models())
         return [model for model in chosen if self.allow_migrate_model(alias, model)]
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
-from importlib import import_module
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_core.cli.application import AuditorPath, known_by, load_auditor
 from audit_core.cli.place import Place, Url, open_trail, refuse_another
 from audit_core.cli.terminal import say
 from audit_core.coverage import Gap, gaps_of
-from audit_core.errors import ConfigurationError
 from audit_core.trail import AuditTrail
-
-if TYPE_CHECKING:
-    from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
+from audit_core.triggers import Known
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,12 +23,7 @@ def check(
     context: typer.Context,
     *,
     url: Url = None,
-    auditor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:NAME", help="The application's SQLAlchemyAuditor, and with it what it leaves out."
-        ),
-    ] = None,
+    auditor: AuditorPath = None,
 ) -> None:
     """Say what the trail does not cover; exit code 1 where that is not as it should be."""
     place: Place = context.obj
@@ -43,16 +33,16 @@ def check(
     elif auditor is not None:
         from audit_core.orm.sqlalchemy.coverage import gaps
 
-        found = _load(auditor)
-        _say([*_of_databases(found.trail), *gaps(found)])
+        found = load_auditor(auditor)
+        _say([*_of_databases(found.trail, known_by(found)), *gaps(found)])
     else:
         with open_trail(context, url) as trail:
             _say(_of_databases(trail))
 
 
-def _of_databases(trail: AuditTrail) -> Iterator[Gap]:
+def _of_databases(trail: AuditTrail, known: Known | None = None) -> Iterator[Gap]:
     for outbox in trail.outboxes:
-        yield from gaps_of(outbox)
+        yield from gaps_of(outbox, known)
 
 
 def _say(gaps: Iterable[Gap]) -> None:
@@ -63,19 +53,3 @@ def _say(gaps: Iterable[Gap]) -> None:
         say("Nothing is left out.", "green")
     if any(gap.is_problem for gap in found):
         raise typer.Exit(1)
-
-
-def _load(path: str) -> SQLAlchemyAuditor:
-    """What ``module:name`` names. Raises ConfigurationError where that is no auditor."""
-    from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
-
-    module, _, name = path.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = getattr(import_module(module), name, None) if module and name else None
-    except ImportError as error:
-        raise ConfigurationError(f"--auditor {path}: {error}. Run it where the application runs.") from None
-    if isinstance(found, SQLAlchemyAuditor):
-        return found
-    raise ConfigurationError(f"--auditor is module:name of a SQLAlchemyAuditor, and {path} is none.")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from audit_core.cli.application import AuditorPath, load_auditor
 from audit_core.cli.place import Url, chosen_url
 from audit_core.cli.terminal import note, say, say_exactly
 from audit_core.errors import ConfigurationError
@@ -41,11 +42,13 @@ def install(
         list[str] | None, typer.Option(metavar="TABLE=TYPE", help="The resource type that it has elsewhere.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Rows of one statement that are told one by one.")] = None,
+    auditor: AuditorPath = None,
     only_sql: OnlySql = False,
 ) -> None:
     """Make the triggers, or make them follow what has changed; may be repeated."""
-    with _opened(context, url) as triggers:
+    with _opened(context, url, auditor) as triggers:
         everything = everything or (not tables and triggers.known is not None)
+        left_out = triggers.left_out() if everything else []
         chosen = triggers.chosen(_several(tables, everything), everything=everything, leave_out=leave_out or ())
         script = triggers.install_sql(
             chosen,
@@ -54,28 +57,48 @@ def install(
             columns={
                 "exclude": exclude_column or (), "replace": redact or (), "mask": mask or (), "tell": tell or (),
             },
-        )  # fmt: skip
+        ) + triggers.drop_sql(left_out)  # fmt: skip
         if only_sql:
             say_exactly(script)
             return
         triggers.run(script)
         for table in chosen:
             say(f"told    {table.schema}.{table.name}")
+        for table in left_out:
+            say(f"dropped {table.schema}.{table.name}")
+        if triggers.known is None:
+            note(
+                "The rules of your classes and of the trail's redactor are not known here: give --auditor MODULE:NAME, "
+                "or repeat each with --exclude-column, --mask, --redact and --except."
+            )
         for sentence in triggers.unhashed(chosen):
             note(sentence)
 
 
 @app.command()
-def check(context: typer.Context, *, url: Url = None, tables: Tables = None, leave_out: Except = None) -> None:
-    """Say where the triggers are not what they were, and which tables have none; exit code 1 then."""
-    with _opened(context, url) as triggers:
-        chosen = triggers.chosen(tables or (), everything=not tables, leave_out=leave_out or ())
-        found = list(triggers.check(chosen))
-        for sentence in found:
-            say(sentence, "red")
+def check(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    tables: Tables = None,
+    leave_out: Except = None,
+    auditor: AuditorPath = None,
+) -> None:
+    """Say where the triggers are not what they were, exit code 1 then; and which tables never had any."""
+    with _opened(context, url, auditor) as triggers:
+        excepted = triggers.chosen(leave_out or ())
+        named = triggers.chosen(tables) if tables else triggers.expected()
+        chosen = [table for table in named if table not in excepted]
+        found, untold = list(triggers.check(chosen)), triggers.untold(chosen)
+    for table in untold:
+        say(f"{table.schema}.{table.name} has no triggers: its changes are told by the ORM's hooks alone.")
+    for sentence in found:
+        say(sentence, "red")
     if found:
         raise typer.Exit(1)
-    say(f"The triggers of {len(chosen)} tables are as they were installed.", "green")
+    number = len(chosen) - len(untold)
+    those = {0: "No table has triggers.", 1: "The triggers of 1 table are as they were installed."}
+    say(those.get(number, f"The triggers of {number} tables are as they were installed."), "green" if number else "")
 
 
 @app.command()
@@ -98,15 +121,19 @@ def drop(
 
 
 @contextmanager
-def _opened(context: typer.Context, url: str | None) -> Iterator[Triggers]:
+def _opened(context: typer.Context, url: str | None, auditor: str | None = None) -> Iterator[Triggers]:
     """In one transaction. Raises ConfigurationError for another database than PostgreSQL."""
-    chosen = chosen_url(context, url)
+    chosen, known = chosen_url(context, url), context.obj.known
+    if auditor is not None:
+        from audit_core.orm.sqlalchemy import known_of
+
+        known = known_of(load_auditor(auditor))
     if not chosen.startswith(("postgresql:", "postgres:")):
         raise ConfigurationError("Triggers are for PostgreSQL: give a URL like postgresql://host/database.")
     database = PostgresDatabase(chosen)
     try:
         with database.transaction() as connection:
-            yield Triggers(connection, database.schema, known=context.obj.known)
+            yield Triggers(connection, database.schema, known=known)
     finally:
         database.close()
 

@@ -2,6 +2,6 @@
 
 from audit_core.triggers.context import carry_context
 from audit_core.triggers.install import Triggers, install
-from audit_core.triggers.rules import Known
+from audit_core.triggers.known import Known
 
 __all__ = ["Known", "Triggers", "carry_context", "install"]

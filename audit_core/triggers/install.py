@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from audit_core.errors import ConfigurationError, Cures
 from audit_core.redaction import Redactor
-from audit_core.triggers.rules import Given, Known, Rules, Treatment, is_called, rules_for, unhashed
+from audit_core.triggers.installed import Installed, read_functions, read_installed
+from audit_core.triggers.known import Known
+from audit_core.triggers.rules import Given, Rules, Treatment, is_called, rules_for, unhashed
 from audit_core.triggers.sql import (
     TRIGGERS,
     function_body,
@@ -27,34 +29,16 @@ from audit_core.triggers.sql import (
 from audit_core.triggers.tables import NOT_AUDITED, Table, choose, dbapi, quoted, read_tables, rows_of
 
 logger = logging.getLogger("audit_core")
-_INSTALLED = """
-SELECT n.nspname, c.relname, t.tgname, t.tgenabled IN ('O', 'A'),
-       concat_ws(' ', t.tgtype, t.tgoldtable, t.tgnewtable, nullif(t.tgattr::text, ''), t.tgqual::text),
-       format('%%I.%%I', pn.nspname, p.proname),
-       p.prosrc, p.prosecdef AND 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig),
-       obj_description(p.oid, 'pg_proc')
-FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace
-WHERE NOT t.tgisinternal AND (t.tgname = ANY (%s) OR pn.nspname = %s AND left(p.proname, 11) = 'audit_tell_')
-"""
 _OUTBOX = """
 SELECT current_setting('server_version_num')::int, pg_get_userbyid(c.relowner),
        pg_get_userbyid(c.relowner) = current_user
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = 'audit_outbox'
 """
+_TOLD = {"tell": "as it is", "mask": "masked", "replace": "as [redacted]", "exclude": "not at all"}
 _SHARED = """
 SELECT p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = %s AND p.proname = 'audit_json'
 """
-
-
-@dataclass(slots=True)
-class _Installed:
-    """What there is on one table."""
-
-    triggers: dict[str, bool] = field(default_factory=dict)  # whether it is enabled, by name
-    shapes: dict[str, str] = field(default_factory=dict)  # when it fires, by name
-    functions: dict[str, tuple[str, bool, str | None]] = field(default_factory=dict)  # body, is safe, comment
 
 
 class Triggers:
@@ -74,13 +58,8 @@ class Triggers:
         self.version, owner, is_own = found[0]
         self.owner: str | None = None if is_own else owner
         self.tables = read_tables(connection, schema)
-        self._installed: dict[tuple[str, str], _Installed] = {}
-        for namespace, table, trigger, enabled, shape, function, body, safe, comment in rows_of(
-            connection, _INSTALLED, [list(TRIGGERS), schema]
-        ):
-            its = self._installed.setdefault((namespace, table), _Installed())
-            its.triggers[trigger], its.shapes[trigger] = enabled, shape
-            its.functions[function] = body, safe, comment
+        self._installed = read_installed(connection, schema)
+        self._functions = read_functions(connection, schema)
 
     def chosen(
         self, names: Iterable[str] = (), *, everything: bool = False, leave_out: Iterable[str] = ()
@@ -95,11 +74,24 @@ class Triggers:
             return [t for t in self.tables if (t.schema, t.name) not in left_out and is_called(t, self.known.resources)]
         if not everything:
             return [t for t in choose(self.tables, map(of_class, names)) if (t.schema, t.name) not in left_out]
-        return [
-            table
-            for table in self.tables
-            if (table.schema, table.name) not in left_out and table.name not in NOT_AUDITED and not table.is_association
-        ]
+        return [table for table in self.applications() if (table.schema, table.name) not in left_out]
+
+    def applications(self) -> list[Table]:
+        """All tables but those of frameworks, and association tables."""
+        return [table for table in self.tables if table.name not in NOT_AUDITED and not table.is_association]
+
+    def expected(self) -> list[Table]:
+        """All that are the application's, and those that have or had triggers of ours."""
+        chosen = self.chosen(everything=True)
+        return [table for table in self.tables if table in chosen or self._had(table)]
+
+    def left_out(self) -> list[Table]:
+        """Those that have triggers of ours, and that the application's classes leave out."""
+        return [table for table in self.tables if self._on(table).triggers and self._reason_against(table)]
+
+    def untold(self, tables: Iterable[Table]) -> list[Table]:
+        """Those of them that never had triggers, or whose triggers were removed by ``drop``."""
+        return [table for table in tables if not self._had(table)]
 
     def install_sql(
         self,
@@ -112,11 +104,15 @@ class Triggers:
         """What makes the triggers of these tables, or makes them follow what has changed; may be run again.
 
         ``names`` gives tables the resource type that they have elsewhere, ``columns`` says per treatment which are not
-        told as they are: ``{"exclude": ["patient.photo"], "mask": ["patient.phone"]}``.
+        told as they are: ``{"exclude": ["patient.photo"], "mask": ["patient.phone"]}``. Raises ConfigurationError for
+        a table that the application's classes leave out.
         """
         given = Given.of(self.tables, limit, names, columns, self.known)
         parts = [shared_sql(self.schema)]
         for table in tables:
+            if reason := self._reason_against(table):
+                name = f"{table.schema}.{table.name}"
+                raise ConfigurationError(f"{name} has rows of {reason}, which is not audited: it gets no triggers.")
             there = self._on(table)
             rules = rules_for(table, self.redactor, given, self._rules(table))
             parts.append(table_sql(table, rules, self.schema, self.version, self.owner))
@@ -129,15 +125,16 @@ class Triggers:
 
     def drop_sql(self, tables: Iterable[Table] | None = None) -> str:
         """What removes the triggers of these tables, or everything of ours."""
-        places = [(t.schema, t.name) for t in tables] if tables is not None else list(self._installed)
+        chosen = self.tables if tables is None else list(tables)
+        places = list(self._installed) if tables is None else [(t.schema, t.name) for t in chosen]
+        functions = self._functions.copy() if tables is None else {self._own(t) for t in chosen} & self._functions
         parts = []
         for schema, name in places:
-            there = self._installed.get((schema, name), _Installed())
+            there = self._installed.get((schema, name), Installed())
             table = f"{quoted(schema)}.{quoted(name)}"
             parts += [f"DROP TRIGGER IF EXISTS {trigger} ON {table};" for trigger in there.triggers]
-            parts += [
-                f"DROP FUNCTION IF EXISTS {function}();" for function in there.functions if self._is_ours(function)
-            ]
+            functions |= {self._plain(function) for function in there.functions if self._is_ours(function)}
+        parts += [f"DROP FUNCTION IF EXISTS {function}();" for function in sorted(functions)]
         if tables is None:
             parts.append(f"DROP FUNCTION IF EXISTS {quoted(self.schema)}.audit_json(text);")
         return "".join(f"{part}\n" for part in parts)
@@ -149,7 +146,10 @@ class Triggers:
                 cursor.execute(script)
 
     def check(self, tables: Iterable[Table]) -> Iterator[str]:
-        """A sentence for everything in which these tables' triggers are not what ``install`` would make."""
+        """A sentence for everything in which these tables' triggers are not what ``install`` would make.
+
+        A table that never had any is no such thing: the ORM's hooks tell of it.
+        """
         if self._installed and [row[0] for row in rows_of(self.connection, _SHARED, [self.schema])] != [
             shared_sql(self.schema).split("$$")[1]
         ]:
@@ -169,9 +169,17 @@ class Triggers:
 
     def _check_table(self, table: Table, given: Given) -> Iterator[str]:
         name, there = f"{table.schema}.{table.name}", self._on(table)
+        if not self._had(table):
+            return
+        if reason := there.triggers and self._reason_against(table):
+            yield (
+                f"{name} has triggers, and rows of {reason}, which is not audited: they are told all the same; run "
+                "`audit triggers install`."
+            )
+            return
         missing = [trigger for trigger in wanted_triggers(table) if trigger not in there.triggers]
         if len(missing) == len(wanted_triggers(table)):
-            yield f"{name} has no triggers: its changes are told by the ORM's hooks alone."
+            yield f"{name} has lost its triggers: what happened meanwhile was not told; run `audit triggers install`."
             return
         for trigger in missing:
             yield f"{name} has lost its trigger {trigger}: run `audit triggers install`."
@@ -182,7 +190,7 @@ class Triggers:
                 yield f"{name}'s trigger {trigger} does not fire as installed: run `audit triggers install`."
         yield from self._check_function(table, name, there, given)
 
-    def _check_function(self, table: Table, name: str, there: _Installed, given: Given) -> Iterator[str]:
+    def _check_function(self, table: Table, name: str, there: Installed, given: Given) -> Iterator[str]:
         own, rules = function_name(self.schema, table), self._rules(table)
         if rules is None or list(map(self._plain, there.functions)) != [own]:
             yield f"{name}'s triggers call another function than ours for it: run `audit triggers install`."
@@ -194,14 +202,11 @@ class Triggers:
         for column in rules.treatments:
             if column not in columns:
                 yield f"{name} has no column {column} any more: run `audit triggers install`."
-        if set(columns) == set(rules.treatments) and rules != rules_for(
-            table, self.redactor, replace(given, limit=rules.limit), rules
-        ):
-            yield f"{name} is told by other names or rules than the application has: run `audit triggers install`."
+        if set(columns) != set(rules.treatments):
+            return
+        yield from _differences(name, rules, rules_for(table, self.redactor, replace(given, limit=rules.limit), rules))
         ((body, is_safe, _),) = there.functions.values()
-        if set(columns) == set(rules.treatments) and (
-            not is_safe or body != function_body(table, rules, self.schema, self.version)
-        ):
+        if not is_safe or body != function_body(table, rules, self.schema, self.version):
             yield f"{name}'s function or its columns are not what was installed: run `audit triggers install`."
 
     def outdated(self, tables: Iterable[Table]) -> list[Table]:
@@ -225,8 +230,19 @@ class Triggers:
         ours = [comment for name, (_, _, comment) in self._on(table).functions.items() if self._is_ours(name)]
         return Rules.parse(ours[0]) if ours else None
 
-    def _on(self, table: Table) -> _Installed:
-        return self._installed.get((table.schema, table.name), _Installed())
+    def _on(self, table: Table) -> Installed:
+        return self._installed.get((table.schema, table.name), Installed())
+
+    def _had(self, table: Table) -> bool:
+        """Whether ``install`` was here and ``drop`` was not: who drops triggers by hand may leave their function."""
+        return bool(self._on(table).triggers) or self._own(table) in self._functions
+
+    def _own(self, table: Table) -> str:
+        return function_name(self.schema, table)
+
+    def _reason_against(self, table: Table) -> str | None:
+        left_out = self.known.left_out if self.known else {}
+        return next((reason for name, reason in left_out.items() if is_called(table, [name])), None)
 
     def _is_ours(self, function: str) -> bool:
         return self._plain(function).startswith(f"{quoted(self.schema)}.audit_tell_")
@@ -237,18 +253,32 @@ class Triggers:
         return f"{schema if schema.startswith(chr(34)) else quoted(schema)}.{name}"
 
 
+def _differences(name: str, there: Rules, wanted: Rules) -> Iterator[str]:
+    cure = "run `audit triggers install`"
+    for column, treatment in wanted.treatments.items():
+        if treatment != there.treatments[column]:
+            was, now = _TOLD[there.treatments[column]], _TOLD[treatment]
+            yield f"{name}.{column} is told {was}, and by the application's rules {now}: {cure}."
+    if replace(there, treatments=wanted.treatments) != wanted:
+        yield f"{name} is told by other names than the application has: {cure}."
+
+
 def install(
     connection: Any,
     tables: Iterable[str] = (),
     *,
     schema: str = "audit",
     redactor: Redactor | None = None,
+    known: Known | None = None,
     limit: int | None = None,
     names: Mapping[str, str] | None = None,
     columns: Mapping[Treatment, Iterable[str]] | None = None,
 ) -> None:
-    """For a migration: install the triggers of these tables, or of all, on its connection and in its transaction."""
-    triggers, wanted = Triggers(connection, schema, redactor), list(tables)
+    """For a migration: install the triggers of these tables, or of all, on its connection and in its transaction.
+
+    ``known`` is what the application's classes say of its tables: ``known_of(auditor)`` of SQLAlchemy.
+    """
+    triggers, wanted = Triggers(connection, schema, redactor, known), list(tables)
     chosen = triggers.chosen(wanted, everything=not wanted)
     triggers.run(triggers.install_sql(chosen, limit=limit, names=names, columns=columns))
     for sentence in triggers.unhashed(chosen):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeAlias
 
 from audit_core.errors import ConfigurationError
 from audit_core.redaction import Redactor
 from audit_core.redaction.rules import MEASURES
+from audit_core.triggers.known import Known
 from audit_core.triggers.tables import Table
 
 ROWS_TOLD = 1_000
@@ -17,29 +18,7 @@ Treatment: TypeAlias = Literal["tell", "replace", "mask", "exclude"]
 
 _MEASURING = ("bool", "datetime")
 _NUMBERS = ("int", "bool", "datetime")
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What an application knows of its tables, each called as ``table`` or ``schema.table``."""
-
-    resources: Mapping[str, str]  # the resource type of each table of an audited class
-    fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # table: column: field
-    classes: Mapping[str, str] = field(default_factory=dict)  # what a class is called, in lower case: its table
-    limit: int | None = None  # rows of a statement that are told one by one
-    redactor: Redactor | None = None  # it decides, whatever an earlier installation said
-    database: str | None = None  # what the events say of the database; None for the usual one
-
-    def table_of(self, name: str) -> str:
-        """The table of a class, or of that name."""
-        return self.classes.get(name.lower(), name)
-
-    def column_of(self, name: str) -> str:
-        """``table.column`` of a field that is written ``class.field``, or what is that already."""
-        owner, _, called = name.rpartition(".")
-        table = self.table_of(owner)
-        columns = {told: column for column, told in self.fields.get(table, {}).items()}
-        return f"{table}.{columns.get(called, called)}"
+_STRICTER: tuple[Treatment, ...] = ("tell", "mask", "replace", "exclude")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +52,11 @@ def rules_for(table: Table, redactor: Redactor, given: Given, before: Rules | No
     limit = given.limit if given.limit is not None else before.limit if before else ROWS_TOLD
     kept = before.treatments if before else {}
     fields = given.fields.get(_name(table), before.fields if before else {})
+    others = given.others.get(_name(table), {})
     treatments: dict[str, Treatment] = {}
     for column in table.columns:
-        ruled = _by_name(redactor, fields.get(column.name, column.name), column.kind, resource_type)
+        called = {(resource_type, fields.get(column.name, column.name)), *others.get(column.name, ())}
+        ruled = max((_by_name(redactor, name, column.kind, kind) for kind, name in called), key=_STRICTER.index)
         said = given.treatments.get((_name(table), column.name))
         if said is None and not (ruled != "tell" and _name(table) in given.fields):
             said = kept.get(column.name)
@@ -99,6 +80,7 @@ class Given:
     treatments: Mapping[tuple[str, str], Treatment] = field(default_factory=dict)
     fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # schema.table: column: field
     database: str | None = None
+    others: Mapping[str, Mapping[str, Collection[tuple[str, str]]]] = field(default_factory=dict)  # as Known has them
 
     @classmethod
     def of(
@@ -124,8 +106,9 @@ class Given:
         called = [(_name(t), name) for t in known for name in _spellings(t)]
         types = {table: names[name] for table, name in called if name in names}
         fields = {table: application.fields.get(name, {}) for table, name in called if name in application.resources}
+        others = {table: application.others[name] for table, name in called if name in application.others}
         limit = application.limit if limit is None else limit
-        return cls(limit, types, treatments, fields, application.database)
+        return cls(limit, types, treatments, fields, application.database, others)
 
 
 def _by_name(redactor: Redactor, column: str, kind: str, resource_type: str) -> Treatment:

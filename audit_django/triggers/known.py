@@ -9,6 +9,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
 from audit_core.triggers import Known
+from audit_core.triggers.known import Stored, left_to_hooks
 from audit_django.capture.links import is_link
 from audit_django.capture.selection import audits
 from audit_django.rows import kind_of
@@ -25,15 +26,43 @@ def known_in(using: str, labels: Container[str] | None = None) -> Known:
 def known_of(models: Iterable[type[Model]], using: str) -> Known:
     """Of these models; links and what has no table of its own aside."""
     own = [model for model in models if not (is_link(model) or model._meta.proxy)]
-    chosen = {spelled(model): model for model in sorted(own, key=lambda model: model._meta.managed)}
+    left_out = left_out_in(using)
+    by_table = {spelled(model): model for model in sorted(own, key=lambda model: model._meta.managed)}
+    chosen = {table: model for table, model in by_table.items() if table not in left_out}
     return Known(
         resources={table: kind_of(model) for table, model in chosen.items()},
         fields={table: fields_of(model) for table, model in chosen.items()},
-        classes={model._meta.label_lower: table for table, model in chosen.items()},
+        classes={model._meta.label_lower: table for table, model in by_table.items()},
         limit=bulk_rule().limit,
         redactor=make_trail(layout()).redactor if setting("REDACT") else None,
         database=None if using == DEFAULT_DB_ALIAS else using,
+        others=_others(),
+        left_out=left_out,
     )
+
+
+def left_out_in(using: str) -> dict[str, str]:
+    """The tables of all models, as they are now, that no trigger in this database may tell, and which model says so."""
+    models = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
+    own = {spelled(model) for model in models if audits(model, using)}  # whose rows a reading model has, too
+    stored = []
+    for model in models:
+        is_audited = audits(model, using)
+        tables = [spelled(one) for one in (model, *model._meta.all_parents)]
+        if is_audited or tables[0] not in own:
+            stored.append(Stored(model._meta.label, tables, is_audited))
+    return left_to_hooks(stored)
+
+
+def _others() -> dict[str, dict[str, set[tuple[str, str]]]]:
+    """What the fields of inherited tables are to the models that inherit them."""
+    others: dict[str, dict[str, set[tuple[str, str]]]] = {}
+    for model in apps.get_models():
+        for parent in model._meta.all_parents:
+            columns = others.setdefault(spelled(parent), {})
+            for field in parent._meta.local_concrete_fields:
+                columns.setdefault(str(field.column), set()).add((kind_of(model), field.attname))
+    return others
 
 
 def spelled(model: type[Model]) -> str:

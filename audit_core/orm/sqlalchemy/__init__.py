@@ -1,5 +1,6 @@
 """Every change that a SQLAlchemy session makes."""
 
 from audit_core.orm.sqlalchemy.auditor import SQLAlchemyAuditor
+from audit_core.orm.sqlalchemy.known import known_of
 
-__all__ = ["SQLAlchemyAuditor"]
+__all__ = ["SQLAlchemyAuditor", "known_of"]

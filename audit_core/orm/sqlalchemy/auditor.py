@@ -57,7 +57,8 @@ class SQLAlchemyAuditor:
         self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
         self._open = weakref.WeakKeyDictionary()
         beside = (lambda connection: self._beside(lambda _: connection)) if triggers else None
-        self._statements = StatementListener(trail, self.audits, bulk or Bulk(), beside)
+        self.bulk = bulk or Bulk()
+        self._statements = StatementListener(trail, self.audits, self.bulk, beside)
 
     def attach(self, target: Any) -> None:
         """Audit the sessions of ``target``, from now on. May be repeated, by another auditor of the same trail too.
