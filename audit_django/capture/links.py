@@ -57,6 +57,11 @@ def owner_of(model: type[Model]) -> type[Model]:
     return _ends(model).owner
 
 
+def field_of(model: type[Model]) -> str:
+    """What the field is called there."""
+    return _ends(model).field
+
+
 @lru_cache(maxsize=1024)
 def _ends(through: type[Model]) -> _Ends:
     owner: Any = through._meta.auto_created

@@ -8,9 +8,10 @@ from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
+from audit_core.redaction import Redactor
 from audit_core.triggers import Known
 from audit_core.triggers.known import Stored, left_to_hooks
-from audit_django.capture.links import is_link
+from audit_django.capture.links import field_of, is_link, owner_of
 from audit_django.capture.selection import audits
 from audit_django.rows import kind_of
 from audit_django.trail import bulk_rule, layout, make_trail, setting
@@ -32,7 +33,7 @@ def known_of(models: Iterable[type[Model]], using: str) -> Known:
     return Known(
         resources={table: kind_of(model) for table, model in chosen.items()},
         fields={table: fields_of(model) for table, model in chosen.items()},
-        classes={model._meta.label_lower: table for table, model in by_table.items()},
+        classes={model._meta.label_lower: spelled(model) for model in (*apps.get_models(), *own)},
         limit=bulk_rule().limit,
         redactor=make_trail(layout()).redactor if setting("REDACT") else None,
         database=None if using == DEFAULT_DB_ALIAS else using,
@@ -44,14 +45,20 @@ def known_of(models: Iterable[type[Model]], using: str) -> Known:
 def left_out_in(using: str) -> dict[str, str]:
     """The tables of all models, as they are now, that no trigger in this database may tell, and which model says so."""
     models = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
-    own = {spelled(model) for model in models if audits(model, using)}  # whose rows a reading model has, too
+    # An unmanaged model may have the table of an audited one, whose rows these are.
+    own = {spelled(model) for model in models if not is_link(model) and audits(model, using)}
     stored = []
+    rules = Redactor(setting("REDACT"), hash_key=b"none")  # they are only asked, so no key is made for them
     for model in models:
-        is_audited = audits(model, using)
+        is_audited = audits(model, using) and not (is_link(model) and _has_rule(rules, model))
         tables = [spelled(one) for one in (model, *model._meta.all_parents)]
         if is_audited or tables[0] not in own:
             stored.append(Stored(model._meta.label, tables, is_audited))
     return left_to_hooks(stored)
+
+
+def _has_rule(rules: Redactor, link: type[Model]) -> bool:
+    return rules.treatment(field_of(link), kind_of(owner_of(link))) is not None
 
 
 def _others() -> dict[str, dict[str, set[tuple[str, str]]]]:
