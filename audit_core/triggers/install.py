@@ -16,7 +16,7 @@ from audit_core.errors import ConfigurationError, Cures
 from audit_core.redaction import Redactor
 from audit_core.triggers.installed import Installed, read_functions, read_installed
 from audit_core.triggers.known import Known
-from audit_core.triggers.rules import Given, Rules, Treatment, is_called, rules_for, unhashed
+from audit_core.triggers.rules import Given, Rules, Treatment, is_called, rules_for, spellings_anywhere, unhashed
 from audit_core.triggers.sql import (
     TRIGGERS,
     function_body,
@@ -71,7 +71,7 @@ class Triggers:
         of_class = self.known.table_of if self.known else str
         left_out = {(table.schema, table.name) for table in choose(self.tables, map(of_class, leave_out))}
         if everything and self.known is not None:
-            return [t for t in self.tables if (t.schema, t.name) not in left_out and is_called(t, self.known.resources)]
+            return [t for t in self._of_classes(self.known) if (t.schema, t.name) not in left_out]
         if not everything:
             return [t for t in choose(self.tables, map(of_class, names)) if (t.schema, t.name) not in left_out]
         return [table for table in self.applications() if (table.schema, table.name) not in left_out]
@@ -241,8 +241,17 @@ class Triggers:
         return function_name(self.schema, table)
 
     def _reason_against(self, table: Table) -> str | None:
-        left_out = self.known.left_out if self.known else {}
-        return next((reason for name, reason in left_out.items() if is_called(table, [name])), None)
+        known = self.known or Known({})
+        name = next((n for n in spellings_anywhere(table) if n in known.left_out or n in known.resources), "")
+        return known.left_out.get(name)
+
+    def _of_classes(self, known: Known) -> list[Table]:
+        """Those of audited classes. A name without a schema is one in public or by the search_path, if there is one."""
+        found = [table for table in self.tables if is_called(table, known.resources)]
+        there = {name for table in found for name in spellings_anywhere(table)}
+        elsewhere = {name for name in known.resources if name not in there}
+        found += [table for table in self.tables if not elsewhere.isdisjoint(spellings_anywhere(table))]
+        return [table for table in self.tables if table in found and not self._reason_against(table)]
 
     def _is_ours(self, function: str) -> bool:
         return self._plain(function).startswith(f"{quoted(self.schema)}.audit_tell_")

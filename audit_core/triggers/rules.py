@@ -102,9 +102,9 @@ class Given:
                 if not found:
                     raise ConfigurationError(f"There is no column {name}: write it as table.column.")
                 treatments.update(dict.fromkeys(found, treatment))
-        names = {**application.resources, **(names or {})}
-        called = [(_name(t), name) for t in known for name in _spellings(t)]
-        types = {table: names[name] for table, name in called if name in names}
+        said, called = names or {}, [(_name(t), name) for t in known for name in reversed(spellings_anywhere(t))]
+        types = {table: application.resources[name] for table, name in called if name in application.resources}
+        types |= {_name(t): said[name] for t in known for name in _spellings(t) if name in said}
         fields = {table: application.fields.get(name, {}) for table, name in called if name in application.resources}
         others = {table: application.others[name] for table, name in called if name in application.others}
         limit = application.limit if limit is None else limit
@@ -128,6 +128,12 @@ def _name(table: Table) -> str:
 def is_called(table: Table, names: Iterable[str]) -> bool:
     """Whether one of these names is this table's."""
     return not set(_spellings(table)).isdisjoint(names)
+
+
+def spellings_anywhere(table: Table) -> list[str]:
+    """As an application's classes may name it, the exact names first: which search_path they have nobody knows here."""
+    places = [(table.schema, table.name), table.root]
+    return [f"{schema}.{name}" for schema, name in places] + [name for _, name in places]
 
 
 def _spellings(table: Table, column: str = "") -> Iterable[str]:

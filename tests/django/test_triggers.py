@@ -171,6 +171,7 @@ def test_a_model_that_is_excluded_later_is_found_and_told_no_longer(shop):
         assert shown.returncode == (0 if command[0] == "check" else 1)
     refused = manage("audit", "triggers", "install", "--tables", "shop.Item", check=False)
     assert (refused.returncode, "which is not audited" in refused.stderr) == (2, True)
+    manage("audit", "triggers", "install", "--database=other")
     shown = manage("audit", "triggers", "install")
     assert "dropped public.shop_item" in shown.stdout
     assert "told    public.auth_user" in shown.stdout

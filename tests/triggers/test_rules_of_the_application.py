@@ -210,3 +210,18 @@ def test_parts_of_a_table_and_tables_of_a_schema_have_the_rules_of_the_class(cli
     triggers.run(triggers.install_sql(triggers.chosen(everything=True)))
     assert in_clear(clinic) == ([], {"ruled_patient", "ruled_note"})
     assert clinic.run("SELECT count(*) FROM part").fetchone() == (1,)
+
+
+def test_rules_hold_in_a_schema_that_only_the_applications_search_path_knows(clinic, audit):
+    tables = ("patient", "ward", "patient_ward", "attempt", "note")
+    clinic.run("CREATE SCHEMA hidden;" + "".join(f"ALTER TABLE ruled_{one} SET SCHEMA hidden;" for one in tables))
+    audit("triggers", "install", "--all")
+    code, said = audit("check", *AUDITOR)
+    assert code == 1
+    assert "hidden.ruled_patient.phone is told as it is, and by the application's rules masked" in said
+    assert "hidden.ruled_attempt has triggers, and rows of RuledAttempt" in said
+    shown = audit("triggers", "install", *AUDITOR)[1]
+    assert "told    hidden.ruled_patient" in shown
+    assert "dropped hidden.ruled_attempt" in shown
+    clinic.run("SET search_path = hidden, public")
+    assert in_clear(clinic) == ([], {"ruled_patient", "ruled_note"})
