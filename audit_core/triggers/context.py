@@ -15,6 +15,7 @@ from audit_core.clean import clean
 from audit_core.context import AuditContext, said
 from audit_core.event import ActorType
 from audit_core.normalise import normalise
+from audit_core.triggers.tables import dbapi
 from audit_core.triggers.told import CONTEXT_FIELDS
 
 SETTING = "audit.context"
@@ -40,12 +41,15 @@ def context_text(context: AuditContext | None = None, source: str | None = None)
 
 
 def carry_context(connection: Any, context: AuditContext | None = None, *, source: str | None = None) -> None:
-    """Tell the triggers who acts, until the transaction of this DB-API connection ends.
+    """Tell the triggers who acts, until the transaction of this connection ends: a DB-API one, or SQLAlchemy's.
 
+    A Session of SQLAlchemy is taken for the connection that it has, or now gets.
     Call it in the transaction, before its first write, and again where the actor changes or a savepoint was rolled
     back. On a connection in autocommit it tells nothing.
     """
-    say(connection, context_text(context, source))
+    if hasattr(connection, "get_bind"):
+        connection = connection.connection()
+    say(dbapi(connection), context_text(context, source))
 
 
 def say(connection: Any, text: str) -> None:

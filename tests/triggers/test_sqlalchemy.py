@@ -14,7 +14,7 @@ from audit_core.context import end, enter, of_command
 from audit_core.errors import BulkForbiddenError
 from audit_core.orm.bulk import Bulk
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
-from audit_core.triggers import Triggers, install
+from audit_core.triggers import Triggers, carry_context, install
 
 
 class Base(DeclarativeBase):
@@ -320,3 +320,20 @@ def test_an_inherited_object_is_left_to_the_triggers_only_if_all_of_its_tables_h
     of_surgery = next(event for event in events if event.resource_type == "surgery")
     by_hooks = "kind" in of_surgery.details["changes"]  # they know the fields of both tables
     assert by_hooks == (len(tables) < 2)
+
+
+def test_who_acts_is_carried_on_a_connection_or_session_of_sqlalchemy_too(db, engine):
+    def work(connection, key):
+        with db.trail.actor("ann"):
+            carry_context(connection)
+        connection.execute(text(f"INSERT INTO patient VALUES ({key}, 'a')"))
+
+    with engine.begin() as connection:
+        work(connection, 1)
+    with sessionmaker(engine).begin() as session:
+        work(session, 2)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO patient VALUES (3, 'a')"))
+    login = engine.url.username or "postgres"
+    assert told(db) == [("patient", "create", "1", "ann"), ("patient", "create", "2", "ann"),
+                        ("patient", "create", "3", login)]  # fmt: skip
