@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from audit_core.cli.application import AuditorPath, load_auditor
 from audit_core.cli.place import Url, chosen_url
 from audit_core.cli.terminal import note, say, say_exactly
+from audit_core.compose import compose
+from audit_core.context import Actor, AuditContext
 from audit_core.errors import ConfigurationError
+from audit_core.event import ActorType, Outcome
+from audit_core.outbox.postgres import PostgresOutbox
 from audit_core.postgres import PostgresDatabase
+from audit_core.process.account import account
+from audit_core.redaction import Redactor
 from audit_core.triggers import Triggers
+from audit_core.triggers.tables import Table
+
+_Record: TypeAlias = Callable[[str, Iterable[Table], Sequence[str]], None]
 
 app = typer.Typer(no_args_is_help=True, help="Triggers that tell of changes, whoever makes them (PostgreSQL).")
 
@@ -46,7 +56,7 @@ def install(
     only_sql: OnlySql = False,
 ) -> None:
     """Make the triggers, or make them follow what has changed; may be repeated."""
-    with _opened(context, url, auditor) as triggers:
+    with _opened(context, url, auditor) as (triggers, record):
         everything = everything or (not tables and triggers.known is not None)
         left_out = triggers.left_out() if everything else []
         chosen = triggers.chosen(_several(tables, everything), everything=everything, leave_out=leave_out or ())
@@ -61,7 +71,11 @@ def install(
         if only_sql:
             say_exactly(script)
             return
+        found = list(triggers.check(triggers.with_triggers()))
         triggers.run(script)
+        record("installed", chosen, found)
+        if left_out:
+            record("dropped", left_out, [])
         for table in chosen:
             say(f"told    {table.schema}.{table.name}")
         for table in left_out:
@@ -85,7 +99,7 @@ def check(
     auditor: AuditorPath = None,
 ) -> None:
     """Say where the triggers are not what they were, exit code 1 then; and which tables never had any."""
-    with _opened(context, url, auditor) as triggers:
+    with _opened(context, url, auditor) as (triggers, _):
         excepted = triggers.chosen(leave_out or ())
         named = triggers.chosen(tables) if tables else triggers.expected()
         chosen = [table for table in named if table not in excepted]
@@ -111,18 +125,21 @@ def drop(
     only_sql: OnlySql = False,
 ) -> None:
     """Remove the triggers, and with --all everything of theirs."""
-    with _opened(context, url) as triggers:
+    with _opened(context, url) as (triggers, record):
         names = _several(tables, everything)
-        script = triggers.drop_sql(None if everything else triggers.chosen(names))
+        chosen = triggers.with_triggers() if everything else triggers.chosen(names)
+        script = triggers.drop_sql(None if everything else chosen)
         if only_sql:
             say_exactly(script)
-        else:
-            triggers.run(script)
+            return
+        found = list(triggers.check(triggers.with_triggers()))
+        triggers.run(script)
+        record("dropped", chosen, found)
 
 
 @contextmanager
-def _opened(context: typer.Context, url: str | None, auditor: str | None = None) -> Iterator[Triggers]:
-    """In one transaction. Raises ConfigurationError for another database than PostgreSQL."""
+def _opened(context: typer.Context, url: str | None, auditor: str | None = None) -> Iterator[tuple[Triggers, _Record]]:
+    """In one transaction, with what records in it what was done. Raises ConfigurationError if it is no PostgreSQL."""
     chosen, known = chosen_url(context, url), context.obj.known
     if auditor is not None:
         from audit_core.orm.sqlalchemy import known_of
@@ -133,9 +150,20 @@ def _opened(context: typer.Context, url: str | None, auditor: str | None = None)
     database = PostgresDatabase(chosen)
     try:
         with database.transaction() as connection:
-            yield Triggers(connection, database.schema, known=known)
+            yield Triggers(connection, database.schema, known=known), partial(_record, database, connection)
     finally:
         database.close()
+
+
+def _record(
+    database: PostgresDatabase, connection: Any, change: str, tables: Iterable[Table], found: Sequence[str]
+) -> None:
+    """Beside the change itself, so that neither is without the other: when triggers were off, and who saw to it."""
+    names = [f"{table.schema}.{table.name}" for table in tables]
+    details = {"change": change, "tables": names, "found": list(found)}
+    context = AuditContext(actor=Actor(account(), ActorType.ADMIN.value))
+    event = compose("trail.triggers", None, Outcome.SUCCESS, details, context=context, source=None, redactor=Redactor())
+    PostgresOutbox(database).put([event], connection)
 
 
 def _several(tables: Sequence[str] | None, everything: bool) -> Sequence[str]:  # noqa: FBT001 - one of two options

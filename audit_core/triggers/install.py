@@ -85,6 +85,10 @@ class Triggers:
         chosen = self.chosen(everything=True)
         return [table for table in self.tables if table in chosen or self._had(table)]
 
+    def with_triggers(self) -> list[Table]:
+        """Those that have or had triggers of ours."""
+        return [table for table in self.tables if self._had(table)]
+
     def left_out(self) -> list[Table]:
         """Those that have triggers of ours, and that the application's classes leave out."""
         return [table for table in self.tables if self._on(table).triggers and self._reason_against(table)]

@@ -48,3 +48,22 @@ def test_association_tables_that_were_named_are_looked_at_too(db, capsys):
     db.run("ALTER TABLE a_a DISABLE TRIGGER audit_create")
     assert main(["--url", db.url, "triggers", "check"]) == 1
     assert "public.a_a's trigger audit_create is disabled" in "".join(capsys.readouterr())
+
+
+def test_that_triggers_were_off_is_recorded_when_they_are_made_again(patients):
+    def recorded():
+        details = [event.details for event in patients.events() if event.action == "trail.triggers"]
+        return [(one["change"], one["tables"], " ".join(one["found"])) for one in details]
+
+    assert main(["--url", patients.url, "triggers", "install", "--all"]) == 0
+    patients.run("ALTER TABLE patient DISABLE TRIGGER audit_update; DROP TRIGGER audit_delete ON patient")
+    assert main(["--url", patients.url, "triggers", "install", "--all", "--sql"]) == 0
+    assert main(["--url", patients.url, "triggers", "install", "--all"]) == 0
+    assert main(["--url", patients.url, "triggers", "drop", "--tables", "patient"]) == 0
+    first, again, dropped = recorded()
+    assert first == ("installed", ["public.patient"], "")
+    assert again[:2] == ("installed", ["public.patient"])
+    assert "audit_update is disabled" in again[2]
+    assert "lost its trigger audit_delete" in again[2]
+    assert dropped == ("dropped", ["public.patient"], "")
+    assert {event.actor_type for event in patients.events() if event.action == "trail.triggers"} == {"admin"}
