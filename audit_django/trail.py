@@ -187,6 +187,11 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
     )
 
 
+def redaction_rules() -> Redactor:
+    """What the settings say of fields, to be asked and not applied: so no key is made for it."""
+    return Redactor(setting("REDACT"), hash_key=b"none")
+
+
 def remember_databases() -> None:
     """Called at the start: these are no test databases."""
     for alias, database in connections.settings.items():

@@ -12,7 +12,7 @@ from audit_core.triggers import Known
 from audit_django.capture.links import is_link
 from audit_django.capture.selection import audits
 from audit_django.rows import kind_of
-from audit_django.trail import bulk_rule, layout, make_trail, setting
+from audit_django.trail import bulk_rule, redaction_rules
 from audit_django.triggers.coverage import table_of
 
 
@@ -31,7 +31,7 @@ def known_of(models: Iterable[type[Model]], using: str) -> Known:
         fields={table: fields_of(model) for table, model in chosen.items()},
         classes={model._meta.label_lower: table for table, model in chosen.items()},
         limit=bulk_rule().limit,
-        redactor=make_trail(layout()).redactor if setting("REDACT") else None,
+        redactor=redaction_rules(),
         database=None if using == DEFAULT_DB_ALIAS else using,
     )
 

@@ -1,5 +1,5 @@
 # ruff: noqa: PT012 - what is rolled back takes more than one statement
-"""Django beside triggers; run by tests/triggers/test_django.py, in a project on PostgreSQL that has them."""
+"""Django beside triggers; run by test_triggers.py, in a project on PostgreSQL that has them."""
 
 import datetime as dt
 import io
@@ -541,6 +541,12 @@ def test_a_field_that_is_hashed_never_leaves_its_table(recorded, capsys):
     assert key.hex() not in source
     (event,) = events(recorded)
     assert event.details["changes"]["pin"] == {"old": None, "new": "[redacted]"}
+
+
+def test_a_field_whose_class_has_it_hashed_is_named_whatever_the_settings_say(settings, capsys):
+    settings.AUDIT = {**settings.AUDIT, "REDACT": {}}
+    manage("install", "--tables", "prison.Inmate")
+    assert "prison_inmate.ailment is told as [redacted], not as its hash" in capsys.readouterr().err
 
 
 def test_a_rule_that_is_new_is_found_and_followed_and_what_the_command_line_said_stays(recorded, settings, capsys):
