@@ -13,9 +13,10 @@ from typing import Any
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from audit_core import AuditPolicy, AuditTrail
+from audit_core import AuditPolicy, AuditTrail, Redactor
 from audit_core.errors import ConfigurationError, StoreUnavailableError
-from audit_core.orm.bulk import ROWS_TOLD, Bulk
+from audit_core.orm.bulk import Bulk
+from audit_core.policy import ROWS_TOLD
 from audit_django.databases import (
     IN_MEMORY,
     MEMORY,
