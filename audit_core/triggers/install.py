@@ -167,14 +167,18 @@ class Triggers:
             and function_name(self.schema, table) in map(self._plain, self._on(table).functions)
         }
 
+    def has_none(self, table: Table) -> bool:
+        """Whether the table has not one trigger of ours."""
+        return self._on(table).triggers.keys().isdisjoint(wanted_triggers(table))
+
     def _check_table(self, table: Table, given: Given) -> Iterator[str]:
         name, there = f"{table.schema}.{table.name}", self._on(table)
-        missing = [trigger for trigger in wanted_triggers(table) if trigger not in there.triggers]
-        if len(missing) == len(wanted_triggers(table)):
+        if self.has_none(table):
             yield f"{name} has no triggers: its changes are told by the ORM's hooks alone."
             return
-        for trigger in missing:
-            yield f"{name} has lost its trigger {trigger}: run `audit triggers install`."
+        for trigger in wanted_triggers(table):
+            if trigger not in there.triggers:
+                yield f"{name} has lost its trigger {trigger}: run `audit triggers install`."
         for trigger, enabled in there.triggers.items():
             if not enabled:
                 yield f"{name}'s trigger {trigger} is disabled: what happened meanwhile was not told."
