@@ -134,6 +134,14 @@ def test_a_name_that_there_is_not_is_a_problem(check, module, values, sentence):
     assert f"WRONG {sentence}" in said
 
 
+def test_an_auditor_is_asked_of_no_other_trail_than_its_own(check, module, url, tmp_path):
+    path = module("clinic_five")
+    assert "names another one" not in check("--auditor", path, "--url", url)[1]
+    code, said = check("--auditor", path, "--url", f"sqlite:///{tmp_path}/other.db")
+    assert code == 2
+    assert "names another one" in said
+
+
 @pytest.mark.parametrize("path", ["nowhere:auditor", "clinic_four", "clinic_four:trail", ":", "clinic_four:auditr"])
 def test_what_is_no_auditor_is_one_sentence(check, module, path):
     module("clinic_four")

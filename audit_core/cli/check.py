@@ -44,6 +44,8 @@ def check(
         from audit_core.orm.sqlalchemy.coverage import gaps
 
         found = _load(auditor)
+        place.trail = found.trail
+        refuse_another(context, url)
         _say([*_of_databases(found.trail), *gaps(found)])
     else:
         with open_trail(context, url) as trail:
