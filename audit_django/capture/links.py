@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models import Model
 
 from audit_core.orm.changes import Change, linked, unlinked
+from audit_django.capture.row import Row
 from audit_django.rows import key_fields, kind_of
-
-if TYPE_CHECKING:
-    from audit_django.capture.told import Row
 
 
 class _Ends(NamedTuple):

@@ -17,8 +17,8 @@ from django.db.models.sql.constants import ROW_COUNT
 from audit_django.capture import reading, returning
 from audit_django.capture.criteria import summary_of
 from audit_django.capture.links import is_link
+from audit_django.capture.row import Row
 from audit_django.capture.selection import audits, captures
-from audit_django.capture.told import Row
 from audit_django.capture.units import Unit, collecting, innermost, telling
 from audit_django.databases import POSTGRESQL
 from audit_django.rows import kind_of, named, read_rows
