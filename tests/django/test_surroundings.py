@@ -122,6 +122,7 @@ def test_settings_for_bulk_operations_that_say_nothing_are_refused_and_checked(r
 
 SWAPPED = """
 from django.contrib.auth import get_user_model
+from django.test import Client
 from audit_django import get_trail
 member = get_user_model().objects.create_user("ada", password="pw")
 get_user_model().objects.update(nickname="A")
