@@ -522,6 +522,13 @@ def test_forbidden_bulk_operations_are_refused_on_tables_with_triggers_too(recor
     Room(number="1", beds=5).save()
 
 
+def test_several_statements_in_one_string_have_the_actor_of_their_transaction(recorded, ann):
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '5s'; INSERT INTO clinic_room VALUES ('7', 1)")
+    (event,) = events(recorded)
+    assert (event.resource_type, event.actor_id) == ("room", "ann")
+
+
 # -- what is kept out
 
 
