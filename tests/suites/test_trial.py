@@ -21,6 +21,11 @@ def test_a_test_that_fails_only_with_capture_is_unexplained_unless_its_reason_is
     assert trial.compare(without, audited, KNOWN) == {"b": "why"}
 
 
+def test_a_run_in_which_capture_wrote_nothing_is_unexplained():
+    idle = Outcomes(passed={"a"}, failed={}, events=0)
+    assert trial.compare(idle, idle, {}).keys() == {"every test"}
+
+
 def test_a_test_that_did_not_run_with_capture_is_unexplained():
     without = Outcomes(passed={"a", "b"}, failed={"c": ""}, events=0)
     assert trial.compare(without, Outcomes({"a"}, {}, 1), {}).keys() == {"b", "c"}

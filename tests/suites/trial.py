@@ -85,6 +85,8 @@ def compare(without, audited, known):
     differ = {test: message for test, message in audited.failed.items() if test not in without.failed}
     did_not_run = (without.passed | without.failed.keys()) - audited.passed - audited.failed.keys()
     differ |= dict.fromkeys(did_not_run, "It did not run.")
+    if not audited.events:
+        differ["every test"] = "Capture wrote no event, so nothing was tried."
     for reason, names in known.items():
         explained = [test for test in differ if any(name in test for name in names)]
         print(f"  {len(explained):4} {reason}")
