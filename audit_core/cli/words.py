@@ -29,7 +29,7 @@ _WORDS = {
     "clock": "The clock was turned back before the checkpoint of {sequence} events: expected {expected}, got {got}.",
     "known": "A checkpoint of {sequence} events that was kept elsewhere does not fit: expected {expected}, got {got}.",
     "truncated": "The trail is cut off at {sequence} events: expected {expected}, got {got}.",
-    "unsigned": "From event {sequence} on no signed checkpoint covers the events: expected {expected}, got {got}.",
+    "unsigned": "{unsigned}",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to, or you gave the key of another trail: expected origin "
     "{expected}, got {got}.",
@@ -72,6 +72,7 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
     if row is not None:
         place += f" ({row[_AT['action']]}, {row[_AT['timestamp']]}, id {event_id})"
     values = {"kind": finding.kind, "sequence": finding.sequence, "removed": removed(*missing_range(finding))}
+    values["unsigned"] = _not_covered(finding)
     return words.format(
         place=place, expected=_shown(finding, finding.expected), got=_shown(finding, finding.got), **values
     ), event_id
@@ -86,11 +87,45 @@ def missing_range(finding: Finding) -> tuple[int, int]:
 
 def removed(first: int, last: int) -> str:
     """That these events are not there."""
-    return (
-        f"Event {first} is missing: it was removed."
-        if first == last
-        else f"Events {first} to {last} are missing: they were removed."
-    )
+    is_missing = "is missing: it was" if first == last else "are missing: they were"
+    return as_sentence(f"{events_at(first, last)} {is_missing} removed")
+
+
+def after_the_last(finding: Finding) -> str:
+    """What a finding of the kind ``unsigned`` comes to; a clause."""
+    if not finding.sequence:
+        return "checkpoints removed"
+    count = int(re.findall(r"\d+", finding.expected)[-1]) - finding.sequence
+    return f"the last {'event stands' if count == 1 else f'{count_of(count)} stand'} after the last checkpoint"
+
+
+def _not_covered(finding: Finding) -> str:
+    if finding.kind != "unsigned":
+        return ""
+    if not finding.sequence:
+        return "There is no signed checkpoint, and so none that covers any event: they were removed."
+    why = "a later checkpoint was removed, or events were put in at the end"
+    return as_sentence(f"{after_the_last(finding)}, that of {count_of(finding.sequence)}: {why}")
+
+
+def events_at(first: int, last: int) -> str:
+    """These events, by their sequence."""
+    return f"{'event' if first == last else 'events'} {named(first, last)}"
+
+
+def named(first: int, last: int) -> str:
+    """A range of sequences, in words."""
+    return str(first) if first == last else f"{first} {'and' if first + 1 == last else 'to'} {last}"
+
+
+def count_of(count: int, thing: str = "event") -> str:
+    """So many of them."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def as_sentence(clause: str) -> str:
+    """With a capital and a full stop."""
+    return f"{clause[:1].upper()}{clause[1:]}."
 
 
 def _shown(finding: Finding, value: str) -> str:
@@ -101,7 +136,7 @@ def _shown(finding: Finding, value: str) -> str:
 
 def verdict(found: Verification) -> tuple[str, str]:
     """The result in a sentence, and its style."""
-    events = f"{found.size:,} {'event' if found.size == 1 else 'events'}"
+    events = count_of(found.size)
     if found.result is Result.OK:
         text = f"OK: {events} as sealed, of which a checkpoint kept elsewhere vouches for {found.anchored:,}."
     elif found.result is Result.UNANCHORED:
