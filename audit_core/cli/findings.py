@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from audit_core.cli.moved import Moves, Run, find_exchanged, find_moves, joined
+from audit_core.cli.schema_words import NOTHING, group_schema, is_missing
 from audit_core.cli.words import as_sentence, count_of, describe, events_at, missing_range, named, removed
 from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding
@@ -16,7 +17,6 @@ from audit_core.trail import AuditTrail
 
 SHOWN = 100  # findings of one kind; --json has all
 _TABLE = re.compile(r"table ([\w.\"]+)")
-_NOTHING = "nothing"
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ def tell_together(findings: Sequence[Finding], trail: AuditTrail) -> Told:
     signed = next(iter(_places(findings, "unsigned")), inf)
     moves = find_moves(rest, unlinked, _missing(findings), signed, trail)
     told = Told(exchanged, moves)
+    damaged = min([*changed, *unlinked, *(first for first, _ in _missing(findings))], default=inf)
     hidden, kinds = _tables_hide(findings), {finding.kind for finding in findings}
     for finding in findings:
         if finding.kind == "checkpoint.signature":
@@ -52,6 +53,7 @@ def tell_together(findings: Sequence[Finding], trail: AuditTrail) -> Told:
             finding.kind == "missing"
             or _is_of_places(finding, pairs | moves.places - moves.changed, pairs | moves.places, moves.unread)
             or (finding.kind == "unsigned" and moves.reaches(finding.sequence or 0))
+            or (finding.kind == "checkpoint.root" and (finding.sequence or 0) > damaged)
             or _is_said_by_another(finding, kinds, hidden)
         ):
             told.others.append(finding)
@@ -81,8 +83,10 @@ def sentences(findings: Sequence[Finding], trail: AuditTrail) -> Iterator[str]:
     if told.moves.unread:
         yield f"{count_of(len(told.moves.unread))} more after these are not as sealed: none was looked for elsewhere."
     yield from _capped("missing", [removed(first, last) for first, last in told.moves.missing])
+    grouped, others = group_schema(told.others)
+    yield from grouped
     seen: Counter[str] = Counter()
-    for finding in told.others:
+    for finding in others:
         seen[finding.kind] += 1
         if seen[finding.kind] <= SHOWN:
             yield describe(finding, trail)[0]
@@ -138,18 +142,13 @@ def _count_checkpoints(trail: AuditTrail) -> int:
 
 def _tables_hide(findings: Iterable[Finding]) -> list[re.Pattern[str]]:
     """With a table all that stood on it is gone."""
-    gone = [
-        match[1]
-        for finding in findings
-        if finding.kind == "schema" and finding.got.startswith(_NOTHING)
-        if (match := _TABLE.match(finding.expected))
-    ]
+    gone = [match[1] for finding in findings if is_missing(finding) if (match := _TABLE.match(finding.expected))]
     return [re.compile(rf"(?<![\w.]){re.escape(name)}(?!\w)") for name in gone]
 
 
 def _is_said_by_another(finding: Finding, kinds: set[str], gone: Iterable[re.Pattern[str]]) -> bool:
-    if finding.kind == "schema" and finding.got.startswith(_NOTHING) and not _TABLE.match(finding.expected):
+    if is_missing(finding) and not _TABLE.match(finding.expected):
         return any(name.search(finding.expected) for name in gone)
-    if finding.kind in {"origin", "key"} and finding.got == _NOTHING:  # where the first event is not, or is no record
+    if finding.kind in {"origin", "key"} and finding.got == NOTHING:  # where the first event is not, or is no record
         return bool(kinds - {"origin", "key"})
     return finding.kind == "key" and "origin" in kinds

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from audit_core.chain.verification import Verification
 from audit_core.cli.findings import Told, tell_together, told_run
 from audit_core.cli.moved import joined
-from audit_core.cli.words import after_the_last, count_of, named
+from audit_core.cli.words import after_the_last, count_of, is_not_compared, is_signed_anew, named
 from audit_core.integrity.verify import Result
 from audit_core.trail import AuditTrail
 
@@ -22,7 +22,6 @@ _OTHERS = {  # kinds of findings, and what they mean
 }
 _FOLLOWING = {  # what follows from other findings, and is only said by itself
     "checkpoint.root": "checkpoints of other events",
-    "known": "a kept checkpoint that does not fit",
     "key": "another key in the first event",
 }
 
@@ -37,8 +36,18 @@ def summary(found: Verification, trail: AuditTrail) -> str | None:
     if kinds == {"schema"} and found.origin:
         return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
     parts = list(dict.fromkeys(_parts(found, tell_together(found.findings, trail))))
-    parts = parts or [meaning for kind, meaning in _FOLLOWING.items() if kind in kinds]
+    parts = parts or [*_of_kept(found), *(meaning for kind, meaning in _FOLLOWING.items() if kind in kinds)]
     return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None
+
+
+def _of_kept(found: Verification) -> Iterator[str]:
+    """What kept checkpoints say of a trail that is consistent in itself."""
+    kept = [one for one in found.findings if one.kind == "known" and not is_not_compared(one)]
+    if any(map(is_signed_anew, kept)):
+        yield "it was signed anew with another key since"
+    elif kept and all(one.kind != "checkpoint.root" for one in found.findings):
+        size = min(one.sequence or 0 for one in kept)
+        yield f"it was written anew with its own key since your checkpoint of {count_of(size)}"
 
 
 def _parts(found: Verification, told: Told) -> Iterator[str]:
