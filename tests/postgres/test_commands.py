@@ -89,6 +89,13 @@ def test_the_sealer_does_its_work(url, said, words):
     assert said(*words, url=as_role(url, "audit_sealer"))[0] == 0
 
 
+def test_the_auditor_looks_at_the_months_and_makes_none(url, said):
+    code, out, err = said("partitions", url=as_role(url, "audit_auditor"))
+    assert (code, "made" in out) == (0, False)
+    assert "audit_events_default" in out
+    assert "This role may make no months: it only looks." in err
+
+
 WRONG = {
     "postgresql://u:secret@127.0.0.1:1/x": "check that the server runs",
     "postgresql://u:secret@nosuch.invalid/x": "check that the server runs",
