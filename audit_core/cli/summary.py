@@ -64,7 +64,10 @@ def _parts(found: Verification, told: Told) -> Iterator[str]:
         yield f"events moved at {runs - NAMED:,} more places"
     if told.moves.unread:
         yield f"{count_of(len(told.moves.unread))} after these not as sealed"
-    yield from _counted("removed", told.moves.missing)
+    if found.size == 0 and told.moves.missing:
+        yield _OTHERS["empty"]
+    else:
+        yield from _counted("removed", told.moves.missing)
     yield from _counted("put in or replaced", _as_ranges(p for p in places("unlinked") if p not in edited))
     yield from _counted("there twice", _as_ranges(p for p in places("duplicate") if p not in edited))
     kinds = {one.kind for one in told.others}

@@ -43,6 +43,7 @@ _NOT_COMPARED = (
     "or removed."
 )
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
+_BEGINS_WITH_A_CAPITAL = re.compile("[A-Z][a-z]* ")  # a word, and not PostgreSQL
 _BEGINS_WITH_A_WORD = re.compile("[a-z]+ ")  # and not with the name of a file
 
 
@@ -144,6 +145,11 @@ def named(first: int, last: int) -> str:
 def count_of(count: int, thing: str = "event") -> str:
     """So many of them."""
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def as_clause(text: str) -> str:
+    """A sentence that stands behind a colon; a name keeps its capital."""
+    return text[:1].lower() + text[1:] if _BEGINS_WITH_A_CAPITAL.match(text) else text
 
 
 def as_sentence(clause: str) -> str:

@@ -211,6 +211,12 @@ def test_what_was_emptied_or_dropped_is_one_sentence(said, path, statements, exp
     assert not any(one["got"] == "None" for one in found["findings"])
 
 
+@pytest.mark.parametrize("tables", [["audit_events"], ["audit_events", "audit_checkpoints"]])
+def test_a_trail_that_was_emptied_is_told_in_the_same_words_with_and_without_its_checkpoints(said, path, tables):
+    tamper(path, *(f"DELETE FROM {table}" for table in tables))
+    assert said()[1]["summary"] == "This trail is not what was recorded: everything removed."
+
+
 def test_another_table_that_was_dropped_too_is_said_too(said, path):
     tamper(path, "DROP TABLE audit_events", "DROP TABLE audit_checkpoints")
     lines, _ = said()
@@ -261,3 +267,20 @@ def test_a_key_that_was_cut_off_is_to_be_copied_again(audit, cut):
     code, out, err = audit("verify", "--key", KEY[:-cut])
     assert (code, out) == (2, "")
     assert "copy the key again" in err
+
+
+def test_a_private_key_in_the_place_of_the_verifier_key_is_told_and_not_repeated(audit, tmp_path):
+    private = base64.b64encode(b"\xfb\xef" + OURS[2:]).decode()
+    assert "+" in private
+    (tmp_path / "file").write_text(private)
+    for given in (private, tmp_path / "file", base64.b64encode(OURS).decode()):
+        code, out, err = audit("verify", "--key", given)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert "private key" in err
+        assert private[5:] not in err
+
+
+def test_a_key_that_is_no_file_either_is_one_sentence(audit):
+    code, _, err = audit("verify", "--key", "nofile")
+    assert code == 2
+    assert "--key nofile is neither a verifier key nor a file that can be read." in err

@@ -82,6 +82,7 @@ def test_the_auditor_reads_and_the_application_does_not(url, said, words):
     code, out, err = said(*words, url=as_role(url, "audit_application"))
     assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
     assert "audit init --roles" in err
+    assert " as `audit_application_login`; connect as a role that may" in err
 
 
 @pytest.mark.parametrize("words", [("partitions",), ("seal",)], ids=lambda words: words[0])
