@@ -18,6 +18,10 @@ from audit_core.trail import AuditTrail
 if TYPE_CHECKING:
     from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
 
+NOTHING_BY_THE_DATABASE = (
+    "Nothing is left out by the database; what the application leaves out is told with --auditor MODULE:NAME."
+)
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -49,7 +53,7 @@ def check(
         _say([*_of_databases(found.trail), *gaps(found)])
     else:
         with open_trail(context, url) as trail:
-            _say(_of_databases(trail))
+            _say(_of_databases(trail), nothing=NOTHING_BY_THE_DATABASE)
 
 
 def _of_databases(trail: AuditTrail) -> Iterator[Gap]:
@@ -57,12 +61,12 @@ def _of_databases(trail: AuditTrail) -> Iterator[Gap]:
         yield from gaps_of(outbox)
 
 
-def _say(gaps: Iterable[Gap]) -> None:
+def _say(gaps: Iterable[Gap], nothing: str = "Nothing is left out.") -> None:
     found = sorted(gaps, key=lambda gap: not gap.is_problem)
     for gap in found:
         say(f"{'WRONG' if gap.is_problem else 'note':<6}{gap.text}", "red" if gap.is_problem else "")
     if not found:
-        say("Nothing is left out.", "green")
+        say(nothing, "green")
     if any(gap.is_problem for gap in found):
         raise typer.Exit(1)
 

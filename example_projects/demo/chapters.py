@@ -162,8 +162,9 @@ def attack(show: Show, place: Place) -> None:
     show.say("To be able to, the attacker dropped the triggers that refuse changes, which is found as well.")
     found = audit(show, "verify", "--url", f"sqlite:///{copy}")
     for finding in sorted(found.findings, key=lambda finding: finding["kind"] == "schema"):
-        show.say(f"  {finding['text']}")
+        show.say(finding["text"], indent=2)
     show.say(found.verdict)
+    show.say(found.summary)
     show.check("exit status 1", found.code == FAILED, f"{found.code}, {found.said}")
     show.check(f"the edited event {crime.edited} is named", found.names("edited", crime.edited))
     show.check(f"the deleted event {crime.deleted} is named", found.names("missing", crime.deleted))

@@ -125,8 +125,8 @@ def test_audit_check_lists_what_is_not_covered(migrated):
         ({"DATABASES": ["default"]}, 0, "Databases that are not audited: other."),
         (
             {"REDACT": {"clinic.Doctor.ward": "mask", "doctor.ward_id": "mask", "view.ward": "mask"}},
-            0,
-            "There is a rule for clinic.Doctor.ward, and doctor has no field of this name.",
+            1,
+            "WRONG There is a rule for clinic.Doctor.ward, and doctor has no field of this name.",
         ),
     ],
 )
