@@ -44,6 +44,8 @@ def tell_together(findings: Sequence[Finding], trail: AuditTrail) -> Told:
     signed = next(iter(_places(findings, "unsigned")), inf)
     moves = find_moves(rest, unlinked, _missing(findings), signed, trail)
     told = Told(exchanged, moves)
+    places = pairs | moves.places
+    explained = (places - moves.changed) | moves.unread
     damaged = min([*changed, *unlinked, *(first for first, _ in _missing(findings))], default=inf)
     hidden, kinds = _tables_hide(findings), {finding.kind for finding in findings}
     for finding in findings:
@@ -51,7 +53,7 @@ def tell_together(findings: Sequence[Finding], trail: AuditTrail) -> Told:
             told.unsigned.append(finding)
         elif not (
             finding.kind == "missing"
-            or _is_of_places(finding, pairs | moves.places - moves.changed, pairs | moves.places, moves.unread)
+            or _is_of_places(finding, explained, places)
             or (finding.kind == "unsigned" and moves.reaches(finding.sequence or 0))
             or (finding.kind == "checkpoint.root" and (finding.sequence or 0) > damaged)
             or _is_said_by_another(finding, kinds, hidden)
@@ -65,12 +67,12 @@ def _places(findings: Iterable[Finding], kind: str) -> list[int]:
     return list(dict.fromkeys(one.sequence for one in findings if one.kind == kind and one.sequence is not None))
 
 
-def _is_of_places(finding: Finding, explained: set[int], others: set[int], unread: set[int]) -> bool:
-    """Whether it only says once more that another event stands there."""
+def _is_of_places(finding: Finding, explained: set[int], places: set[int]) -> bool:
+    """Whether it only says once more that another event stands there, or before it."""
     place = finding.sequence
     if finding.kind == "edited":
-        return place in explained or place in unread
-    return finding.kind == "unlinked" and place is not None and (place in others or place - 1 in others)
+        return place in explained
+    return finding.kind == "unlinked" and place is not None and (place in places or place - 1 in places)
 
 
 def sentences(findings: Sequence[Finding], trail: AuditTrail) -> Iterator[str]:

@@ -159,15 +159,16 @@ def test_a_trail_written_anew_with_its_own_key_is_said_to_be(said, path, kept):
     )
 
 
-def test_a_checkpoint_that_was_signed_over_other_events_is_told_where_no_event_was_changed(said, path):
+def test_a_checkpoint_that_was_signed_over_other_events_is_told_where_no_event_was_changed(said, path, kept):
     with closing(sqlite3.connect(path)) as reader:
         query = "SELECT root, signature FROM audit_checkpoints WHERE tree_size = 20"
         root, signature = reader.execute(query).fetchone()
     write_anew(path, OURS)
     tamper(path, f"UPDATE audit_checkpoints SET root = '{root}', signature = '{signature}' WHERE tree_size = 20")
-    lines, found = said()
+    lines, found = said("--checkpoint", kept)
     assert lines[0] == "The checkpoint of 20 events was signed over other events than these."
     assert "checkpoint.root" in {one["kind"] for one in found["findings"]}
+    assert found["summary"].endswith("recorded: checkpoints of other events."), "nobody says that they were signed anew"
 
 
 def test_a_trail_signed_anew_is_told_by_a_checkpoint_without_the_key(audit, path, kept, monkeypatch):
