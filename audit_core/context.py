@@ -107,6 +107,20 @@ def of_command(name: str) -> AuditContext:
     return AuditContext(actor=Actor(account(), ActorType.SYSTEM.value), within={"command": name})
 
 
+@contextmanager
+def commanded(name: str) -> Iterator[None]:
+    """In the block a command acts, where nobody has been named."""
+    if said() is not None:
+        yield
+        return
+    context = of_command(name)
+    enter(context)
+    try:
+        yield
+    finally:
+        end(context)
+
+
 def enter(context: AuditContext) -> None:
     """Make ``context`` the current one, until ``leave`` or ``end``."""
     _entered.set((*_entered.get(), context))

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit_core.errors import ConfigurationError, Cures
+from audit_core.errors import ConfigurationError, Cures, nearest
 from audit_core.outbox import Outbox
-from audit_core.redaction import Redactor, Rule
+from audit_core.redaction import Redactor
 from audit_core.redaction.personal_names import is_personal
 from audit_core.redaction.sensitive_names import flat
 from audit_core.triggers import Known, Triggers
@@ -81,11 +81,12 @@ def personal(redactor: Redactor, fields: Mapping[str, Iterable[str]]) -> list[st
     ]
 
 
-def idle_rules(rules: Mapping[str, Rule], fields: Mapping[str, Iterable[str]]) -> Iterator[Gap]:
-    """Rules for a resource type that has no such field."""
-    known = {flat(kind): {flat(name) for name in names} for kind, names in fields.items()}
+def idle_rules(rules: Iterable[str], fields: Mapping[str, Iterable[str]]) -> Iterator[Gap]:
+    """Rules for a resource type that has no such field: the field that was meant stays as it is."""
+    known = {flat(kind): {flat(name): name for name in names} for kind, names in fields.items()}
     for rule in rules:
         scope, _, field = rule.rpartition(".")
         kind = flat(scope.rpartition(".")[2])
         if kind in known and flat(field) not in known[kind]:
-            yield Gap(f"There is a rule for {rule}, and {kind} has no field of this name.")
+            meant = nearest(field, known[kind].values())
+            yield Gap(f"There is a rule for {rule}, and {kind} has no field of this name.{meant}", is_problem=True)

@@ -1,5 +1,10 @@
 """Two families: the trail is bad, or it cannot be reached. Every message names the cure."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class AuditError(Exception):
     """Whatever audit-core raises."""
@@ -38,3 +43,11 @@ class Cures:
 
     make_tables = "run `audit init`"
     begin_trail = "`audit init`"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean ...?``, or nothing where nothing is near."""
+    names = sorted(known)
+    folded = {name.casefold(): name for name in names}
+    found = get_close_matches(word, names, n=1) or get_close_matches(word.casefold(), folded, n=1)
+    return f" Did you mean {folded.get(found[0], found[0])!r}?" if found else ""

@@ -106,7 +106,7 @@ def _load(variable: str, file_name: str, environ: Mapping[str, str]) -> bytes:
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{variable} is neither a key (base64 of 32 bytes) nor a file that can be read "
-            f"({type(error).__name__}): set it to what `audit keygen` prints."
+            f"({type(error).__name__}): correct the path, or, for a new trail, set it to what `audit keygen` prints."
         ) from None
 
 

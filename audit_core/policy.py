@@ -15,6 +15,7 @@ from audit_core.event import Outcome
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1: they ask for no change
 UNROUTED = "(unrouted)"
+ROWS_TOLD = 1_000  # of one statement, each by itself; more are one summary
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ATTRIBUTE = "__audited__"
 logger = logging.getLogger("audit_core")

@@ -51,4 +51,4 @@ def _count(waiting: Iterable[AuditEvent]) -> tuple[int, str | None]:
 def _sealed_by(store: AuditStore) -> str:
     if store.seals_in_transaction:
         return "the transaction that carries an event"
-    return "this process, or whichever has the chain's lock" if store.may_append() else "another role's process"
+    return "any process whose role may (the one with the lock)" if store.may_append() else "another role's process"

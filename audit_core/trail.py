@@ -74,7 +74,7 @@ class AuditTrail:
         self.url, self.source, self.durable = url, source, durable
         self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
         self.proxies = TrustedProxies(trusted_proxies, proxy_header)
-        self._redactor = redactor or (Redactor(redact, hash_key=load_hash_key()) if redact else None)
+        self._redactor, self._redact = redactor, _checked_rules(redact, redactor)
         self._key, self._lifecycle = SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
         others = [outbox] if isinstance(outbox, str) else list(outbox)
@@ -341,7 +341,7 @@ class AuditTrail:
     def redactor(self) -> Redactor:
         """What keeps values out; made with the process's hash key when it is first needed."""
         if self._redactor is None:
-            self._redactor = Redactor(hash_key=load_hash_key())
+            self._redactor = Redactor(self._redact, hash_key=load_hash_key())
         return self._redactor
 
     def create(self) -> None:
@@ -373,6 +373,14 @@ class AuditTrail:
             greeting=self._own_events.started if self._lifecycle else None,
             started=partial(at_the_end_of_a_child, close_at_the_end(self)),
         )
+
+
+def _checked_rules(redact: Mapping[str, Rule] | None, redactor: Redactor | None) -> Mapping[str, Rule] | None:
+    """What is wrong with them is said at once; whoever only reads the trail makes no key for them."""
+    if redact and redactor:
+        raise ConfigurationError("Give the rules as redact, or to the redactor, and not to both: it has its own.")
+    Redactor(redact, hash_key=b"none")
+    return redact
 
 
 def _checked_origin(origin: str | None) -> str | None:

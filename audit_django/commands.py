@@ -11,7 +11,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from audit_core.context import end, enter, of_command, said
+from audit_core.context import commanded
 
 # They do nothing themselves: what happens in them is asked for by others, or by a test that says who asks.
 _FOR_OTHERS = re.compile(r"runserver\w*|testserver|test")  # runserver_plus, too
@@ -26,14 +26,10 @@ def install() -> None:
     @wraps(original)
     def execute(self: BaseCommand, *args: Any, **options: Any) -> Any:
         name = type(self).__module__.rpartition(".")[2]
-        if said() is not None or _FOR_OTHERS.fullmatch(name):
+        if _FOR_OTHERS.fullmatch(name):
             return original(self, *args, **options)
-        context = of_command(name)
-        enter(context)
-        try:
+        with commanded(name):
             return original(self, *args, **options)
-        finally:
-            end(context)
 
     execute.__audit__ = True  # type: ignore[attr-defined]
     BaseCommand.execute = execute  # type: ignore[method-assign]

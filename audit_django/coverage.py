@@ -18,11 +18,10 @@ from audit_core.coverage import (
     personal,
 )
 from audit_core.errors import AuditError, ConfigurationError
-from audit_core.redaction import Redactor
 from audit_django.capture.selection import audits, check_rules, fields_of, is_djangos, selection
 from audit_django.databases import OUTBOX, is_sqlite
 from audit_django.rows import kind_of
-from audit_django.trail import audited_aliases, layout, make_trail, schema_in, setting
+from audit_django.trail import audited_aliases, layout, make_trail, redaction_rules, schema_in, setting
 from audit_django.triggers.known import known_in
 
 
@@ -44,7 +43,7 @@ def gaps() -> Iterator[Gap]:
     yield from gap_of_classes("Django's own, and not audited", kept)
     unmanaged = [m._meta.label for m in apps.get_models() if is_audited(m) and not m._meta.managed]
     yield from gap_of_classes("Not managed by Django, so that others may write them unseen", unmanaged)
-    yield from gaps_of_fields(_rules(), told_fields())
+    yield from gaps_of_fields(redaction_rules(), told_fields())
     yield from idle_rules(setting("REDACT"), told_fields())
 
 
@@ -60,17 +59,12 @@ def left_out() -> list[str]:
 
 def undecided() -> list[str]:
     """Fields whose names suggest personal data, and that no rule decides on."""
-    return personal(_rules(), told_fields())
+    return personal(redaction_rules(), told_fields())
 
 
 def told_fields() -> Mapping[str, list[str]]:
     """The fields of all audited models, by what the trail calls these."""
     return {kind_of(model): fields_of(model) for model in apps.get_models() if is_audited(model)}
-
-
-def _rules() -> Redactor:
-    """They are only asked, so no key is made for them."""
-    return Redactor(setting("REDACT"), hash_key=b"none")
 
 
 def _of_database(alias: str) -> Iterator[Gap]:

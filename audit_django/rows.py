@@ -11,6 +11,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model, QuerySet
 
+from audit_core.orm.changes import resource_id
 from audit_core.policy import resource_name
 
 Key = tuple[Any, ...]
@@ -33,9 +34,23 @@ def with_parents(models: Iterable[type[Model]]) -> set[type[Model]]:
     return {one._meta.concrete_model or one for model in models for one in (model, *model._meta.all_parents)}
 
 
+class _UnhashableKey(tuple[Any, ...]):
+    """A field may give its values a class that cannot be hashed, which Django needs only where it deletes."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(resource_id(self))
+
+
 def key_of(pk: Any) -> Key:
-    """A primary key as the values of its columns."""
-    return tuple(pk) if isinstance(pk, tuple | list) else (pk,)
+    """A primary key as the values of its columns; a key of a dictionary in any case."""
+    key = tuple(pk) if isinstance(pk, tuple | list) else (pk,)
+    try:
+        hash(key)
+    except TypeError:
+        return _UnhashableKey(key)
+    return key
 
 
 def key_fields(model: type[Model]) -> Key:

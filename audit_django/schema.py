@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
@@ -112,8 +112,11 @@ def split(script: str) -> Iterator[str]:
             statement = ""
 
 
-def create_without_migrations(using: str, **_: object) -> None:
-    """After ``migrate``, for test suites that make their tables without migrations (``pytest --nomigrations``)."""
+def create_without_migrations(using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
+    """After ``migrate``, for test suites that make their tables without migrations (``pytest --nomigrations``).
+
+    The signal is sent by others too, as by tests of their own receivers, and need not say which database it is about.
+    """
     modules = settings.MIGRATION_MODULES
     if LABEL in modules and modules[LABEL] is None:
         with connections[using].cursor() as cursor:

@@ -13,9 +13,10 @@ from typing import Any
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from audit_core import AuditPolicy, AuditTrail
+from audit_core import AuditPolicy, AuditTrail, Redactor
 from audit_core.errors import ConfigurationError, StoreUnavailableError
-from audit_core.orm.bulk import ROWS_TOLD, Bulk
+from audit_core.orm.bulk import Bulk
+from audit_core.policy import ROWS_TOLD
 from audit_django.databases import (
     IN_MEMORY,
     MEMORY,
@@ -185,6 +186,11 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
         create=False,  # the migration does it
         lifecycle=lifecycle and not under_test(),
     )
+
+
+def redaction_rules() -> Redactor:
+    """What the settings say of fields, to be asked and not applied: so no key is made for it."""
+    return Redactor(setting("REDACT"), hash_key=b"none")
 
 
 def remember_databases() -> None:

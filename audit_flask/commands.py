@@ -8,7 +8,7 @@ from typing import Any
 from click import Command, Context
 from flask import Flask
 
-from audit_core.context import end, enter, of_command, said
+from audit_core.context import commanded
 
 
 def install(app: Flask) -> None:
@@ -27,14 +27,8 @@ def install(app: Flask) -> None:
 def _named(invoke: Any, name: str) -> Any:
     @wraps(invoke)
     def run(context: Context) -> Any:
-        if said() is not None:
+        with commanded(name):
             return invoke(context)
-        acts = of_command(name)
-        enter(acts)
-        try:
-            return invoke(context)
-        finally:
-            end(acts)
 
     run.__audit__ = True  # type: ignore[attr-defined]
     return run

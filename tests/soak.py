@@ -3,17 +3,20 @@
 python -m tests.soak torture [--minutes 60]     on each version of PostgreSQL in turn, under each isolation level
 python -m tests.soak interleavings              every order of two transactions and the sealer
 python -m tests.soak growth [--events 10000000]
+python -m tests.soak suites                     the own tests of SQLAlchemy and Django, with capture
 """
 
 import argparse
 import itertools
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tests.postgres import interleavings, torture
 from tests.postgres.server import VERSIONS, Server, new_database
+from tests.suites import trial
 
 ROUND_SECONDS = 120
 ISOLATION = ("read committed", "repeatable read", "serializable")
@@ -46,7 +49,7 @@ def interleave():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["torture", "interleavings", "growth"])
+    parser.add_argument("what", choices=["torture", "interleavings", "growth", "suites"])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--events", type=int, default=10_000_000)
     options = parser.parse_args()
@@ -56,6 +59,9 @@ def main():
             torture_for(options.minutes)
         elif options.what == "interleavings":
             interleave()
+        elif options.what == "suites":
+            if not trial.play(Path(state)):
+                sys.exit("A test fails with capture that does not fail without it; see above.")
         else:
             from benchmarks.postgres import growth
 

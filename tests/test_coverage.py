@@ -5,7 +5,8 @@ import pytest
 
 from audit_core import AuditTrail
 from audit_core.cli import main
-from audit_core.coverage import gaps_of
+from audit_core.cli.check import NOTHING_BY_THE_DATABASE
+from audit_core.coverage import gaps_of, idle_rules
 from audit_core.errors import Cures
 from audit_core.redaction.personal_names import is_personal
 from audit_core.triggers import install
@@ -40,7 +41,7 @@ class Scrap(Clinic):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-trail = AuditTrail({url!r}, lifecycle=False, redactor=Redactor({{"phone_number": "mask"}}))
+trail = AuditTrail({url!r}, lifecycle=False, redactor=Redactor({{"phone_number": "mask"{redact}}}))
 auditor = SQLAlchemyAuditor(trail, exclude=[{exclude}])
 """
 
@@ -68,7 +69,9 @@ def module(tmp_path, monkeypatch, url):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(name, **values):
-        (tmp_path / f"{name}.py").write_text(MODULE.format(**{"url": url, "exclude": "", "more": ""} | values))
+        (tmp_path / f"{name}.py").write_text(
+            MODULE.format(**{"url": url, "exclude": "", "more": "", "redact": ""} | values)
+        )
         return f"{name}:auditor"
 
     return write
@@ -102,7 +105,7 @@ def test_on_postgresql_tables_without_triggers_are_information_and_broken_ones_a
         assert code == 0
         assert "without triggers: public.note." in said
         install(connection)
-        assert check("--url", url) == (0, "Nothing is left out.\n")
+        assert check("--url", url) == (0, f"{NOTHING_BY_THE_DATABASE}\n")
         connection.execute("DROP TRIGGER audit_update ON note")
         code, said = check("--url", url)
     assert code == 1
@@ -132,6 +135,31 @@ def test_a_name_that_there_is_not_is_a_problem(check, module, values, sentence):
     code, said = check("--auditor", module(f"clinic_{'two' if 'more' in values else 'three'}", **values))
     assert code == 1
     assert f"WRONG {sentence}" in said
+
+
+def test_an_auditor_is_asked_of_no_other_trail_than_its_own(check, module, url, tmp_path):
+    path = module("clinic_five")
+    assert "names another one" not in check("--auditor", path, "--url", url)[1]
+    code, said = check("--auditor", path, "--url", f"sqlite:///{tmp_path}/other.db")
+    assert code == 2
+    assert "names another one" in said
+
+
+def test_a_rule_for_a_field_that_there_is_not_is_a_problem():
+    fields = {"doctor": ["phone", "ward"]}
+    (gap,) = idle_rules(["clinic.Doctor.phon", "doctor.phone", "phon", "view.phon"], fields)
+    assert gap.is_problem
+    said = "There is a rule for clinic.Doctor.phon, and doctor has no field of this name. Did you mean 'phone'?"
+    assert gap.text == said
+
+
+def test_a_rule_of_the_trail_for_a_field_that_no_class_has_is_a_problem(check, module):
+    code, said = check("--auditor", module("clinic_six", redact=", 'case.emial': 'mask', 'case.dob': 'mask'"))
+    assert code == 1
+    assert (
+        "WRONG There is a rule for case.emial, and case has no field of this name. Did you mean 'email'?"
+        in said.splitlines()
+    )
 
 
 @pytest.mark.parametrize("path", ["nowhere:auditor", "clinic_four", "clinic_four:trail", ":", "clinic_four:auditr"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
+import weakref
 
 import prometheus_client
 import pytest
@@ -85,5 +87,10 @@ def test_opentelemetry_sees_them_and_keeps_no_trail_alive(trail, monkeypatch):
     assert found["audit.events.written"] == 1
     assert found["audit.events.lost"] == found["audit.events.queued"] == 0
 
-    observe(AuditTrail("memory:", lifecycle=False))  # gone at once: it is not asked any more
-    assert reader.get_metrics_data() is not None
+    other = AuditTrail("memory:", lifecycle=False)
+    observe(other)
+    gone = weakref.ref(other)
+    del other
+    gc.collect()
+    assert gone() is None
+    assert reader.get_metrics_data() is not None, "it is not asked any more"

@@ -13,6 +13,7 @@ from audit_core.errors import ConfigurationError, StoreUnavailableError
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner, generate_key, load_signer
+from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
 from audit_core.writing.inbox import Inbox
 from tests.attacks.attacker import AT
@@ -617,3 +618,13 @@ def test_rules_by_field_are_given_to_the_trail_itself(tmp_path):
         assert details["name"] == trail.redactor.keyed_hash("Grace")
     with pytest.raises(ConfigurationError, match="maks"):
         AuditTrail(f"sqlite:///{tmp_path}/trail.db", redact={"note": "maks"})
+    with pytest.raises(ConfigurationError, match="not to both"):  # neither is left out without a word
+        AuditTrail(f"sqlite:///{tmp_path}/trail.db", redact={"note": "mask"}, redactor=Redactor())
+
+
+def test_whoever_only_reads_makes_no_key_for_the_rules(path, state):
+    with AuditTrail(f"sqlite:///{path}", redact={"name": "hash"}, lifecycle=False) as trail:
+        assert list(trail.events()) == []
+        assert not (state / "hash.key").exists()
+        trail.record("patient.read", details={"name": "Grace"})
+    assert (state / "hash.key").exists()

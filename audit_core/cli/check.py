@@ -13,6 +13,10 @@ from audit_core.coverage import Gap, gaps_of
 from audit_core.trail import AuditTrail
 from audit_core.triggers import Known
 
+NOTHING_BY_THE_DATABASE = (
+    "Nothing is left out by the database; what the application leaves out is told with --auditor MODULE:NAME."
+)
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -34,10 +38,12 @@ def check(
         from audit_core.orm.sqlalchemy.coverage import gaps
 
         found = load_auditor(auditor)
+        place.trail = found.trail
+        refuse_another(context, url)
         _say([*_of_databases(found.trail, known_by(found)), *gaps(found)])
     else:
         with open_trail(context, url) as trail:
-            _say(_of_databases(trail))
+            _say(_of_databases(trail), nothing=NOTHING_BY_THE_DATABASE)
 
 
 def _of_databases(trail: AuditTrail, known: Known | None = None) -> Iterator[Gap]:
@@ -45,11 +51,11 @@ def _of_databases(trail: AuditTrail, known: Known | None = None) -> Iterator[Gap
         yield from gaps_of(outbox, known)
 
 
-def _say(gaps: Iterable[Gap]) -> None:
+def _say(gaps: Iterable[Gap], nothing: str = "Nothing is left out.") -> None:
     found = sorted(gaps, key=lambda gap: not gap.is_problem)
     for gap in found:
         say(f"{'WRONG' if gap.is_problem else 'note':<6}{gap.text}", "red" if gap.is_problem else "")
     if not found:
-        say("Nothing is left out.", "green")
+        say(nothing, "green")
     if any(gap.is_problem for gap in found):
         raise typer.Exit(1)

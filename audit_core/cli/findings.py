@@ -6,22 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from math import inf
 
-from audit_core.canonical import RECORD_COLUMNS, encode_record
-from audit_core.cli.words import describe, missing_range, removed
+from audit_core.cli.moved import Moves, Run, find_exchanged, find_moves, joined
+from audit_core.cli.schema_words import NOTHING, group_schema, is_missing
+from audit_core.cli.words import as_sentence, count_of, describe, events_at, missing_range, named, removed
 from audit_core.errors import AuditError
-from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.verify import Finding
-from audit_core.rows import Row
 from audit_core.trail import AuditTrail
 
 SHOWN = 100  # findings of one kind; --json has all
-COMPARED = 64  # changed events among which exchanged ones are looked for
-_SEQUENCE = RECORD_COLUMNS.index("sequence")
-_PREVIOUS = RECORD_COLUMNS.index("previous_hash")
 _TABLE = re.compile(r"table ([\w.\"]+)")
-_NOTHING = "nothing"
 
 
 @dataclass(slots=True)
@@ -29,7 +24,7 @@ class Told:
     """What belongs together, and which findings it leaves nothing to say of."""
 
     exchanged: list[tuple[int, int]] = field(default_factory=list)
-    missing: list[tuple[int, int]] = field(default_factory=list)  # first and last
+    moves: Moves = field(default_factory=Moves)
     unsigned: list[Finding] = field(default_factory=list)  # checkpoints that another key signed, or none
     checkpoints: int = 0  # that there are; only counted where one is unsigned
     others: list[Finding] = field(default_factory=list)
@@ -42,24 +37,42 @@ class Told:
 
 def tell_together(findings: Sequence[Finding], trail: AuditTrail) -> Told:
     """Group the findings. Neither their number nor the verdict changes by it."""
-    told = Told(exchanged=_find_exchanged(findings, trail))
-    hidden = _tables_hide(findings)
-    moved = {sequence for pair in told.exchanged for sequence in pair}
-    after = moved | {sequence + 1 for sequence in moved}
-    kinds = {finding.kind for finding in findings}
+    changed, unlinked = _places(findings, "edited"), _places(findings, "unlinked")
+    exchanged = find_exchanged(changed, trail)
+    pairs = {place for pair in exchanged for place in pair}
+    rest = [place for place in changed if place not in pairs]
+    signed = next(iter(_places(findings, "unsigned")), inf)
+    moves = find_moves(rest, unlinked, _missing(findings), signed, trail)
+    told = Told(exchanged, moves)
+    places = pairs | moves.places
+    explained = (places - moves.changed) | moves.unread
+    damaged = min([*changed, *unlinked, *(first for first, _ in _missing(findings))], default=inf)
+    hidden, kinds = _tables_hide(findings), {finding.kind for finding in findings}
     for finding in findings:
-        if finding.kind == "missing":
-            _add_missing(told.missing, finding)
-        elif finding.kind == "checkpoint.signature":
+        if finding.kind == "checkpoint.signature":
             told.unsigned.append(finding)
-        elif (finding.kind == "edited" and finding.sequence in moved) or (
-            finding.kind == "unlinked" and finding.sequence in after
+        elif not (
+            finding.kind == "missing"
+            or _is_of_places(finding, explained, places)
+            or (finding.kind == "unsigned" and moves.reaches(finding.sequence or 0))
+            or (finding.kind == "checkpoint.root" and (finding.sequence or 0) > damaged)
+            or _is_said_by_another(finding, kinds, hidden)
         ):
-            continue
-        elif not _is_said_by_another(finding, kinds, hidden):
             told.others.append(finding)
     told.checkpoints = _count_checkpoints(trail) if told.unsigned else 0
     return told
+
+
+def _places(findings: Iterable[Finding], kind: str) -> list[int]:
+    return list(dict.fromkeys(one.sequence for one in findings if one.kind == kind and one.sequence is not None))
+
+
+def _is_of_places(finding: Finding, explained: set[int], places: set[int]) -> bool:
+    """Whether it only says once more that another event stands there, or before it."""
+    place = finding.sequence
+    if finding.kind == "edited":
+        return place in explained
+    return finding.kind == "unlinked" and place is not None and (place in places or place - 1 in places)
 
 
 def sentences(findings: Sequence[Finding], trail: AuditTrail) -> Iterator[str]:
@@ -68,13 +81,33 @@ def sentences(findings: Sequence[Finding], trail: AuditTrail) -> Iterator[str]:
     if told.unsigned:
         yield _not_signed(told, trail)
     yield from (f"Events {a} and {b} were exchanged: each stands in the other's place." for a, b in told.exchanged)
-    yield from _capped("missing", [removed(first, last) for first, last in told.missing])
+    yield from _capped("edited", [as_sentence(told_run(run)) for run in told.moves.runs])
+    if told.moves.unread:
+        yield f"{count_of(len(told.moves.unread))} more after these are not as sealed: none was looked for elsewhere."
+    yield from _capped("missing", [removed(first, last) for first, last in told.moves.missing])
+    grouped, others = group_schema(told.others)
+    yield from grouped
     seen: Counter[str] = Counter()
-    for finding in told.others:
+    for finding in others:
         seen[finding.kind] += 1
         if seen[finding.kind] <= SHOWN:
             yield describe(finding, trail)[0]
     yield from (_and_more(kind, count) for kind, count in seen.items() if count > SHOWN)
+
+
+def told_run(run: Run) -> str:
+    """What was moved, and why; a clause."""
+    count, by = run.last - run.first + 1, abs(run.by)
+    moved = f"{'was' if count == 1 else 'were'} moved {'up' if run.by > 0 else 'down'} by {'one' if by == 1 else by}"
+    before = run.removed or run.put_in
+    if before is None:
+        return f"{events_at(run.first, run.last)} {moved}"
+    first, last = before
+    one = first == last
+    what = events_at(first, last) if run.removed else count_of(last - first + 1)
+    happened = "removed" if run.removed else f"put in at {named(first, last)}"
+    after = f"the {'one' if count == 1 else f'{count:,}'} after {'it' if one else 'them'}"
+    return f"{what} {'was' if one else 'were'} {happened}, and {after} {moved}"
 
 
 def _capped(kind: str, lines: list[str]) -> list[str]:
@@ -85,12 +118,9 @@ def _and_more(kind: str, count: int) -> str:
     return f"And {count - SHOWN:,} more of the kind {kind!r}; --json has them all."
 
 
-def _add_missing(ranges: list[tuple[int, int]], finding: Finding) -> None:
+def _missing(findings: Iterable[Finding]) -> list[tuple[int, int]]:
     """Each checkpoint looks at its own events: what is missing below several is one gap all the same."""
-    first, last = missing_range(finding)
-    if ranges and ranges[-1][1] + 1 == first:
-        first = ranges.pop()[0]
-    ranges.append((first, last))
+    return joined(missing_range(finding) for finding in findings if finding.kind == "missing")
 
 
 def _not_signed(told: Told, trail: AuditTrail) -> str:
@@ -114,54 +144,13 @@ def _count_checkpoints(trail: AuditTrail) -> int:
 
 def _tables_hide(findings: Iterable[Finding]) -> list[re.Pattern[str]]:
     """With a table all that stood on it is gone."""
-    gone = [
-        match[1]
-        for finding in findings
-        if finding.kind == "schema" and finding.got.startswith(_NOTHING)
-        if (match := _TABLE.match(finding.expected))
-    ]
+    gone = [match[1] for finding in findings if is_missing(finding) if (match := _TABLE.match(finding.expected))]
     return [re.compile(rf"(?<![\w.]){re.escape(name)}(?!\w)") for name in gone]
 
 
 def _is_said_by_another(finding: Finding, kinds: set[str], gone: Iterable[re.Pattern[str]]) -> bool:
-    if finding.kind == "schema" and finding.got.startswith(_NOTHING) and not _TABLE.match(finding.expected):
+    if is_missing(finding) and not _TABLE.match(finding.expected):
         return any(name.search(finding.expected) for name in gone)
-    if finding.kind in {"origin", "key"} and finding.got == _NOTHING:  # where the first event is not, or is no record
+    if finding.kind in {"origin", "key"} and finding.got == NOTHING:  # where the first event is not, or is no record
         return bool(kinds - {"origin", "key"})
     return finding.kind == "key" and "origin" in kinds
-
-
-def _find_exchanged(findings: Iterable[Finding], trail: AuditTrail) -> list[tuple[int, int]]:
-    """Pairs of events of which each stands in the other's place."""
-    changed = [finding.sequence for finding in findings if finding.kind == "edited" and finding.sequence is not None]
-    if not 2 <= len(changed) <= COMPARED:
-        return []
-    try:
-        origin = str(trail.chain.origin)
-        rows = {sequence: row for sequence in changed if (row := trail.store.row(sequence)) is not None}
-    except AuditError:
-        return []
-    return [
-        (a, b)
-        for a, b in combinations(rows, 2)
-        if _comes_from(rows[a], b, rows[b], origin) and _comes_from(rows[b], a, rows[a], origin)
-    ]
-
-
-def _comes_from(row: Row, sequence: int, there: Row, origin: str) -> bool:
-    """Whether the row is the event that was sealed at ``sequence``, where ``there`` stands now.
-
-    Its hashes may have been moved with it, or stayed where they were.
-    """
-    fields = list(row[:-1])
-    fields[_SEQUENCE] = sequence
-    return _hashes_to(fields, row[-1], origin) or _hashes_to(
-        [*fields[:_PREVIOUS], there[_PREVIOUS], *fields[_PREVIOUS + 1 :]], there[-1], origin
-    )
-
-
-def _hashes_to(fields: Sequence[object], stored: object, origin: str) -> bool:
-    try:
-        return leaf_hash(encode_record(tuple(fields), origin)).hex() == stored
-    except (TypeError, ValueError, OverflowError):
-        return False

@@ -15,6 +15,7 @@ from audit_core.canonical import parse_timestamp
 from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_postgres
 from audit_core.cli.terminal import note, say, say_exactly, say_json
+from audit_core.cli.words import as_clause
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.postgres.making import make_roles
 from audit_core.signing import CURE
@@ -121,7 +122,7 @@ def seal(
 def _check_head(trail: AuditTrail) -> None:
     found = trail.status()
     if found["trouble"]:
-        raise IntegrityError(f"Nothing is sealed: {found['trouble']}")
+        raise IntegrityError(f"Nothing is sealed: {as_clause(found['trouble'])}")
     if not found["key_is_ours"]:
         raise ConfigurationError(WRONG_KEY)
 
@@ -185,7 +186,7 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
 
 def _note_trouble(found: dict[str, Any]) -> None:
     if found["trouble"]:
-        note(f"Nothing is sealed: {found['trouble']}", "red")
+        note(f"Nothing is sealed: {as_clause(found['trouble'])}", "red")
     elif found["size"] and not found["key_is_ours"]:
         note(WRONG_KEY if found["key_place"] else NO_KEY, "yellow")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from audit_core.trail import AuditTrail
 from audit_core.triggers import Known
 from audit_core.urls import open_url, without_password
 
+_PRIVATE_BYTES = 32  # of an Ed25519 key, as AUDIT_KEY takes it
+EXAMPLES = "postgresql://host/database, or sqlite:///clinic.db"
+WHICH = f"Which trail? Give its URL with --url, or set AUDIT_URL: {EXAMPLES}."
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar="AUDIT_URL", metavar="URL", help="The trail: sqlite:///clinic.db.", show_envvar=True),
+    typer.Option("--url", envvar="AUDIT_URL", metavar="URL", help=f"The trail: {EXAMPLES}.", show_envvar=True),
 ]
 Gaps = Callable[[], Iterable[Gap]]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -58,7 +62,7 @@ def open_trail(
             yield place.trail
         return
     if not (url := url or place.url):
-        raise ConfigurationError("Which trail? Give its URL with --url, or set AUDIT_URL: sqlite:///clinic.db.")
+        raise ConfigurationError(WHICH)
     if url.startswith("memory:"):
         raise ConfigurationError("A trail in memory is in its own process only: give the URL of one in a database.")
     with logged_notes():
@@ -75,9 +79,7 @@ def chosen_url(context: typer.Context, url: str | None) -> str:
     refuse_another(context, url)
     if chosen := url or place.url or (place.trail and place.trail.url):
         return chosen
-    raise ConfigurationError(
-        "Which trail? Give its URL with --url, or set AUDIT_URL: postgresql://host/database, or sqlite:///clinic.db."
-    )
+    raise ConfigurationError(WHICH)
 
 
 def refuse_another(context: typer.Context, url: str | None) -> None:
@@ -112,12 +114,38 @@ def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
 
 
 def read_key(text: str) -> VerifierKey:
-    """A verifier key, or the file that holds it. Raises IntegrityError if it is none, ConfigurationError if empty."""
+    """A verifier key, or the file that holds it.
+
+    Raises IntegrityError if it is none, ConfigurationError if it is empty, neither of the two, or a private key.
+    """
     if not text.strip():
         raise ConfigurationError("The verifier key is empty: give the key after --key, or a file that holds it.")
-    if "+" not in text or Path(text).is_file():
-        text = read_file(Path(text))
-    return VerifierKey.parse(text.strip())
+    key = read_file(Path(text)) if (is_file := _is_file(text)) else text
+    if _is_private(key.strip()):
+        raise ConfigurationError(
+            "This is a private key, and nobody but the trail's operator may have it. What verifies is the verifier "
+            "key, which `audit keygen --verifier` prints."
+        )
+    if "+" not in key:
+        what = (
+            "is a file without a verifier key" if is_file else "is neither a verifier key nor a file that can be read"
+        )
+        raise ConfigurationError(f"--key {text[:200].strip()} {what}.")
+    return VerifierKey.parse(key.strip())
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a character that none has
+        return False
+
+
+def _is_private(text: str) -> bool:
+    try:
+        return len(b64decode(text, validate=True)) == _PRIVATE_BYTES
+    except ValueError:
+        return False
 
 
 def read_file(path: Path) -> str:

@@ -10,10 +10,11 @@ import typer
 
 from audit_core.cli.place import Url, open_trail
 from audit_core.cli.terminal import note, say
+from audit_core.cli.words import count_of
 from audit_core.errors import AuditError, ConfigurationError
 from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.doctor import Doctor
-from audit_core.postgres.partitions import MONTHS_AHEAD, Partitions
+from audit_core.postgres.partitions import MONTHS_AHEAD, Partition, Partitions
 from audit_core.trail import AuditTrail
 
 REPORT_SECONDS = 5.0  # how often a sealer says what it has done
@@ -49,13 +50,22 @@ def partitions(
         if from_default:
             for month in months.move_from_default():
                 say(f"moved   audit_events_{month}")
-        for name in months.make(months_ahead):
-            say(f"made    {name}")
+        if months.may_make():
+            for name in months.make(months_ahead):
+                say(f"made    {name}")
+        else:
+            note("This role may make no months: it only looks.")
         for partition in months.all():
-            say(f"{partition.name:<24}{partition.rows:>14,} events {partition.size / 1e6:>10,.1f} MB")
+            say(f"{partition.name:<24}{_rows(partition):>20} {partition.size / 1e6:>10,.1f} MB")
         if left := months.months_in_default():
             note(f"In the default partition: {', '.join(left)}; `--from-default` moves them.", "yellow")
         _note_lost(months)
+
+
+def _rows(partition: Partition) -> str:
+    if partition.rows is None:
+        return "events not counted"
+    return f"{'about ' if partition.is_estimate else ''}{count_of(partition.rows)}"
 
 
 def _note_lost(months: Partitions) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from audit_core.chain.verification import Verification
-from audit_core.cli.findings import Told, tell_together
+from audit_core.cli.findings import Told, tell_together, told_run
+from audit_core.cli.moved import joined
+from audit_core.cli.words import after_the_last, count_of, is_not_compared, is_signed_anew, named
 from audit_core.integrity.verify import Result
 from audit_core.trail import AuditTrail
 
 NAMED = 8  # places that the sentence names
 _OTHERS = {  # kinds of findings, and what they mean
     "checkpoint.missing": "checkpoints removed",
-    "unsigned": "checkpoints removed",
     "checkpoint.unreadable": "checkpoints changed",
     "checkpoint.frontier": "checkpoints changed",
     "misplaced": "rows put in that are in no chain",
@@ -21,7 +22,6 @@ _OTHERS = {  # kinds of findings, and what they mean
 }
 _FOLLOWING = {  # what follows from other findings, and is only said by itself
     "checkpoint.root": "checkpoints of other events",
-    "known": "a kept checkpoint that does not fit",
     "key": "another key in the first event",
 }
 
@@ -36,40 +36,57 @@ def summary(found: Verification, trail: AuditTrail) -> str | None:
     if kinds == {"schema"} and found.origin:
         return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
     parts = list(dict.fromkeys(_parts(found, tell_together(found.findings, trail))))
-    parts = parts or [meaning for kind, meaning in _FOLLOWING.items() if kind in kinds]
+    parts = parts or [*_of_kept(found), *(meaning for kind, meaning in _FOLLOWING.items() if kind in kinds)]
     return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None
 
 
+def _of_kept(found: Verification) -> Iterator[str]:
+    """What kept checkpoints say of a trail that is consistent in itself."""
+    kept = [one for one in found.findings if one.kind == "known" and not is_not_compared(one)]
+    if any(map(is_signed_anew, kept)):
+        yield "it was signed anew with another key since"
+    elif kept and all(one.kind != "checkpoint.root" for one in found.findings):
+        size = min(one.sequence or 0 for one in kept)
+        yield f"it was written anew with its own key since your checkpoint of {count_of(size)}"
+
+
 def _parts(found: Verification, told: Told) -> Iterator[str]:
-    def places(kind: str) -> list[tuple[int, int]]:
-        found = dict.fromkeys(one.sequence for one in told.others if one.kind == kind and one.sequence is not None)
-        return [(sequence, sequence) for sequence in found]
+    def places(kind: str) -> list[int]:
+        return list(dict.fromkeys(one.sequence for one in told.others if one.kind == kind and one.sequence is not None))
 
     edited = places("edited")
-    yield from _counted("changed", edited)
+    yield from _counted("changed", _as_ranges(edited))
     if told.exchanged:
         pairs = [f"{a} and {b}" for a, b in told.exchanged]
-        yield f"{_events(2 * len(pairs))} exchanged ({_some(pairs)})"
-    yield from _counted("removed", told.missing)
-    yield from _counted("put in or replaced", [place for place in places("unlinked") if place not in edited])
-    yield from _counted("there twice", [place for place in places("duplicate") if place not in edited])
+        yield f"{count_of(2 * len(pairs))} exchanged ({_some(pairs)})"
+    yield from (told_run(run) for run in told.moves.runs[:NAMED])
+    if (runs := len(told.moves.runs)) > NAMED:
+        yield f"events moved at {runs - NAMED:,} more places"
+    if told.moves.unread:
+        yield f"{count_of(len(told.moves.unread))} after these not as sealed"
+    if found.size == 0 and told.moves.missing:
+        yield _OTHERS["empty"]
+    else:
+        yield from _counted("removed", told.moves.missing)
+    yield from _counted("put in or replaced", _as_ranges(p for p in places("unlinked") if p not in edited))
+    yield from _counted("there twice", _as_ranges(p for p in places("duplicate") if p not in edited))
     kinds = {one.kind for one in told.others}
     if "truncated" in kinds:
         yield f"the end cut off after event {found.size - 1}" if found.size else _OTHERS["empty"]
+    yield from (after_the_last(one) for one in told.others if one.kind == "unsigned")
     if told.unsigned:
         yield "signed anew with another key" if told.signed_anew else "checkpoints changed"
     yield from (meaning for kind, meaning in _OTHERS.items() if kind in kinds)
 
 
+def _as_ranges(places: Iterable[int]) -> list[tuple[int, int]]:
+    return joined((place, place) for place in sorted(places))
+
+
 def _counted(what: str, ranges: list[tuple[int, int]]) -> Iterator[str]:
     if ranges:
         count = sum(last - first + 1 for first, last in ranges)
-        named = [str(first) if first == last else f"{first} to {last}" for first, last in ranges]
-        yield f"{_events(count)} {what} ({_some(named)})"
-
-
-def _events(count: int) -> str:
-    return f"{count:,} event" if count == 1 else f"{count:,} events"
+        yield f"{count_of(count)} {what} ({_some(named(first, last) for first, last in ranges)})"
 
 
 def _some(names: Iterable[str]) -> str:

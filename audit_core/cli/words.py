@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from audit_core.chain.verification import Verification
+from audit_core.cli.schema_words import describe_schema
 from audit_core.errors import AuditError
-from audit_core.integrity.note import encode_base64
 from audit_core.integrity.verify import Finding, Result
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.trail import AuditTrail
@@ -14,36 +14,36 @@ from audit_core.urls import without_password
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 _WORDS = {
-    "edited": "{place} was changed after it was sealed: sealed with hash {expected}, it is now {got}.",
+    "edited": "{place} was changed after it was sealed{strange}.",
     "missing": "{removed}",
-    "unlinked": "{place} does not follow the event before it: it was put here, or its neighbour was replaced "
-    "(expected previous hash {expected}, got {got}).",
+    "unlinked": "{place} does not follow the event before it: it was put here, or its neighbour was replaced.",
     "duplicate": "{place} is there twice: {got}.",
     "checkpoint.missing": "The signed checkpoints have a hole at {sequence} events: expected {expected}, got {got}.",
     "checkpoint.unreadable": "The checkpoint of {sequence} events cannot be read: expected {expected}, got {got}.",
     "checkpoint.signature": "The checkpoint of {sequence} events is not signed with the key: expected {expected}.",
-    "checkpoint.root": "The checkpoint of {sequence} events was signed over other events: expected root {expected}, "
-    "got {got}.",
-    "checkpoint.frontier": "The tree kept with the checkpoint of {sequence} events is another one: expected root "
-    "{expected}, got {got}.",
+    "checkpoint.root": "The checkpoint of {sequence} events was signed over other events than these.",
+    "checkpoint.frontier": "The tree kept with the checkpoint of {sequence} events is another one.",
     "clock": "The clock was turned back before the checkpoint of {sequence} events: expected {expected}, got {got}.",
-    "known": "A checkpoint of {sequence} events that was kept elsewhere does not fit: expected {expected}, got {got}.",
+    "known": "The checkpoint of {sequence} events that was kept elsewhere does not fit: it was taken of other events "
+    "than these.",
     "truncated": "The trail is cut off at {sequence} events: expected {expected}, got {got}.",
-    "unsigned": "From event {sequence} on no signed checkpoint covers the events: expected {expected}, got {got}.",
+    "unsigned": "{unsigned}",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to, or you gave the key of another trail: expected origin "
     "{expected}, got {got}.",
-    "schema": "{place}: the tables, indexes and triggers are not as `audit init` makes them: expected {expected}, "
-    "got {got}.",
     "misplaced": "{place} is in no chain: expected {expected}, got {got}.",
     "key": "The first event names another key: expected {expected}, got {got}.",
 }
-_NOT_COMPARED = (
-    "A checkpoint of {sequence} events that was kept elsewhere cannot be compared: events before it do not fit."
+_SIGNED_ANEW = (
+    "The checkpoint of {sequence} events that was kept elsewhere does not fit: the trail was signed anew with another "
+    "key since, and is now {got}."
 )
-_ROOTS = {"checkpoint.root", "checkpoint.frontier", "known"}
-_ROOT = re.compile("[0-9a-f]{64}")
+_NOT_COMPARED = (
+    "The checkpoint of {sequence} events that was kept elsewhere says nothing more: events that it covers were changed "
+    "or removed."
+)
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
+_BEGINS_WITH_A_CAPITAL = re.compile("[A-Z][a-z]* ")  # a word, and not PostgreSQL
 _BEGINS_WITH_A_WORD = re.compile("[a-z]+ ")  # and not with the name of a file
 
 
@@ -65,16 +65,41 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
     """One finding in words, and the id of the event that it is about, as the store has it now."""
     row = _row(trail, finding)
     event_id = None if row is None else str(row[_AT["event_id"]])
-    words = _WORDS.get(finding.kind, "{kind} at {sequence}: expected {expected}, got {got}.")
-    if finding.kind == "known" and finding.got.startswith("nothing to compare"):
-        words = _NOT_COMPARED
     place = "The database" if finding.sequence is None else f"Event {finding.sequence}"
     if row is not None:
-        place += f" ({row[_AT['action']]}, {row[_AT['timestamp']]}, id {event_id})"
-    values = {"kind": finding.kind, "sequence": finding.sequence, "removed": removed(*missing_range(finding))}
-    return words.format(
-        place=place, expected=_shown(finding, finding.expected), got=_shown(finding, finding.got), **values
+        now = "now: " if finding.kind == "edited" else ""  # what it says of itself may be what was changed
+        actor = row[_AT["actor_id"]] or row[_AT["actor_type"]]
+        place += f" ({now}{row[_AT['action']]}, {row[_AT['timestamp']]}, by {actor}, id {event_id})"
+    if finding.kind == "schema":
+        return describe_schema(finding, place), event_id
+    return _words(finding).format(
+        kind=finding.kind,
+        place=place,
+        sequence=finding.sequence,
+        expected=finding.expected,
+        got=finding.got,
+        strange=", and is no event any more" if finding.got.startswith("a row that is no record") else "",
+        removed=removed(*missing_range(finding)),
+        unsigned=_not_covered(finding),
     ), event_id
+
+
+def _words(finding: Finding) -> str:
+    if finding.kind == "known" and is_not_compared(finding):
+        return _NOT_COMPARED
+    if finding.kind == "known" and is_signed_anew(finding):
+        return _SIGNED_ANEW
+    return _WORDS.get(finding.kind, "{kind} at {sequence}: expected {expected}, got {got}.")
+
+
+def is_not_compared(finding: Finding) -> bool:
+    """Whether a kept checkpoint says nothing, as its events are not there."""
+    return finding.got.startswith("nothing to compare")
+
+
+def is_signed_anew(finding: Finding) -> bool:
+    """Whether a kept checkpoint is signed with another key than the trail."""
+    return finding.got.startswith("one signed by")
 
 
 def missing_range(finding: Finding) -> tuple[int, int]:
@@ -86,29 +111,61 @@ def missing_range(finding: Finding) -> tuple[int, int]:
 
 def removed(first: int, last: int) -> str:
     """That these events are not there."""
-    return (
-        f"Event {first} is missing: it was removed."
-        if first == last
-        else f"Events {first} to {last} are missing: they were removed."
-    )
+    is_missing = "is missing: it was" if first == last else "are missing: they were"
+    return as_sentence(f"{events_at(first, last)} {is_missing} removed")
 
 
-def _shown(finding: Finding, value: str) -> str:
-    """A root as checkpoints and `audit status` have it."""
-    is_root = finding.kind in _ROOTS and _ROOT.fullmatch(value)
-    return encode_base64(bytes.fromhex(value)) if is_root else value
+def after_the_last(finding: Finding) -> str:
+    """What a finding of the kind ``unsigned`` comes to; a clause."""
+    if not finding.sequence:
+        return "checkpoints removed"
+    count = int(re.findall(r"\d+", finding.expected)[-1]) - finding.sequence
+    return f"the last {'event stands' if count == 1 else f'{count_of(count)} stand'} after the last checkpoint"
+
+
+def _not_covered(finding: Finding) -> str:
+    if finding.kind != "unsigned":
+        return ""
+    if not finding.sequence:
+        return "There is no signed checkpoint, and so none that covers any event: they were removed."
+    why = "a later checkpoint was removed, or events were put in at the end"
+    return as_sentence(f"{after_the_last(finding)}, that of {count_of(finding.sequence)}: {why}")
+
+
+def events_at(first: int, last: int) -> str:
+    """These events, by their sequence."""
+    return f"{'event' if first == last else 'events'} {named(first, last)}"
+
+
+def named(first: int, last: int) -> str:
+    """A range of sequences, in words."""
+    return str(first) if first == last else f"{first} {'and' if first + 1 == last else 'to'} {last}"
+
+
+def count_of(count: int, thing: str = "event") -> str:
+    """So many of them."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def as_clause(text: str) -> str:
+    """A sentence that stands behind a colon; a name keeps its capital."""
+    return text[:1].lower() + text[1:] if _BEGINS_WITH_A_CAPITAL.match(text) else text
+
+
+def as_sentence(clause: str) -> str:
+    """With a capital and a full stop."""
+    return f"{clause[:1].upper()}{clause[1:]}."
 
 
 def verdict(found: Verification) -> tuple[str, str]:
     """The result in a sentence, and its style."""
-    events = f"{found.size:,} {'event' if found.size == 1 else 'events'}"
+    events = count_of(found.size)
     if found.result is Result.OK:
         text = f"OK: {events} as sealed, of which a checkpoint kept elsewhere vouches for {found.anchored:,}."
     elif found.result is Result.UNANCHORED:
         text = f"UNANCHORED: {events}, a consistent chain, but nothing outside the database vouches for it."
     else:
-        count = len(found.findings)
-        text = f"FAILED: {count:,} {'finding' if count == 1 else 'findings'} in {events}."
+        text = "FAILED."  # how many findings JSON has says nothing: one change may be found in many places
     return text, _STYLES[found.result]
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from audit_core.clean import clean
 from audit_core.errors import BulkForbiddenError, ConfigurationError
 from audit_core.orm.changes import Values
+from audit_core.policy import ROWS_TOLD
 from audit_core.redaction import Redactor
-
-ROWS_TOLD = 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ of a class holds for its subclasses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import TypeAlias, TypeVar
 from weakref import WeakSet
 
-from audit_core.errors import ConfigurationError
+from audit_core.errors import ConfigurationError, nearest
 from audit_core.redaction.sensitive_names import flat
 
 Name: TypeAlias = type | str
@@ -77,14 +76,6 @@ def check_fields(name: str, said: Iterable[str], fields: Iterable[str]) -> None:
             raise ConfigurationError(
                 f"@redacted on {name} names {field!r}, which is none of its fields.{nearest(field, known.values())}"
             )
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean ...?``, or nothing where nothing is near."""
-    names = sorted(known)
-    folded = {name.casefold(): name for name in names}
-    found = get_close_matches(word, names, n=1) or get_close_matches(word.casefold(), folded, n=1)
-    return f" Did you mean {folded.get(found[0], found[0])!r}?" if found else ""
 
 
 def _entries(option: str, given: Iterable[Name]) -> tuple[Name, ...]:

@@ -160,7 +160,10 @@ class PostgresDatabase:
 
     def explained(self, error: Exception) -> ConfigurationError | StoreUnavailableError:
         """What to raise for an error of any PostgreSQL driver."""
-        return explain(error, self.name, self.schema)
+        from psycopg.conninfo import conninfo_to_dict
+
+        user = conninfo_to_dict(self.conninfo).get("user")
+        return explain(error, self.name, self.schema, None if user is None else str(user))
 
 
 def script_for(name: str, schema: str) -> str:

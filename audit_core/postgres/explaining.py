@@ -17,8 +17,8 @@ _REFUSALS = ("22", "23", "54", "P0001")  # data, constraints, limits (of an inde
 _THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
 
 
-def explain(error: Exception, name: str, schema: str) -> ConfigurationError | StoreUnavailableError:
-    """What to raise for an error of any PostgreSQL driver."""
+def explain(error: Exception, name: str, schema: str, user: str | None) -> ConfigurationError | StoreUnavailableError:
+    """What to raise for an error of any PostgreSQL driver; ``user`` is who was refused, where that is known."""
     code, text = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None), first_line(error)
     if code in _NOT_THERE and "audit_lock" in text:
         return ConfigurationError(
@@ -28,8 +28,9 @@ def explain(error: Exception, name: str, schema: str) -> ConfigurationError | St
     if code in _NOT_THERE:
         return ConfigurationError(f"{name} has no audit trail in schema {schema} ({text}): {Cures.make_tables}.")
     if code == _FORBIDDEN:
+        who = f" as `{user}`" if user else ""
         return ConfigurationError(
-            f"{name}: {text}; connect as a role that may, or grant it what `audit init --roles` grants."
+            f"{name}: {text}{who}; connect as a role that may, or grant it what `audit init --roles` grants."
         )
     if code is not None and code.startswith(_OTHER_TABLES) and code not in _THERE_ALREADY:
         return ConfigurationError(

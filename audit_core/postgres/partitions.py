@@ -20,8 +20,9 @@ class Partition(NamedTuple):
 
     name: str
     bounds: str  # as PostgreSQL prints them
-    rows: int  # an estimate
+    rows: int | None  # None where this role may not count them
     size: int  # bytes, indexes included
+    is_estimate: bool = True  # of rows
 
 
 class Partitions:
@@ -92,11 +93,26 @@ class Partitions:
     def all(self) -> list[Partition]:
         """What there is, in order of time, the default one first."""
         query = (
-            "SELECT relname, pg_get_expr(relpartbound, c.oid), greatest(reltuples, 0)::bigint, "
-            "pg_total_relation_size(c.oid) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid "
+            "SELECT relname, pg_get_expr(relpartbound, c.oid), reltuples::bigint, pg_total_relation_size(c.oid), "
+            "has_table_privilege(c.oid, 'SELECT') FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid "
             "WHERE inhparent = to_regclass(%s) ORDER BY pg_get_expr(relpartbound, c.oid) <> 'DEFAULT', relname"
         )
-        return [Partition(*row) for row in self.database.fetch(query, (self._events,))]
+        return [
+            Partition(name, bounds, rows, size)
+            if rows > 0
+            else Partition(name, bounds, self._count(name) if may_read else None, size, is_estimate=False)
+            for name, bounds, rows, size, may_read in self.database.fetch(query, (self._events,))
+        ]
+
+    def _count(self, name: str) -> int:
+        """Before the first ANALYZE there is no estimate, and one of no rows may be from before the month began."""
+        return int(self.database.fetch(f"SELECT count(*) FROM {self.database.table(name)}")[0][0])
+
+    def may_make(self) -> bool:
+        """Whether this role may call the function that makes them; also where there is none."""
+        query = "SELECT has_function_privilege(to_regprocedure(%s), 'EXECUTE')"
+        name = self.database.table("audit_make_partitions")
+        return self.database.fetch(query, (f"{name}(integer)",)) != [(False,)]
 
     def months_in_default(self) -> list[str]:
         """The months (``2026_11``) that have events in the default partition, as far as this role may look there."""

@@ -49,6 +49,11 @@ class Redactor:
         self._rules = Rules(rules or {}, hash_key, names)
         self._look: Callable[[str | None], _Look] = lru_cache(_LOOKS_KEPT)(partial(_Look, self._rules))
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """What it has rules for, as they were given."""
+        return self._rules.names
+
     def details(self, details: dict[str, Json], resource_type: str | None = None) -> dict[str, Json]:
         """Redact clean details at any depth; what is given stays as it is.
 

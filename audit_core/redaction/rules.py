@@ -43,6 +43,7 @@ class Rules:
     """The application's rules, and behind them what a name says by itself."""
 
     def __init__(self, rules: Mapping[str, Rule], hash_key: bytes | None, names: Iterable[str]) -> None:
+        self.names = tuple(rules)  # as they were given
         self._rules: dict[str, Rule] = {}
         self._scoped: dict[tuple[str, str], Rule] = {}
         self._hash_key = hash_key

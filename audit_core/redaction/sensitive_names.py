@@ -103,13 +103,8 @@ _MEASURES: Final = {  # thirteen digits and more are a card's, unless they begin
 }
 
 
-def is_sensitive(name: str) -> bool:
-    """Whether a value of this name is secret, whatever it is; see the module's docstring for the rule."""
-    return sensitivity(name, PHRASES) == "secret"
-
-
 def sensitivity(name: str, phrases: frozenset[str], place: Place | None = None) -> Sensitivity | None:
-    """What the name says of its value; None where it says nothing.
+    """What the name says of its value; None where it says nothing. See the module's docstring for the rule.
 
     A parameter of a path names a resource: ``token_id`` one of the tokens, and a ``session_id`` is still secret.
     """

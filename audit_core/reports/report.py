@@ -13,6 +13,7 @@ from audit_core.query import EventQuery
 from audit_core.reports.reading import NOT_RECORDED
 from audit_core.reports.rows import EventRow, FailureRow
 
+EMPTY = "the trail is empty, and the first event begins it"
 R = TypeVar("R", bound=EventRow | FailureRow)
 
 
@@ -51,7 +52,9 @@ class Coverage:
         found = []
         if self.lost:
             found.append(f"{_count(self.lost, 'event')} of the interval were lost in {_count(self.gaps, 'gap')}")
-        if self.begins is None:
+        if self.sealed == 0:
+            found.append("nothing is sealed yet" if self.waiting else EMPTY)
+        elif self.begins is None:
             found.append("when the trail begins cannot be read")
         elif self.start is not None and self.start < self.begins:
             found.append(f"the trail begins only at {format_timestamp(self.begins)}")
@@ -69,7 +72,7 @@ class Coverage:
             "Whether the sealed ones are unchanged is for `audit verify` to say.",
         ]
         lines += [f"Incomplete: {shortcoming}." for shortcoming in self.shortcomings]
-        return lines if self.noted else [*lines, NOT_RECORDED]
+        return lines if self.noted or EMPTY in self.shortcomings else [*lines, NOT_RECORDED]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,8 @@ import sys
 from contextlib import closing
 from typing import Any
 
-from audit_core.clean import clean
+from audit_core.compose import surroundings_of, within
 from audit_core.context import AuditContext, said
-from audit_core.event import ActorType
-from audit_core.normalise import normalise
 from audit_core.triggers.tables import dbapi
 from audit_core.triggers.told import CONTEXT_FIELDS
 
@@ -25,16 +23,10 @@ def context_text(context: AuditContext | None = None, source: str | None = None)
     """What the triggers are told of ``context``, or of the current one; "" where there is none: nobody says."""
     if (context := context or said()) is None:
         return ""
-    context.settle_client()
-    actor = context.current_actor()
-    fields = normalise(
-        action="", actor_id=actor.id, actor_type=ActorType(actor.type).value, on_behalf_of=actor.on_behalf_of,
-        tenant_id=context.tenant_id, source=source, ip_address=context.ip_address, user_agent=context.user_agent,
-        request_id=context.request_id, session_id=context.session_id,
-    )  # fmt: skip
+    fields = surroundings_of(context, source)
     told: dict[str, Any] = {name: fields[name] for name in CONTEXT_FIELDS if fields[name] is not None}
-    if context.within:
-        told["within"] = clean(dict(context.within))
+    if details := within(context):
+        told["within"] = details
     if context.told.ended:
         told["after_request"] = True
     return json.dumps(told)  # in ASCII: the application's connection may speak any encoding

@@ -181,12 +181,12 @@ class Triggers:
                 "`audit triggers install`."
             )
             return
-        missing = [trigger for trigger in wanted_triggers(table) if trigger not in there.triggers]
-        if len(missing) == len(wanted_triggers(table)):
+        if there.triggers.keys().isdisjoint(wanted_triggers(table)):
             yield f"{name} has lost its triggers: what happened meanwhile was not told; run `audit triggers install`."
             return
-        for trigger in missing:
-            yield f"{name} has lost its trigger {trigger}: run `audit triggers install`."
+        for trigger in wanted_triggers(table):
+            if trigger not in there.triggers:
+                yield f"{name} has lost its trigger {trigger}: run `audit triggers install`."
         for trigger, enabled in there.triggers.items():
             if not enabled:
                 yield f"{name}'s trigger {trigger} is disabled: what happened meanwhile was not told."

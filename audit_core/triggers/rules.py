@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeAlias
 
 from audit_core.errors import ConfigurationError
+from audit_core.policy import ROWS_TOLD
 from audit_core.redaction import Redactor
 from audit_core.redaction.rules import MEASURES
 from audit_core.triggers.known import Known
 from audit_core.triggers.tables import Table
 
-ROWS_TOLD = 1_000
 Treatment: TypeAlias = Literal["tell", "replace", "mask", "exclude"]
 
 _MEASURING = ("bool", "datetime")

@@ -7,7 +7,7 @@ import re
 _WRITES_INSIDE = r"WITH\b(?=.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b)"
 _BEGINNING = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*+"
 _READING = re.compile(
-    rf"{_BEGINNING}\(*(?:SELECT|SHOW|EXPLAIN|VALUES|TABLE|FETCH|DECLARE|CLOSE|SET|RESET|SAVEPOINT|RELEASE|ROLLBACK|"
+    rf"{_BEGINNING}\(*(?:SELECT|SHOW|EXPLAIN\b(?!.*\bANALY[ZS]E\b)|VALUES|TABLE|FETCH|DECLARE|CLOSE|SET|RESET|SAVEPOINT|RELEASE|ROLLBACK|"
     r"COMMIT|BEGIN|PREPARE|LOCK|LISTEN|CREATE|ALTER|DROP|WITH(?!.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b)|"
     r"COPY\b.*\bTO\s+STDOUT)\b",
     re.IGNORECASE | re.DOTALL,
@@ -21,8 +21,16 @@ _UNDOING = re.compile(rf"{_BEGINNING}(?:ROLLBACK|ABORT|COMMIT|END|BEGIN|START)\b
 
 
 def may_write(statement: str) -> bool:
-    """Whether it is none that only reads. Functions that write are not seen in a SELECT."""
-    return not _READING.match(statement)
+    """Whether it is none that only reads. Functions that write are not seen in a SELECT.
+
+    What ends a transaction or goes back to a savepoint does not, whatever follows: the transaction may have failed.
+    """
+    return not _READING.match(statement) or not (is_one(statement) or may_undo(statement))
+
+
+def is_one(statement: str) -> bool:
+    """Whether it is none of several in one string; of one that has a ``;`` in a literal it is not known."""
+    return ";" not in statement.rstrip().removesuffix(";")
 
 
 def changes_rows(statement: str) -> bool:

@@ -28,7 +28,7 @@ class Follower:
             self._sealer.deliver(events)
         except AuditError as error:
             if str(error) not in {self._refusal, self.trouble}:
-                logger.warning("Events wait in this process: %s", error)
+                logger.warning("Events wait for the outbox, durably in the spill file where there is one: %s", error)
             self._refusal = str(error)
             raise
         self._refusal = None

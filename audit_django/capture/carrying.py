@@ -12,6 +12,7 @@ from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.orm.bulk import Summary
 from audit_core.orm.changes import Change
+from audit_core.watching import watchers
 from audit_django.capture.round_trips import Ending, can_end_along
 from audit_django.databases import OUTBOX, POSTGRESQL
 from audit_django.postgres import as_django_tells, existing_tables
@@ -46,7 +47,8 @@ def carry(trail: AuditTrail, using: str, changes: Iterable[Change | Summary], *,
     """
     more = {} if using == DEFAULT_DB_ALIAS else {"database": using}
     raw = _raw(connections[using])
-    ending = Ending(raw) if ends and can_end_along(raw) else None
+    # Whoever watches hears of the COMMIT from Django.
+    ending = Ending(raw) if ends and not watchers and can_end_along(raw) else None
     with as_django_tells(connections[using]):
         trail.tell(changes, ending or raw, using, more)
         if ending and ending.failure:

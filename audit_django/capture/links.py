@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models import Model
 
 from audit_core.orm.changes import Change, linked, unlinked
-from audit_django.rows import key_fields, kind_of
-
-if TYPE_CHECKING:
-    from audit_django.capture.told import Row
+from audit_django.capture.row import Row
+from audit_django.rows import Key, key_fields, key_of, kind_of
 
 
 class _Ends(NamedTuple):
@@ -33,23 +31,28 @@ def is_link(model: type[Model]) -> bool:
 
 def links(rows: Iterable[Row]) -> Iterator[Change]:
     """One change for each object and field that lost links, then one for each that got some."""
-    lost: dict[tuple[_Ends, Any], list[Any]] = {}
-    got: dict[tuple[_Ends, Any], list[Any]] = {}
+    lost: dict[tuple[_Ends, Key], list[Key]] = {}
+    got: dict[tuple[_Ends, Key], list[Key]] = {}
     for row in rows:
         ends = _ends(row.model)
         if row.old == row.new:
             continue
         for values, found in ((row.old, lost), (row.new, got)):
             if values:
-                found.setdefault((ends, values[ends.source]), []).append(values[ends.target])
+                found.setdefault((ends, key_of(values[ends.source])), []).append(key_of(values[ends.target]))
     yield from _changes(unlinked, lost)
     yield from _changes(linked, got)
 
 
-def _changes(change: Callable[..., Change], found: dict[tuple[_Ends, Any], list[Any]]) -> Iterator[Change]:
+def _changes(change: Callable[..., Change], found: dict[tuple[_Ends, Key], list[Key]]) -> Iterator[Change]:
     for (ends, source), targets in found.items():
-        others = [(target,) for target in sorted(targets)]
-        yield change(kind_of(ends.owner), (source,), ends.field, others, key_fields(ends.owner))
+        yield change(kind_of(ends.owner), source, ends.field, sorted(targets, key=_place), key_fields(ends.owner))
+
+
+def _place(key: Key) -> tuple[bool, Any, str]:
+    """Keys may be of a class whose values have no order."""
+    value = key[0]
+    return (False, value, "") if isinstance(value, int) else (True, 0, str(value))
 
 
 def owner_of(model: type[Model]) -> type[Model]:

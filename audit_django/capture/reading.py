@@ -11,7 +11,7 @@ from django.db.models.constants import OnConflict
 from django.db.models.sql import Query
 
 from audit_django.databases import POSTGRESQL
-from audit_django.rows import Key, Values, fetch, named, read_query, read_rows
+from audit_django.rows import Key, Values, fetch, key_of, named, read_query, read_rows
 
 
 def count(compiler: Any, limit: int) -> int:
@@ -85,6 +85,6 @@ def _with_new_keys(compiler: Any, fields: Sequence[Any]) -> dict[Key, Values]:
         if not hasattr(value, "as_sql")
     }
     return {
-        tuple(plain.get(place, row[place]) for place in range(len(keys))): named(fields, row[len(keys) :])
+        key_of([plain.get(place, row[place]) for place in range(len(keys))]): named(fields, row[len(keys) :])
         for row in found
     }

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet, FullResultSet
 
 from audit_django.capture.round_trips import begin_along
-from audit_django.rows import Key, Values, named
+from audit_django.rows import Key, Values, key_of, named
 
 _Rows = list[tuple[Any, ...]]
 
@@ -35,7 +35,9 @@ def update(
     told = [*fields, *keys, *fields, *asked]
     rows = _run(compiler, _with_old_values(compiler, sql, keys, fields, told[len(fields) :]), parameters, told)
     width, end = len(fields), len(fields) + len(keys)
-    changed = [(row[width:end], named(fields, row[:width]), named(fields, row[end : end + width])) for row in rows]
+    changed = [
+        (key_of(row[width:end]), named(fields, row[:width]), named(fields, row[end : end + width])) for row in rows
+    ]
     return changed, [row[end + width :] for row in rows]
 
 
@@ -64,7 +66,7 @@ def delete(compiler: Any, fields: Sequence[Any]) -> list[tuple[Key, Values]]:
     keys = compiler.query.get_meta().pk_fields
     told = [*keys, *fields]
     rows = _run(compiler, f"{sql} RETURNING {', '.join(_columns(compiler, told))}", parameters, told)
-    return [(row[: len(keys)], named(fields, row[len(keys) :])) for row in rows]
+    return [(key_of(row[: len(keys)]), named(fields, row[len(keys) :])) for row in rows]
 
 
 def _run(compiler: Any, sql: str, parameters: Iterable[Any], fields: Sequence[Any]) -> _Rows:

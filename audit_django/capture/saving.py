@@ -8,8 +8,8 @@ from typing import Any
 from django.db.models import Model
 
 from audit_django.capture.carrying import begin
+from audit_django.capture.row import Row
 from audit_django.capture.selection import audits
-from audit_django.capture.told import Row
 from audit_django.capture.units import Unit, collecting, telling
 from audit_django.rows import key_of, with_parents
 

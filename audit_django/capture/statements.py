@@ -17,11 +17,11 @@ from django.db.models.sql.constants import ROW_COUNT
 from audit_django.capture import reading, returning
 from audit_django.capture.criteria import summary_of
 from audit_django.capture.links import is_link
+from audit_django.capture.row import Row
 from audit_django.capture.selection import audits, captures
-from audit_django.capture.told import Row
 from audit_django.capture.units import Unit, collecting, innermost, telling
 from audit_django.databases import POSTGRESQL
-from audit_django.rows import kind_of, named, read_rows
+from audit_django.rows import key_of, kind_of, named, read_rows
 from audit_django.trail import bulk_rule
 
 _Wrapped: TypeAlias = Callable[..., Any]
@@ -146,7 +146,7 @@ def _insert(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, u
     written = [f.attname for f in fields if f in compiler.query.update_fields or getattr(f, "generated", False)]
     for values in rows:
         new = named(fields, values)
-        key = tuple(new[field.attname] for field in model._meta.pk_fields)
+        key = key_of([new[field.attname] for field in model._meta.pk_fields])
         if (old := before.get(key)) is None:
             unit.rows.append(Row("create", model, key, {}, new))
         else:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from django.db.models import Model
 
 from audit_core.orm.changes import Change, created, deleted, updated
 from audit_django.capture.links import is_link, links
+from audit_django.capture.row import Row
 from audit_django.rows import Key, Values, concrete_fields, key_fields, kind_of
-
-
-@dataclass(slots=True)
-class Row:
-    """One row of one table, before and after a statement. The key is the one that it has after it."""
-
-    action: str  # create, update or delete
-    model: type[Model]  # the concrete one
-    key: Key
-    old: Values
-    new: Values
 
 
 def told(rows: Sequence[Row]) -> Iterator[Change]:

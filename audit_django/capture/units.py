@@ -14,8 +14,9 @@ from audit_core.orm.bulk import Summary
 from audit_core.orm.changes import Change
 from audit_django.capture.carrying import begin, carry
 from audit_django.capture.round_trips import FEW
+from audit_django.capture.row import Row
 from audit_django.capture.selection import captures
-from audit_django.capture.told import Row, joined, told
+from audit_django.capture.told import joined, told
 
 _OPEN = "_audit_units"  # on a connection, which one thread uses at a time: the innermost unit is the last
 

@@ -22,9 +22,9 @@ _known: dict[tuple[str, ...], tuple[float, Names]] = {}
 
 def uses_triggers() -> bool:
     """``AUDIT["TRIGGERS"]``. Raises ConfigurationError for what is neither True nor False."""
-    if (chosen := setting("TRIGGERS")) not in {True, False}:
+    if not isinstance(chosen := setting("TRIGGERS"), bool):
         raise ConfigurationError(f"settings.AUDIT['TRIGGERS'] is True or False, not {chosen!r}.")
-    return bool(chosen)
+    return chosen
 
 
 def by_triggers(model: type[Model], using: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from audit_core.errors import ConfigurationError
 from audit_core.triggers import Triggers
@@ -13,7 +13,7 @@ from audit_django.triggers.coverage import forget_coverage, may_have_triggers, u
 from audit_django.triggers.known import known_in
 
 
-def follow_migrations(app_config: Any, using: str, verbosity: int = 0, **_: object) -> None:
+def follow_migrations(app_config: Any, using: str = DEFAULT_DB_ALIAS, verbosity: int = 0, **_: object) -> None:
     """Of one app's models. Models that have no triggers get none."""
     if not uses_triggers() or not may_have_triggers(using):
         return

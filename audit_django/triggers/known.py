@@ -14,7 +14,7 @@ from audit_core.triggers.known import Stored, left_to_hooks
 from audit_django.capture.links import field_of, is_link, owner_of
 from audit_django.capture.selection import audits
 from audit_django.rows import kind_of
-from audit_django.trail import bulk_rule, layout, make_trail, setting
+from audit_django.trail import bulk_rule, redaction_rules
 from audit_django.triggers.coverage import table_of
 
 
@@ -35,7 +35,7 @@ def known_of(models: Iterable[type[Model]], using: str) -> Known:
         fields={table: fields_of(model) for table, model in chosen.items()},
         classes={model._meta.label_lower: spelled(model) for model in (*apps.get_models(), *own)},
         limit=bulk_rule().limit,
-        redactor=make_trail(layout()).redactor if setting("REDACT") else None,
+        redactor=redaction_rules(),
         database=None if using == DEFAULT_DB_ALIAS else using,
         others=_others(),
         left_out=left_out,
@@ -48,7 +48,7 @@ def left_out_in(using: str) -> dict[str, str]:
     # An unmanaged model may have the table of an audited one, whose rows these are.
     own = {spelled(model) for model in models if not is_link(model) and audits(model, using)}
     stored = []
-    rules = Redactor(setting("REDACT"), hash_key=b"none")  # they are only asked, so no key is made for them
+    rules = redaction_rules()
     for model in models:
         is_audited = audits(model, using) and not (is_link(model) and _has_rule(rules, model))
         tables = [spelled(one) for one in (model, *model._meta.all_parents)]

@@ -17,7 +17,7 @@ from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 
 from audit_core.triggers.context import context_text, say
-from audit_core.triggers.statements import changes_rows, is_copy, may_undo, may_write
+from audit_core.triggers.statements import changes_rows, is_copy, is_one, may_undo, may_write
 from audit_django.databases import POSTGRESQL, vendor_of
 from audit_django.trail import setting
 from audit_django.triggers.coverage import covered_by, uses_triggers
@@ -92,8 +92,8 @@ def _acting(connection: BaseDatabaseWrapper, sql: Any, *, alone: bool = False) -
 
 def _may_go_along(connection: BaseDatabaseWrapper, statement: str) -> bool:
     """Whether both can be sent at once: by psycopg 3, and one statement that is no COPY."""
-    is_one = ";" not in statement.rstrip().removesuffix(";") and not is_copy(statement)
-    return is_one and changes_rows(statement) and hasattr(connection.connection, "pipeline") and _has_pipeline()
+    is_alone = is_one(statement) and changes_rows(statement) and not is_copy(statement)
+    return is_alone and hasattr(connection.connection, "pipeline") and _has_pipeline()
 
 
 @lru_cache(maxsize=1)

@@ -29,6 +29,10 @@ class Outcome(NamedTuple):
     def verdict(self) -> str:
         return str(self.json.get("verdict", self.said))
 
+    @property
+    def summary(self) -> str:
+        return str(self.json.get("summary") or self.said)
+
     def names(self, kind: str, sequence: int) -> bool:
         return any((one["kind"], one["sequence"]) == (kind, sequence) for one in self.findings)
 

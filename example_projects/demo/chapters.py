@@ -161,10 +161,16 @@ def attack(show: Show, place: Place) -> None:
     show.say(f"Event {crime.edited}: its actor {crime.actor} becomes {crime.blamed}. Event {crime.deleted}: gone.")
     show.say("To be able to, the attacker dropped the triggers that refuse changes, which is found as well.")
     found = audit(show, "verify", "--url", f"sqlite:///{copy}")
-    for finding in sorted(found.findings, key=lambda finding: finding["kind"] == "schema"):
-        show.say(f"  {finding['text']}")
+    for finding in found.findings:
+        if finding["kind"] != "schema":
+            show.say(finding["text"], indent=2)
+    dropped = sum(finding["kind"] == "schema" for finding in found.findings)
+    show.say(f"{dropped} triggers that refuse changes are missing.", indent=2)
     show.say(found.verdict)
+    show.say(found.summary)
     show.check("exit status 1", found.code == FAILED, f"{found.code}, {found.said}")
+    events = f"1 event changed ({crime.edited}), 1 event removed ({crime.deleted})"
+    show.check("one sentence says what it comes to", events in found.summary, found.summary)
     show.check(f"the edited event {crime.edited} is named", found.names("edited", crime.edited))
     show.check(f"the deleted event {crime.deleted} is named", found.names("missing", crime.deleted))
 

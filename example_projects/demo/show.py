@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -29,8 +30,8 @@ class Show:
         self.console.print()
         self.console.print(Text(text, style="bold cyan"))
 
-    def say(self, text: str) -> None:
-        self.console.print(Text(text))
+    def say(self, text: str, indent: int = 0) -> None:
+        self.console.print(Padding.indent(Text(text), indent) if indent else Text(text))
 
     def command(self, words: Sequence[str]) -> None:
         """A command as somebody would type it."""

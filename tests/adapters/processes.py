@@ -30,7 +30,7 @@ def running(command: list[str], trail_url: str):
         arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        assert wait_until(lambda: _answers(url))
+        assert wait_until(lambda: _answers(url), 60)  # four processes start, on a machine that may be busy
         yield url
     finally:
         process.send_signal(signal.SIGTERM)

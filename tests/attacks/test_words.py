@@ -2,6 +2,9 @@
 
 import base64
 import json
+import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -35,7 +38,7 @@ def said(audit, path):
         code, out, _ = audit("verify", "--key", key, *more)
         assert code == 1
         found = json.loads(audit("verify", "--json", "--key", key, *more)[1])
-        assert f"FAILED: {len(found['findings'])} finding" in out
+        assert "FAILED." in out.splitlines()
         assert found["summary"] in out.splitlines()
         return out.splitlines(), found
 
@@ -67,7 +70,7 @@ def test_two_exchanged_events_are_said_to_be_exchanged(said, path, hashes_stay):
 def test_two_changed_events_are_not_said_to_be_exchanged(said, path):
     tamper(path, "UPDATE audit_events SET actor_id = 'eve' WHERE sequence IN (3, 4)")
     lines, found = said()
-    assert found["summary"] == "This trail is not what was recorded: 2 events changed (3, 4)."
+    assert found["summary"] == "This trail is not what was recorded: 2 events changed (3 and 4)."
     assert not any("exchanged" in line for line in lines)
 
 
@@ -87,9 +90,9 @@ def test_gaps_apart_from_each_other_stay_apart(said, path):
     tamper(path, "DELETE FROM audit_events WHERE sequence IN (8, 9, 10, 15, 16, 20)")
     lines, found = said()
     assert [line.partition(":")[0] for line in lines if "missing:" in line] == [
-        "Events 8 to 10 are missing", "Events 15 to 16 are missing", "Event 20 is missing"
+        "Events 8 to 10 are missing", "Events 15 and 16 are missing", "Event 20 is missing"
     ]  # fmt: skip
-    assert found["summary"].endswith("1 event changed (3), 6 events removed (8 to 10, 15 to 16, 20).")
+    assert found["summary"].endswith("1 event changed (3), 6 events removed (8 to 10, 15 and 16, 20).")
 
 
 def test_a_trail_signed_anew_is_one_sentence_and_no_list_of_signatures(said, path):
@@ -110,23 +113,78 @@ def test_some_checkpoints_that_were_signed_by_somebody_else_are_counted(said, pa
     ]
 
 
-def test_roots_are_written_as_checkpoints_have_them(said, path, kept, audit):
-    root = json.loads(audit("status", "--json")[1])["root"]
-    exchange(path, hashes_stay=False)
-    tamper(path, "UPDATE audit_checkpoints SET frontier = NULL")
+def test_no_sentence_has_a_hash_and_json_has_them_all(said, path, kept):
+    tamper(path, "UPDATE audit_events SET actor_id = 'eve' WHERE sequence = 3",
+           "UPDATE audit_events SET previous_hash = event_hash WHERE sequence = 9",
+           "UPDATE audit_events SET event_hash = previous_hash WHERE sequence = 20",
+           "UPDATE audit_checkpoints SET frontier = x'00'")  # fmt: skip
     lines, found = said("--checkpoint", kept)
-    (line,) = [line for line in lines if "signed over other events" in line]
-    expected = next(one["expected"] for one in found["findings"] if one["kind"] == "checkpoint.root")
-    assert base64.b64encode(bytes.fromhex(expected)).decode() in line
-    assert expected not in line
-    assert root not in "".join(lines)
+    told = [*lines, *(one["text"] for one in found["findings"])]
+    assert not [line for line in told if re.search("[0-9a-f]{64}|[A-Za-z0-9+/]{43}=", line.replace(KEY, ""))]
+    assert {"checkpoint.root", "checkpoint.frontier"} <= {one["kind"] for one in found["findings"]}
+    assert all(re.fullmatch("[0-9a-f]{64}", one["expected"]) for one in found["findings"] if one["kind"] == "edited")
+
+
+def test_an_event_is_named_with_who_did_it_as_it_stands_there_now(said, path):
+    tamper(path, "UPDATE audit_events SET actor_id = 'eve' WHERE sequence = 3",
+           "UPDATE audit_events SET details = '{' WHERE sequence = 5")  # fmt: skip
+    lines, _ = said()
+    event = r"\(now: GET /patients/\{id\}, 2026-01-31T12:00:0[0-9.]+Z, by eve, id [0-9a-f-]{36}\)"
+    assert re.fullmatch(f"Event 3 {event} was changed after it was sealed.", lines[0])
+    assert "by amina" in lines[1]
+
+
+def test_checkpoints_over_changed_events_are_not_told_once_more(said, path):
+    exchange(path, hashes_stay=False)
+    lines, found = said()
+    assert not any("signed over other events" in line for line in lines)
+    assert "checkpoint.root" in {one["kind"] for one in found["findings"]}
+
+
+def write_anew(path, seed, patient="7"):
+    path.unlink()
+    with AuditTrail(f"sqlite:///{path}", origin=ORIGIN, signer=LocalSigner(seed), lifecycle=False) as trail:
+        for n in range(40):
+            seal(trail, [about(patient, n)])
+
+
+def test_a_trail_written_anew_with_its_own_key_is_said_to_be(said, path, kept):
+    write_anew(path, OURS)
+    lines, found = said("--checkpoint", kept)
+    assert lines[0] == (
+        "The checkpoint of 33 events that was kept elsewhere does not fit: it was taken of other events than these."
+    )
+    assert found["summary"] == (
+        "This trail is not what was recorded: it was written anew with its own key since your checkpoint of 33 events."
+    )
+
+
+def test_a_checkpoint_that_was_signed_over_other_events_is_told_where_no_event_was_changed(said, path, kept):
+    with closing(sqlite3.connect(path)) as reader:
+        query = "SELECT root, signature FROM audit_checkpoints WHERE tree_size = 20"
+        root, signature = reader.execute(query).fetchone()
+    write_anew(path, OURS)
+    tamper(path, f"UPDATE audit_checkpoints SET root = '{root}', signature = '{signature}' WHERE tree_size = 20")
+    lines, found = said("--checkpoint", kept)
+    assert lines[0] == "The checkpoint of 20 events was signed over other events than these."
+    assert "checkpoint.root" in {one["kind"] for one in found["findings"]}
+    assert found["summary"].endswith("recorded: checkpoints of other events."), "nobody says that they were signed anew"
+
+
+def test_a_trail_signed_anew_is_told_by_a_checkpoint_without_the_key(audit, path, kept, monkeypatch):
+    write_anew(path, THEIRS, "42")
+    monkeypatch.setenv("AUDIT_KEY", base64.b64encode(THEIRS).decode())
+    code, out, _ = audit("verify", "--checkpoint", kept)
+    assert code == 1
+    assert "the trail was signed anew with another key since, and is now one signed by example.com/clinic+" in out
+    assert "This trail is not what was recorded: it was signed anew with another key since." in out.splitlines()
 
 
 def test_a_kept_checkpoint_that_cannot_be_compared_is_not_said_to_lack_leaves(said, path, kept):
     exchange(path, hashes_stay=False)
     lines, _ = said("--checkpoint", kept)
     (line,) = [line for line in lines if "kept elsewhere" in line]
-    assert line.endswith("cannot be compared: events before it do not fit.")
+    assert line.endswith("says nothing more: events that it covers were changed or removed.")
 
 
 def test_a_key_of_another_trail_may_be_the_auditors_mistake(said, path):
@@ -142,23 +200,41 @@ def test_a_key_of_another_trail_may_be_the_auditors_mistake(said, path):
     [
         (("DELETE FROM audit_events", "DELETE FROM audit_checkpoints"), "There is nothing to verify"),
         (("DELETE FROM audit_events",), "Events 0 to 32 are missing"),
-        (("DROP TABLE audit_events",), "expected table audit_events, got nothing"),
+        (("DROP TABLE audit_events",), "table audit_events is missing."),
     ],
 )
 def test_what_was_emptied_or_dropped_is_one_sentence(said, path, statements, expected):
     tamper(path, *statements)
     lines, found = said()
     assert expected in lines[0]
-    assert lines[1].startswith("FAILED")
+    assert lines[1] == "FAILED."
     assert "None" not in "".join(lines)
     assert not any(one["got"] == "None" for one in found["findings"])
+
+
+@pytest.mark.parametrize("tables", [["audit_events"], ["audit_events", "audit_checkpoints"]])
+def test_a_trail_that_was_emptied_is_told_in_the_same_words_with_and_without_its_checkpoints(said, path, tables):
+    tamper(path, *(f"DELETE FROM {table}" for table in tables))
+    assert said()[1]["summary"] == "This trail is not what was recorded: everything removed."
 
 
 def test_another_table_that_was_dropped_too_is_said_too(said, path):
     tamper(path, "DROP TABLE audit_events", "DROP TABLE audit_checkpoints")
     lines, _ = said()
-    gone = [line.partition("expected ")[2] for line in lines if "are not as `audit init` makes them" in line]
-    assert gone == ["table audit_events, got nothing.", "table audit_checkpoints, got nothing."]
+    gone = [line.partition("makes them: ")[2] for line in lines if "are not as `audit init` makes them" in line]
+    assert gone == ["table audit_events is missing.", "table audit_checkpoints is missing."]
+
+
+def test_triggers_that_were_dropped_are_one_sentence(audit, path):
+    with closing(sqlite3.connect(path)) as attacker, attacker:
+        names = [name for (name,) in attacker.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
+        for name in names:
+            attacker.execute(f"DROP TRIGGER {name}")
+    _, out, _ = audit("verify", "--key", KEY)
+    first, *rest = out.splitlines()
+    assert first.startswith(f"{len(names)} triggers that refuse changes are missing: ")
+    assert all(name in first for name in names)
+    assert rest[0] == "FAILED."
 
 
 def test_a_trigger_that_was_added_is_not_said_to_have_changed_an_event(said, path):
@@ -170,6 +246,8 @@ def test_a_trigger_that_was_added_is_not_said_to_have_changed_an_event(said, pat
     ("statement", "end"),
     [
         ("DELETE FROM audit_checkpoints", "checkpoints removed."),
+        ("DELETE FROM audit_checkpoints WHERE tree_size > 31", "the last 2 events stand after the last checkpoint."),
+        ("DELETE FROM audit_checkpoints WHERE tree_size > 32", "the last event stands after the last checkpoint."),
         ("UPDATE audit_checkpoints SET root = 'x' WHERE tree_size = 20", "checkpoints changed."),
         ("UPDATE audit_checkpoints SET signature = 'x' WHERE tree_size = 20", "checkpoints changed."),
         ("UPDATE audit_events SET previous_hash = event_hash WHERE sequence = 9",
@@ -190,3 +268,20 @@ def test_a_key_that_was_cut_off_is_to_be_copied_again(audit, cut):
     code, out, err = audit("verify", "--key", KEY[:-cut])
     assert (code, out) == (2, "")
     assert "copy the key again" in err
+
+
+def test_a_private_key_in_the_place_of_the_verifier_key_is_told_and_not_repeated(audit, tmp_path):
+    private = base64.b64encode(b"\xfb\xef" + OURS[2:]).decode()
+    assert "+" in private
+    (tmp_path / "file").write_text(private)
+    for given in (private, tmp_path / "file", base64.b64encode(OURS).decode()):
+        code, out, err = audit("verify", "--key", given)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert "private key" in err
+        assert private[5:] not in err
+
+
+def test_a_key_that_is_no_file_either_is_one_sentence(audit):
+    code, _, err = audit("verify", "--key", "nofile")
+    assert code == 2
+    assert "--key nofile is neither a verifier key nor a file that can be read." in err

@@ -125,8 +125,8 @@ def test_audit_check_lists_what_is_not_covered(migrated):
         ({"DATABASES": ["default"]}, 0, "Databases that are not audited: other."),
         (
             {"REDACT": {"clinic.Doctor.ward": "mask", "doctor.ward_id": "mask", "view.ward": "mask"}},
-            0,
-            "There is a rule for clinic.Doctor.ward, and doctor has no field of this name.",
+            1,
+            "WRONG There is a rule for clinic.Doctor.ward, and doctor has no field of this name.",
         ),
     ],
 )
@@ -158,6 +158,7 @@ def test_audit_check_finds_that_an_outbox_is_missing(project):
         ("settings.AUDIT = {'REDS': ['patient']}", "settings.AUDIT knows no REDS"),
         ("settings.AUDIT = {'READS': 'patient'}", "audit.E001"),
         ("settings.AUDIT = {'EXCLUDE': 'clinic.Draft'}", "audit.E001"),
+        ("settings.AUDIT = {'TRIGGERS': ['clinic.Patient']}", "settings.AUDIT['TRIGGERS'] is True or False"),
         ("settings.AUDIT = {'TRUSTED_PROXIES': '10.0.0.0/8'}", "audit.E001"),
         ("settings.AUDIT = {'EXCLUDE': ['clinic.Draft', 'clinic.Draftt']}", "audit.E003"),
         ("settings.AUDIT = {'EXCLUDE': ['clinc']}", "names 'clinc', which is no installed app and no model"),

@@ -6,6 +6,7 @@ import pytest
 from django.apps import apps
 from django.db import connection, connections, transaction
 from django.db.migrations.state import ProjectState
+from django.db.models.signals import post_migrate
 
 from audit_core.errors import ConfigurationError
 from audit_django.trail import bulk_rule
@@ -44,6 +45,11 @@ def test_historical_models_of_migrations_are_not_audited(recorded):
     room.objects.update(beds=3)
     room.objects.all().delete()
     assert recorded() == []
+
+
+def test_the_signal_after_a_migration_may_be_sent_without_a_database():
+    app = apps.get_app_config("auth")
+    post_migrate.send(sender=app, app_config=app, verbosity=0)
 
 
 def test_two_threads_at_once_of_which_one_is_rolled_back_do_not_mix(recorded):

@@ -6,7 +6,7 @@ from django.db import DatabaseError, connection, models, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Lower
 
-from tests.django.clinic.models import Bed, Letter, Patient, Person, Room, Surgeon, Token, Ward
+from tests.django.clinic.models import Bed, Letter, Parcel, Patient, Person, Room, Surgeon, Token, Ward
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -141,3 +141,28 @@ def test_changes_of_a_row_that_nobody_wrote_are_told_once_in_a_transaction_that_
         ("create", (None, "North")), ("update", ("North", "South")), ("update", ("South", "East")),
         ("delete", ("East", None)),
     ]  # fmt: skip
+
+
+def test_a_key_of_a_class_that_cannot_be_hashed_or_ordered(recorded):
+    parcel = Parcel.objects.create(code="a")
+    Parcel.objects.bulk_create([Parcel(code="c"), Parcel(code="b")])
+    parcel.weight = 2
+    parcel.save()
+    Parcel.objects.filter(code="b").update(weight=3)
+    Parcel.objects.filter(code="b").update(code="d")
+    parcel.within.through.objects.bulk_create(
+        parcel.within.through(from_parcel_id="a", to_parcel_id=code) for code in ("d", "c")
+    )
+    Parcel.within.through.objects.all()._raw_delete("default")
+    Parcel.objects.filter(code="d")._raw_delete("default")  # Django's own deletion hashes what it deletes
+    assert recorded.changes() == [
+        ("create", "parcel", "a", {"code": (None, "a"), "weight": (None, 1)}),
+        ("create", "parcel", "c", {"code": (None, "c"), "weight": (None, 1)}),
+        ("create", "parcel", "b", {"code": (None, "b"), "weight": (None, 1)}),
+        ("update", "parcel", "a", {"weight": (1, 2)}),
+        ("update", "parcel", "b", {"weight": (1, 3)}),
+        ("update", "parcel", "d", {"code": ("b", "d")}),
+        ("link", "parcel", "a", {"within": (None, ["c", "d"])}),
+        ("unlink", "parcel", "a", {"within": (["c", "d"], None)}),
+        ("delete", "parcel", "d", {"code": ("d", None), "weight": (3, None)}),
+    ]

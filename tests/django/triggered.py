@@ -1,5 +1,5 @@
 # ruff: noqa: PT012 - what is rolled back takes more than one statement
-"""Django beside triggers; run by tests/triggers/test_django.py, in a project on PostgreSQL that has them."""
+"""Django beside triggers; run by test_triggers.py, in a project on PostgreSQL that has them."""
 
 import datetime as dt
 import io
@@ -522,6 +522,13 @@ def test_forbidden_bulk_operations_are_refused_on_tables_with_triggers_too(recor
     Room(number="1", beds=5).save()
 
 
+def test_several_statements_in_one_string_have_the_actor_of_their_transaction(recorded, ann):
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '5s'; INSERT INTO clinic_room VALUES ('7', 1)")
+    (event,) = events(recorded)
+    assert (event.resource_type, event.actor_id) == ("room", "ann")
+
+
 # -- what is kept out
 
 
@@ -541,6 +548,12 @@ def test_a_field_that_is_hashed_never_leaves_its_table(recorded, capsys):
     assert key.hex() not in source
     (event,) = events(recorded)
     assert event.details["changes"]["pin"] == {"old": None, "new": "[redacted]"}
+
+
+def test_a_field_whose_class_has_it_hashed_is_named_whatever_the_settings_say(settings, capsys):
+    settings.AUDIT = {**settings.AUDIT, "REDACT": {}}
+    manage("install", "--tables", "prison.Inmate")
+    assert "prison_inmate.ailment is told as [redacted], not as its hash" in capsys.readouterr().err
 
 
 def test_a_rule_that_is_new_is_found_and_followed_and_what_the_command_line_said_stays(recorded, settings, capsys):

@@ -1,6 +1,7 @@
 """Statements that a session executes: each row they write is told, and their caller sees nothing of it."""
 
 import asyncio
+import itertools
 
 import pytest
 from sqlalchemy import (
@@ -288,6 +289,21 @@ def test_a_pending_change_is_flushed_before_the_statement_reads_old_values(patie
     patients.execute(update(Patient).where(Patient.id == 1).values(ward="x"))
     patients.commit()
     assert told(trail, 3) == wards((1, ("w", "pending")), (1, ("pending", "x")))
+
+
+def test_a_statement_flushes_once_as_it_does_without_capture(factory, patients):
+    ids, flushes = itertools.count(10), []
+
+    @event.listens_for(factory, "after_flush")
+    def leave_work_for_the_next_flush(session, _):
+        flushes.append(session)
+        session.add(Patient(id=next(ids), name="later", ward="w"))
+
+    for statement in (update(Patient).values(ward="x"), delete(Note), insert(Patient).values(id=99, name="i")):
+        flushes.clear()
+        patients.add(Patient(id=next(ids), name="now", ward="w"))
+        patients.execute(statement)
+        assert len(flushes) == 1
 
 
 def test_a_listener_may_keep_pending_changes_from_being_flushed(factory, patients, trail):

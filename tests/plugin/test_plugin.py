@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres.server import shared
+
 ROOT = Path(__file__).parents[2]
 INI = """
 [pytest]
@@ -249,9 +251,9 @@ def test_the_requests_of_a_test_client_are_seen(run):
 DJANGO = """
 import asyncio
 import pytest
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.test import TestCase, TransactionTestCase
-from tests.django.clinic.models import Patient, Room
+from tests.django.clinic.models import Note, Patient, Room
 
 @pytest.mark.django_db
 def test_inside_of_a_transaction_that_never_commits(audit_events, django_capture_on_commit_callbacks):
@@ -276,6 +278,10 @@ def test_in_real_transactions_too(audit_events):
     assert [event.resource_id for event in audit_events] == ["1", "3"]
     asyncio.run(Room.objects.acreate(number="4"))
     audit_events.assert_recorded("create", "room:4")
+    audit_events.clear()
+    with pytest.raises(IntegrityError):
+        Note.objects.create(patient_id=4711)
+    assert not audit_events, "the COMMIT has failed"
 
 def undo():
     with transaction.atomic():
@@ -308,6 +314,18 @@ def test_a_django_suite_sees_what_was_recorded_and_not_undone(run, tmp_path, opt
         environment["AUDIT_TEST_MEMORY"] = "1"
     for _ in range(2 if options == ["--reuse-db"] else 1):
         passes(run(DJANGO, *options, **environment), 4)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_django_suite_on_postgresql_sees_the_same(run, tmp_path, memory):
+    environment = {"DJANGO_SETTINGS_MODULE": "tests.django.postgres_settings", "AUDIT_TEST_FOLDER": str(tmp_path)}
+    environment["AUDIT_TEST_POSTGRES"] = os.environ.get("AUDIT_TEST_POSTGRES") or shared().url
+    environment["AUDIT_TEST_DATABASE"] = f"plugin_{os.getpid()}"
+    if memory:
+        environment["AUDIT_TEST_MEMORY"] = "1"
+    # A thread of asyncio's keeps its connection, and with it the database that is to be dropped.
+    code = DJANGO.replace('asyncio.run(Room.objects.acreate(number="4"))', 'Room.objects.create(number="4")')
+    passes(run(code, **environment), 4)
 
 
 RUNNER = """

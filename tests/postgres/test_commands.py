@@ -82,11 +82,19 @@ def test_the_auditor_reads_and_the_application_does_not(url, said, words):
     code, out, err = said(*words, url=as_role(url, "audit_application"))
     assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
     assert "audit init --roles" in err
+    assert " as `audit_application_login`; connect as a role that may" in err
 
 
 @pytest.mark.parametrize("words", [("partitions",), ("seal",)], ids=lambda words: words[0])
 def test_the_sealer_does_its_work(url, said, words):
     assert said(*words, url=as_role(url, "audit_sealer"))[0] == 0
+
+
+def test_the_auditor_looks_at_the_months_and_makes_none(url, said):
+    code, out, err = said("partitions", url=as_role(url, "audit_auditor"))
+    assert (code, "made" in out) == (0, False)
+    assert "audit_events_default" in out
+    assert "This role may make no months: it only looks." in err
 
 
 WRONG = {

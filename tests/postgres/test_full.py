@@ -114,7 +114,7 @@ def test_a_full_disk_is_waited_for_and_loses_nothing(state, small_disk, server, 
             trail.sealer.seal()
         for number in range(count, count + 100):
             trail.record("work.done", resource=("work", str(number)), details=big)
-        assert "Events wait in this process" in caplog.text
+        assert "Events wait for the outbox, durably in the spill file" in caplog.text
         assert "make room on the server's disk" in caplog.text
         assert not [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
         (small_disk / "ballast").unlink()

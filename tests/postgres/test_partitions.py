@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from audit_core import AuditTrail
+from audit_core.cli import main
 from audit_core.errors import ConfigurationError
 from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.making import make_roles
@@ -29,6 +30,20 @@ def put(trail, *moments):
 
 def names(trail):
     return [partition.name for partition in Partitions(trail.store.database).all()]
+
+
+def test_a_month_without_an_estimate_is_counted_and_one_with_it_is_told_as_about(trail, capsys):
+    put(trail, *[datetime(2019, 5, 1, tzinfo=UTC)] * 3)
+
+    def shown():
+        assert main(["partitions", "--url", trail.url]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return " ".join(next(line for line in lines if line.startswith("audit_events_default")).split()[1:4])
+
+    assert shown().startswith("4 events")  # with the first record
+    with psycopg.connect(trail.url, autocommit=True) as connection:
+        connection.execute("ANALYZE audit.audit_events_default")
+    assert shown() == "about 4 events"
 
 
 def test_the_months_to_come_have_partitions_from_the_beginning(trail):

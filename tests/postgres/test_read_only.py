@@ -56,7 +56,7 @@ def test_a_database_that_was_read_only_gets_every_event_once_when_it_is_not(stat
         assert Counter(event.sealed for event in trail.events(action="work.done")) == {True: 1, False: 5}
         messages = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
         told = [message for message in messages if READ_ONLY in message]
-        assert any(message.startswith("Events wait in this process") for message in told)
+        assert any(message.startswith("Events wait for the outbox, durably in the spill file") for message in told)
         assert len(told) <= 3  # each of the two trails says once that it does not seal
         set_read_only(url, "off")
         trail.flush(30)

@@ -58,7 +58,7 @@ def test_a_forged_checkpoint_is_told_as_what_it_is_and_not_as_a_wrong_key(url, s
     code, text = said("status", url=url)
     assert code == 0
     assert "our key        is the trail's" in text
-    assert "Nothing is sealed: The newest checkpoint" in text
+    assert "Nothing is sealed: the newest checkpoint" in text
     for command in ("seal", "checkpoint"):
         code, text = said(command, url=url)
         assert (code, len(text.splitlines())) == (2, 1)

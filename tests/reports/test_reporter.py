@@ -353,3 +353,22 @@ def test_a_log_in_that_failed_is_one_failure_though_its_request_leaves_an_event_
     (group,) = group_failures(iter(events), 5)
     assert group.failures == 5
     assert list(group_failures(iter(events), 6)) == []
+
+
+def test_an_empty_trail_is_said_to_be_empty_and_not_to_be_out_of_reach(tmp_path):
+    with make_trail(tmp_path / "empty.db") as trail:
+        report = AuditReporter(trail).access_report("patient")
+        assert list(report) == []
+    said = report.coverage.sentences()
+    assert "Incomplete: the trail is empty, and the first event begins it." in said
+    assert not any("signing key" in line or "cannot be read" in line for line in said)
+    (statement, *_) = report.statements
+    assert statement.status == "not evidenced"
+
+
+def test_a_trail_without_its_first_record_is_not_said_to_be_empty(tmp_path):
+    with make_trail(tmp_path / "trail.db") as trail:
+        seal(trail, [about("42")])
+        tamper(tmp_path / "trail.db", "DELETE FROM audit_events WHERE sequence = 0")
+        report = AuditReporter(trail).access_report("patient")
+    assert "Incomplete: when the trail begins cannot be read." in report.coverage.sentences()

@@ -11,6 +11,8 @@ READING = [
     "WITH a AS (SELECT 1) SELECT * FROM a",
     "COPY (SELECT 1) TO STDOUT",
     "copy patient to stdout",
+    "SELECT 1; \n",
+    "ROLLBACK TO SAVEPOINT a; DELETE FROM patient",
     "SET LOCAL search_path = a",
     "SAVEPOINT a",
     "EXPLAIN DELETE FROM patient",
@@ -27,7 +29,16 @@ CHANGING = [
     "COPY patient FROM STDIN",
     "COPY patient (a, b) FROM '/dir/file'",
 ]
-OTHER = ["VACUUM patient", "CALL work()", "DO $$ BEGIN END $$", "EXECUTE prepared", "REFRESH MATERIALIZED VIEW a"]
+OTHER = [
+    "VACUUM patient",
+    "CALL work()",
+    "DO $$ BEGIN END $$",
+    "EXECUTE prepared",
+    "REFRESH MATERIALIZED VIEW a",
+    "SELECT 1; DELETE FROM patient",
+    "SET LOCAL lock_timeout = 1; UPDATE patient SET name = 'a';",
+    "EXPLAIN (ANALYZE) DELETE FROM patient",
+]
 UNDOING = ["ROLLBACK TO SAVEPOINT a", "commit", "BEGIN", "START TRANSACTION", "-- x\nABORT", "END"]
 
 

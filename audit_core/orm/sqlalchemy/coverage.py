@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audit_core.coverage import Gap, gap_of_classes, gaps_of_fields
+from audit_core.coverage import Gap, gap_of_classes, gaps_of_fields, idle_rules
 from audit_core.errors import ConfigurationError
 from audit_core.orm.sqlalchemy.auditor import SQLAlchemyAuditor
 from audit_core.orm.sqlalchemy.classes import every_mapper, fields_of, is_own
@@ -31,4 +31,6 @@ def gaps(auditor: SQLAlchemyAuditor) -> Iterator[Gap]:
         yield Gap("No class is mapped when the auditor's module has been imported: name a module that imports them.")
     yield from (Gap(sentence, is_problem=True) for sentence in sorted(wrong))
     yield from gap_of_classes("Classes that are not audited", left_out)
-    yield from gaps_of_fields(auditor.trail.redactor, {kind: dict.fromkeys(names) for kind, names in fields.items()})
+    told = {kind: dict.fromkeys(names) for kind, names in fields.items()}
+    yield from gaps_of_fields(auditor.trail.redactor, told)
+    yield from idle_rules(auditor.trail.redactor.rules, told)

@@ -73,6 +73,7 @@ class Last:
             one.bulk.allow(f"{_verb(statement)} statement", target.resource_type)
         if _option(state, "autoflush", usual=True):
             state.session._autoflush()  # noqa: SLF001 - what the statement would do first
+            state.update_execution_options(autoflush=False)  # and not again: a flush may leave work for the next one
         connection = state.session.connection(bind_arguments=dict(state.bind_arguments))
         with _in_its_schema(state, connection):
             if not isinstance(target, Association):

@@ -133,3 +133,37 @@ class Locker(models.Model):
     tag = models.UUIDField(null=True)
     is_open = models.BooleanField(null=True)
     items = models.JSONField(null=True)
+
+
+class Code:
+    """What compares by its text, and cannot be hashed."""
+
+    __hash__ = None
+
+    def __init__(self, text):
+        self.text = text
+
+    def __str__(self):
+        return self.text
+
+    def __eq__(self, other):
+        return str(self) == str(other)
+
+
+class CodeField(models.CharField):
+    """Its values are no strings, as those of many a field that a package brings."""
+
+    def from_db_value(self, value, expression, connection):
+        return value if value is None else Code(value)
+
+    def to_python(self, value):
+        return value if value is None or isinstance(value, Code) else Code(value)
+
+    def get_prep_value(self, value):
+        return value if value is None else str(value)
+
+
+class Parcel(models.Model):
+    code = CodeField(primary_key=True, max_length=10)
+    weight = models.IntegerField(default=1)
+    within = models.ManyToManyField("self", symmetrical=False)
