@@ -1,5 +1,8 @@
 """What `audit check` says, of SQLite, of PostgreSQL and of what an application's auditor leaves out."""
 
+import gc
+import sys
+
 import psycopg
 import pytest
 
@@ -67,14 +70,20 @@ def check(capsys):
 def module(tmp_path, monkeypatch, url):
     """Writes an application's module; none outlives the test."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    names = []
 
     def write(name, **values):
+        names.append(name)
         (tmp_path / f"{name}.py").write_text(
             MODULE.format(**{"url": url, "exclude": "", "more": "", "redact": ""} | values)
         )
         return f"{name}:auditor"
 
-    return write
+    yield write
+    for name in names:
+        if (imported := sys.modules.pop(name, None)) is not None:
+            imported.Clinic.registry.dispose()
+    gc.collect()
 
 
 def test_on_sqlite_nothing_but_the_orm_is_seen_and_that_is_information(check, url):

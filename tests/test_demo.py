@@ -103,7 +103,8 @@ def test_an_attack_that_did_not_happen_is_reported(monkeypatch):
 
     assert main(["flask", *FEW], show) == 1
 
-    assert show.failed == ["exit status 1", "the edited event 3 is named", "the deleted event 5 is named"]
+    named = ["the edited event 3 is named", "the deleted event 5 is named"]
+    assert show.failed == ["exit status 1", "one sentence says what it comes to", *named]
 
 
 def test_a_change_without_an_event_is_reported(monkeypatch):
