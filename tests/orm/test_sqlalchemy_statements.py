@@ -586,6 +586,18 @@ def test_an_upsert_of_one_row_however_its_values_are_given(session, trail, value
     assert told(trail, 1) == [("update", "patient:1", {"name": ("old", "new")})]
 
 
+def test_an_upsert_that_has_a_key_twice_updates_what_it_has_created(session, trail):
+    if session.get_bind().dialect.name != "sqlite":
+        pytest.skip("PostgreSQL refuses it")
+    statement = upsert(session, Patient)
+    statement = statement.on_conflict_do_update(index_elements=["id"], set_={"ward": statement.excluded.ward})
+    session.execute(statement, [{"id": 7, "name": "n", "ward": ward} for ward in ("a", "b")])
+    session.commit()
+    created, changed = told(trail)
+    assert (created[:2], changed[:2]) == (("create", "patient:7"), ("update", "patient:7"))
+    assert changed[2] == {"ward": ("a", "b")}
+
+
 def test_an_upsert_that_leaves_what_is_there_tells_only_what_is_new(session, trail):
     session.execute(insert(Composite).values(a="x", b=1, v="old"))
     statement = upsert(session, Composite).on_conflict_do_nothing()

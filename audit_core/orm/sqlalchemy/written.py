@@ -127,19 +127,22 @@ def _insert(execution: Execution) -> Outcome:
         result, count = execution.run_counting(count)
         return result, _one(execution, "create", count)
     held: dict[Key, Row] = {}
-    if updates_in_conflict(statement) or replaces_in_conflict(statement):
+    if may_conflict := updates_in_conflict(statement) or replaces_in_conflict(statement):
         given = rows_given(statement, execution.parameters, target)
         held = rows_in_the_way(connection, statement, given, target)
     if execution.parameters and target.by_class and len(target.mapper.tables) > 1:
         result, keys = execution.run_returning_keys()
         return result, created_by_key(connection, target.mapper, keys)
     result, rows = execution.run_returning(target.columns)
-    if not held:
+    if not may_conflict:
         return result, map(target.created, rows)
     told: list[ClassFact] = []
+    written: dict[Key, Row] = {}  # by this statement: it may have a key twice, and updates what it has created
     for row in rows:
-        old = held.pop(target.key_of(row), None)
+        key = target.key_of(row)
+        old = written[key] if key in written else held.pop(key, None)
         told += [target.created(row)] if old is None else target.updated(old, dict(enumerate(row)))
+        written[key] = row
     if replaces_in_conflict(statement):
         told = [*map(target.deleted, held.values()), *told]
     return result, told
