@@ -305,8 +305,7 @@ class TestUnittest(TestCase):
 """
 
 
-@pytest.mark.parametrize("options", [[], ["-n2"], ["--reuse-db"]])
-@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize(("options", "memory"), [([], True), (["-n2"], False), (["--reuse-db"], False)])
 def test_a_django_suite_sees_what_was_recorded_and_not_undone(run, tmp_path, options, memory):
     environment = {"DJANGO_SETTINGS_MODULE": "tests.django.settings", "AUDIT_TEST_FOLDER": str(tmp_path / "databases")}
     (tmp_path / "databases").mkdir()
