@@ -2,8 +2,8 @@
 
 carry_actor()            beside ``app = Celery(...)``: in whatever asks for tasks, and in the workers
 
-A trust sentence: whoever may write to the broker can start any task in anybody's name. Celery believes the messages,
-and so does the trail.
+Whoever may write to the broker can start any task in anybody's name: Celery believes its messages, and so does the
+trail.
 """
 
 from __future__ import annotations

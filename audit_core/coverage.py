@@ -56,8 +56,8 @@ def gaps_with_triggers(connection: Any, schema: str, name: str, known: Known | N
         yield Gap(f"{name}: {UNSEEN} leave no event in tables without triggers: {', '.join(without)}.")
 
 
-def gap_of_classes(why: str, names: Iterable[str]) -> Iterator[Gap]:
-    """Classes that are not audited."""
+def gap_of_names(why: str, names: Iterable[str]) -> Iterator[Gap]:
+    """What is not audited, by name."""
     if found := sorted(names):
         yield Gap(f"{why}: {', '.join(found)}.")
 

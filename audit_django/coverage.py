@@ -10,7 +10,7 @@ from django.db.models import Model
 
 from audit_core.coverage import (
     Gap,
-    gap_of_classes,
+    gap_of_names,
     gaps_of_fields,
     gaps_with_triggers,
     gaps_without_triggers,
@@ -37,12 +37,12 @@ def gaps() -> Iterator[Gap]:
         return
     for alias in audited_aliases():
         yield from _of_database(alias)
-    yield from gap_of_classes("Databases that are not audited", set(connections.settings) - set(audited_aliases()))
-    yield from gap_of_classes("Models that are not audited", left_out())
+    yield from gap_of_names("Databases that are not audited", set(connections.settings) - set(audited_aliases()))
+    yield from gap_of_names("Models that are not audited", left_out())
     kept = [m._meta.label for m in apps.get_models() if not is_audited(m) and is_djangos(m)]
-    yield from gap_of_classes("Django's own, and not audited", kept)
+    yield from gap_of_names("Django's own, and not audited", kept)
     unmanaged = [m._meta.label for m in apps.get_models() if is_audited(m) and not m._meta.managed]
-    yield from gap_of_classes("Not managed by Django, so that others may write them unseen", unmanaged)
+    yield from gap_of_names("Not managed by Django, so that others may write them unseen", unmanaged)
     yield from gaps_of_fields(redaction_rules(), told_fields())
     yield from idle_rules(setting("REDACT"), told_fields())
 

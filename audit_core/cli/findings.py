@@ -20,7 +20,7 @@ _TABLE = re.compile(r"table ([\w.\"]+)")
 
 
 @dataclass(slots=True)
-class Told:
+class Grouped:
     """What belongs together, and which findings it leaves nothing to say of."""
 
     exchanged: list[tuple[int, int]] = field(default_factory=list)
@@ -35,39 +35,40 @@ class Told:
         return 1 < self.checkpoints <= len(self.unsigned)
 
 
-def tell_together(findings: Sequence[Finding], trail: AuditTrail) -> Told:
-    """Group the findings. Neither their number nor the verdict changes by it."""
-    changed, unlinked = _places(findings, "edited"), _places(findings, "unlinked")
+def group(findings: Sequence[Finding], trail: AuditTrail) -> Grouped:
+    """Neither their number nor the verdict changes by it."""
+    changed, unlinked = places_of(findings, "edited"), places_of(findings, "unlinked")
     exchanged = find_exchanged(changed, trail)
     pairs = {place for pair in exchanged for place in pair}
     rest = [place for place in changed if place not in pairs]
-    signed = next(iter(_places(findings, "unsigned")), inf)
+    signed = next(iter(places_of(findings, "unsigned")), inf)
     moves = find_moves(rest, unlinked, _missing(findings), signed, trail)
-    told = Told(exchanged, moves)
+    grouped = Grouped(exchanged, moves)
     places = pairs | moves.places
     explained = (places - moves.changed) | moves.unread
     damaged = min([*changed, *unlinked, *(first for first, _ in _missing(findings))], default=inf)
     hidden, kinds = _tables_hide(findings), {finding.kind for finding in findings}
     for finding in findings:
         if finding.kind == "checkpoint.signature":
-            told.unsigned.append(finding)
+            grouped.unsigned.append(finding)
         elif not (
             finding.kind == "missing"
-            or _is_of_places(finding, explained, places)
+            or _is_ofplaces_of(finding, explained, places)
             or (finding.kind == "unsigned" and moves.reaches(finding.sequence or 0))
             or (finding.kind == "checkpoint.root" and (finding.sequence or 0) > damaged)
             or _is_said_by_another(finding, kinds, hidden)
         ):
-            told.others.append(finding)
-    told.checkpoints = _count_checkpoints(trail) if told.unsigned else 0
-    return told
+            grouped.others.append(finding)
+    grouped.checkpoints = _count_checkpoints(trail) if grouped.unsigned else 0
+    return grouped
 
 
-def _places(findings: Iterable[Finding], kind: str) -> list[int]:
+def places_of(findings: Iterable[Finding], kind: str) -> list[int]:
+    """Where findings of this kind are, each place once."""
     return list(dict.fromkeys(one.sequence for one in findings if one.kind == kind and one.sequence is not None))
 
 
-def _is_of_places(finding: Finding, explained: set[int], places: set[int]) -> bool:
+def _is_ofplaces_of(finding: Finding, explained: set[int], places: set[int]) -> bool:
     """Whether it only says once more that another event stands there, or before it."""
     place = finding.sequence
     if finding.kind == "edited":
@@ -75,18 +76,18 @@ def _is_of_places(finding: Finding, explained: set[int], places: set[int]) -> bo
     return finding.kind == "unlinked" and place is not None and (place in places or place - 1 in places)
 
 
-def sentences(findings: Sequence[Finding], trail: AuditTrail) -> Iterator[str]:
+def sentences(grouped: Grouped, trail: AuditTrail) -> Iterator[str]:
     """All that was found, in as few sentences as tell it."""
-    told = tell_together(findings, trail)
-    if told.unsigned:
-        yield _not_signed(told, trail)
-    yield from (f"Events {a} and {b} were exchanged: each stands in the other's place." for a, b in told.exchanged)
-    yield from _capped("edited", [as_sentence(told_run(run)) for run in told.moves.runs])
-    if told.moves.unread:
-        yield f"{count_of(len(told.moves.unread))} more after these are not as sealed: none was looked for elsewhere."
-    yield from _capped("missing", [removed(first, last) for first, last in told.moves.missing])
-    grouped, others = group_schema(told.others)
-    yield from grouped
+    moves = grouped.moves
+    if grouped.unsigned:
+        yield _not_signed(grouped, trail)
+    yield from (f"Events {a} and {b} were exchanged: each stands in the other's place." for a, b in grouped.exchanged)
+    yield from _capped("edited", [as_sentence(of_run(run)) for run in moves.runs])
+    if moves.unread:
+        yield f"{count_of(len(moves.unread))} more after these are not as sealed: none was looked for elsewhere."
+    yield from _capped("missing", [removed(first, last) for first, last in moves.missing])
+    lines, others = group_schema(grouped.others)
+    yield from lines
     seen: Counter[str] = Counter()
     for finding in others:
         seen[finding.kind] += 1
@@ -95,7 +96,7 @@ def sentences(findings: Sequence[Finding], trail: AuditTrail) -> Iterator[str]:
     yield from (_and_more(kind, count) for kind, count in seen.items() if count > SHOWN)
 
 
-def told_run(run: Run) -> str:
+def of_run(run: Run) -> str:
     """What was moved, and why; a clause."""
     count, by = run.last - run.first + 1, abs(run.by)
     moved = f"{'was' if count == 1 else 'were'} moved {'up' if run.by > 0 else 'down'} by {'one' if by == 1 else by}"
@@ -123,13 +124,13 @@ def _missing(findings: Iterable[Finding]) -> list[tuple[int, int]]:
     return joined(missing_range(finding) for finding in findings if finding.kind == "missing")
 
 
-def _not_signed(told: Told, trail: AuditTrail) -> str:
+def _not_signed(grouped: Grouped, trail: AuditTrail) -> str:
     """26 kB of signatures say no more than this does."""
-    first, count, there = told.unsigned[0], len(told.unsigned), told.checkpoints
+    first, count, there = grouped.unsigned[0], len(grouped.unsigned), grouped.checkpoints
     if count == 1:
         return describe(first, trail)[0]
     key = first.expected.removeprefix("a signature by ")
-    if told.signed_anew:
+    if grouped.signed_anew:
         return f"None of the {there:,} checkpoints is signed with the key {key}: all were signed anew with another key."
     sizes = f"the first of them that of {first.sequence:,} events"
     return f"{count:,} of {there:,} checkpoints are not signed with the key {key}, {sizes}."

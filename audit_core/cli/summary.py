@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from audit_core.chain.verification import Verification
-from audit_core.cli.findings import Told, tell_together, told_run
+from audit_core.cli.findings import Grouped, of_run, places_of
 from audit_core.cli.moved import joined
 from audit_core.cli.words import after_the_last, count_of, is_not_compared, is_signed_anew, named
 from audit_core.integrity.verify import Result
-from audit_core.trail import AuditTrail
 
 NAMED = 8  # places that the sentence names
 _OTHERS = {  # kinds of findings, and what they mean
@@ -26,8 +26,8 @@ _FOLLOWING = {  # what follows from other findings, and is only said by itself
 }
 
 
-def summary(found: Verification, trail: AuditTrail) -> str | None:
-    """None where nothing was found."""
+def summary(found: Verification, grouped: Grouped) -> str | None:
+    """None where nothing was found. ``grouped`` are its findings."""
     if found.result is not Result.FAILED:
         return None
     kinds = {finding.kind for finding in found.findings}
@@ -35,7 +35,7 @@ def summary(found: Verification, trail: AuditTrail) -> str | None:
         return "This trail and that key do not belong together: find out which of them is the wrong one."
     if kinds == {"schema"} and found.origin:
         return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
-    parts = list(dict.fromkeys(_parts(found, tell_together(found.findings, trail))))
+    parts = list(dict.fromkeys(_parts(found, grouped)))
     parts = parts or [*_of_kept(found), *(meaning for kind, meaning in _FOLLOWING.items() if kind in kinds)]
     return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None
 
@@ -50,32 +50,30 @@ def _of_kept(found: Verification) -> Iterator[str]:
         yield f"it was written anew with its own key since your checkpoint of {count_of(size)}"
 
 
-def _parts(found: Verification, told: Told) -> Iterator[str]:
-    def places(kind: str) -> list[int]:
-        return list(dict.fromkeys(one.sequence for one in told.others if one.kind == kind and one.sequence is not None))
-
+def _parts(found: Verification, grouped: Grouped) -> Iterator[str]:
+    places = partial(places_of, grouped.others)
     edited = places("edited")
     yield from _counted("changed", _as_ranges(edited))
-    if told.exchanged:
-        pairs = [f"{a} and {b}" for a, b in told.exchanged]
+    if grouped.exchanged:
+        pairs = [f"{a} and {b}" for a, b in grouped.exchanged]
         yield f"{count_of(2 * len(pairs))} exchanged ({_some(pairs)})"
-    yield from (told_run(run) for run in told.moves.runs[:NAMED])
-    if (runs := len(told.moves.runs)) > NAMED:
+    yield from (of_run(run) for run in grouped.moves.runs[:NAMED])
+    if (runs := len(grouped.moves.runs)) > NAMED:
         yield f"events moved at {runs - NAMED:,} more places"
-    if told.moves.unread:
-        yield f"{count_of(len(told.moves.unread))} after these not as sealed"
-    if found.size == 0 and told.moves.missing:
+    if grouped.moves.unread:
+        yield f"{count_of(len(grouped.moves.unread))} after these not as sealed"
+    if found.size == 0 and grouped.moves.missing:
         yield _OTHERS["empty"]
     else:
-        yield from _counted("removed", told.moves.missing)
+        yield from _counted("removed", grouped.moves.missing)
     yield from _counted("put in or replaced", _as_ranges(p for p in places("unlinked") if p not in edited))
     yield from _counted("there twice", _as_ranges(p for p in places("duplicate") if p not in edited))
-    kinds = {one.kind for one in told.others}
+    kinds = {one.kind for one in grouped.others}
     if "truncated" in kinds:
         yield f"the end cut off after event {found.size - 1}" if found.size else _OTHERS["empty"]
-    yield from (after_the_last(one) for one in told.others if one.kind == "unsigned")
-    if told.unsigned:
-        yield "signed anew with another key" if told.signed_anew else "checkpoints changed"
+    yield from (after_the_last(one) for one in grouped.others if one.kind == "unsigned")
+    if grouped.unsigned:
+        yield "signed anew with another key" if grouped.signed_anew else "checkpoints changed"
     yield from (meaning for kind, meaning in _OTHERS.items() if kind in kinds)
 
 

@@ -76,17 +76,21 @@ def install(
         record("installed", chosen, found)
         if left_out:
             record("dropped", left_out, [])
-        for table in chosen:
-            say(f"told    {table.schema}.{table.name}")
-        for table in left_out:
-            say(f"dropped {table.schema}.{table.name}")
-        if triggers.known is None:
-            note(
-                "The rules of your classes and of the trail's redactor are not known here: give --auditor MODULE:NAME, "
-                "or repeat each with --exclude-column, --mask, --redact and --except."
-            )
-        for sentence in triggers.unhashed(chosen):
-            note(sentence)
+        _say_installed(triggers, chosen, left_out)
+
+
+def _say_installed(triggers: Triggers, chosen: Iterable[Table], left_out: Iterable[Table]) -> None:
+    for table in chosen:
+        say(f"told    {table.schema}.{table.name}")
+    for table in left_out:
+        say(f"dropped {table.schema}.{table.name}")
+    if triggers.known is None:
+        note(
+            "The rules of your classes and of the trail's redactor are not known here: give --auditor MODULE:NAME, "
+            "or repeat each with --exclude-column, --mask, --redact and --except."
+        )
+    for sentence in triggers.unhashed(chosen):
+        note(sentence)
 
 
 @app.command()

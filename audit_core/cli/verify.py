@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from audit_core.chain.verification import Verification
-from audit_core.cli.findings import sentences
+from audit_core.cli.findings import group, sentences
 from audit_core.cli.place import AsJson, Url, open_trail, read_file, read_key
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
@@ -67,13 +67,14 @@ def _read_checkpoint(path: Path) -> str:
 
 
 def _say(found: Verification, trail: AuditTrail, waiting: int) -> None:
-    for text in sentences(found.findings, trail):
+    grouped = group(found.findings, trail)
+    for text in sentences(grouped, trail):
         say(text, "red")
-    for text in sentences(found.warnings, trail):
+    for text in sentences(group(found.warnings, trail), trail):
         say(f"Warning: {text}", "yellow")
     text, style = verdict(found)
     say(text, style)
-    if plainly := summary(found, trail):
+    if plainly := summary(found, grouped):
         say(plainly, style)
     for line in limits(found, waiting):
         say(f"  {line}")
@@ -92,7 +93,7 @@ def _say_json(found: Verification, trail: AuditTrail, waiting: int) -> None:
             "findings": [_as_dict(finding, trail) for finding in found.findings],
             "warnings": [_as_dict(finding, trail) for finding in found.warnings],
             "verdict": verdict(found)[0],
-            "summary": summary(found, trail),
+            "summary": summary(found, group(found.findings, trail)),
             "limits": limits(found, waiting),
         }
     )

@@ -15,6 +15,7 @@ from audit_core.postgres.sealing import LOCK_TABLE
 _KNOWN_BY = {
     "audit_events": {"sequence", "event_hash"},
     "audit_outbox": {"id", "event"},
+    LOCK_TABLE: {"only_row"},
 }
 _FUNCTION = re.compile(r"CREATE OR REPLACE FUNCTION .*?\$\$.*?\$\$;", re.DOTALL)
 # Asked on Django's connection as well.

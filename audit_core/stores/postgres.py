@@ -19,7 +19,7 @@ from audit_core.integrity.verify import Finding
 from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.making import is_there, make, mend, require_utf8
 from audit_core.postgres.schema import check_schema
-from audit_core.postgres.sealing import lock_sealing
+from audit_core.postgres.sealing import LOCK_TABLE, lock_sealing
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.stores import Extent, StoredCheckpoint
@@ -70,9 +70,10 @@ class PostgresStore:
 
     def create(self) -> None:
         require_utf8(self.database)
-        is_there(self.database, "audit_outbox")  # before a table of ours lies beside somebody else's
+        for table in ("audit_outbox", LOCK_TABLE):  # before a table of ours lies beside somebody else's
+            is_there(self.database, table)
         make(self.database, "postgres.sql", "audit_events")
-        make(self.database, "postgres_lock.sql", "audit_lock")
+        make(self.database, "postgres_lock.sql", LOCK_TABLE)
         mend(self.database)
 
     def is_created(self) -> bool:

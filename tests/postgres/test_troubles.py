@@ -145,6 +145,7 @@ def test_a_role_that_may_make_no_tables_is_told_which_grant_it_lacks(empty, said
 FOREIGN = {
     "events": "CREATE TABLE audit.audit_events (id int, what text)",
     "outbox": "CREATE TABLE audit.audit_outbox (id int, what text)",
+    "the sealer's lock": "CREATE TABLE audit.audit_lock (id int, what text)",
     "a view": "CREATE VIEW audit.audit_events AS SELECT 1 AS sequence, 2 AS event_hash",
     "checkpoints": "CREATE TABLE audit.audit_checkpoints (id int)",
     "a month": "CREATE TABLE audit.audit_events_default (id int)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audit_core.coverage import Gap, gap_of_classes, gaps_of_fields, idle_rules
+from audit_core.coverage import Gap, gap_of_names, gaps_of_fields, idle_rules
 from audit_core.errors import ConfigurationError
 from audit_core.orm.sqlalchemy.auditor import SQLAlchemyAuditor
 from audit_core.orm.sqlalchemy.classes import every_mapper, fields_of, is_own
@@ -30,7 +30,7 @@ def gaps(auditor: SQLAlchemyAuditor) -> Iterator[Gap]:
     if not any(every_mapper()):
         yield Gap("No class is mapped when the auditor's module has been imported: name a module that imports them.")
     yield from (Gap(sentence, is_problem=True) for sentence in sorted(wrong))
-    yield from gap_of_classes("Classes that are not audited", left_out)
+    yield from gap_of_names("Classes that are not audited", left_out)
     told = {kind: dict.fromkeys(names) for kind, names in fields.items()}
     yield from gaps_of_fields(auditor.trail.redactor, told)
     yield from idle_rules(auditor.trail.redactor.rules, told)
