@@ -82,11 +82,12 @@ def personal(redactor: Redactor, fields: Mapping[str, Iterable[str]]) -> list[st
 
 
 def idle_rules(rules: Iterable[str], fields: Mapping[str, Iterable[str]]) -> Iterator[Gap]:
-    """Rules for a resource type that has no such field: the field that was meant stays as it is."""
+    """Rules for a resource type that has no such field: where one has nearly its name, that one stays as it is."""
     known = {flat(kind): {flat(name): name for name in names} for kind, names in fields.items()}
     for rule in rules:
         scope, _, field = rule.rpartition(".")
         kind = flat(scope.rpartition(".")[2])
         if kind in known and flat(field) not in known[kind]:
             meant = nearest(field, known[kind].values())
-            yield Gap(f"There is a rule for {rule}, and {kind} has no field of this name.{meant}", is_problem=True)
+            only = meant or " It holds for an event's details alone."
+            yield Gap(f"There is a rule for {rule}, and {kind} has no field of this name.{only}", bool(meant))

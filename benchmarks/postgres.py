@@ -86,11 +86,8 @@ def fill(trail: AuditTrail, count: int, chance: random.Random, start: datetime) 
 
 @contextmanager
 def server() -> Iterator[Server]:
-    made = Server(18)
+    made = Server(18, ["max_wal_size = '8GB'"])
     try:
-        with psycopg.connect(made.url, autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET max_wal_size = '8GB'")
-            connection.execute("SELECT pg_reload_conf()")
         yield made
     finally:
         made.stop()

@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from audit_core import AuditTrail
 from audit_core.orm.bulk import Bulk
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
-from tests.postgres.server import new_database
+from tests.postgres.server import Server, new_database
 
 ONE_BY_ONE, BY_THE_HUNDRED, STATEMENT = 300, 2_000, 10_000
 
@@ -92,7 +92,8 @@ def in_statements() -> dict[str, Callable[[sessionmaker[Session]], None]]:
 @contextmanager
 def databases(kind: str) -> Iterator[list[sessionmaker[Session]]]:
     """Sessions without audit, and sessions with it."""
-    urls = [new_database() if kind == "postgresql" else f"sqlite:///{tempfile.mkdtemp()}/app.db" for _ in range(2)]
+    server = Server(18) if kind == "postgresql" else None
+    urls = [new_database(url=server.url) if server else f"sqlite:///{tempfile.mkdtemp()}/app.db" for _ in range(2)]
     factories = []
     for url in urls:
         engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))

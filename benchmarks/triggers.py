@@ -104,9 +104,10 @@ def main() -> None:
     from audit_core import AuditTrail
     from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
     from audit_core.triggers import install
-    from tests.postgres.server import new_database
+    from tests.postgres.server import Server, new_database
 
-    url = new_database()
+    server = Server(18)
+    url = new_database(url=server.url)
     trail = AuditTrail(url, lifecycle=False)
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     Base.metadata.create_all(engine)

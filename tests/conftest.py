@@ -1,6 +1,7 @@
 import gc
 import os
 import signal
+import sys
 import tempfile
 import weakref
 from pathlib import Path
@@ -36,6 +37,14 @@ def _collect_what_django_left(request):
     yield
     if request.path.parent in WITH_DJANGO:
         gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drop_databases():
+    """Thousands of tests make a database each, and a disk is finite."""
+    yield
+    if server := sys.modules.get("tests.postgres.server"):
+        server.drop_databases()
 
 
 @pytest.fixture

@@ -162,6 +162,12 @@ def test_a_rule_for_a_field_that_there_is_not_is_a_problem():
     assert gap.text == said
 
 
+def test_a_rule_for_what_only_details_tell_is_no_problem():
+    (gap,) = idle_rules(["patient.gate_code"], {"patient": ["name", "ward"]})
+    assert not gap.is_problem
+    assert gap.text.endswith("patient has no field of this name. It holds for an event's details alone.")
+
+
 def test_a_rule_of_the_trail_for_a_field_that_no_class_has_is_a_problem(check, module):
     code, said = check("--auditor", module("clinic_six", redact=", 'case.emial': 'mask', 'case.dob': 'mask'"))
     assert code == 1
