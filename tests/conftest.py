@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from audit_core.trail import AuditTrail
+from tests.memory import roomy_place
+
+if "TMPDIR" not in os.environ:
+    os.environ["TMPDIR"], tempfile.tempdir = roomy_place(), None
 
 # Keys that a test makes by accident must not land in the user's state directory.
 os.environ["AUDIT_STATE_DIR"] = tempfile.mkdtemp(prefix="audit-state-")
@@ -40,11 +44,11 @@ def _collect_what_django_left(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _drop_databases():
-    """Thousands of tests make a database each, and a disk is finite."""
+def _keep_the_disk_free():
+    """Thousands of tests make a database each."""
     yield
     if server := sys.modules.get("tests.postgres.server"):
-        server.drop_databases()
+        server.replace_full_servers()
 
 
 @pytest.fixture

