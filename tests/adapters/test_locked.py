@@ -94,8 +94,7 @@ def refusals(framework, transfer, tmp_path, *, journal, processes, seconds):
     return seen[transfer, 409] + late
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+@pytest.mark.parametrize(("journal", "processes"), [("WAL", 1), ("WAL", 2), ("DELETE", 2)])
 @pytest.mark.parametrize(
     ("framework", "transfer"),
     [("flask", "/transfer"), ("fastapi", "/transfer"), ("fastapi", "/late-transfer")],

@@ -1,5 +1,6 @@
 """A chain that several processes hash is found to be what one process finds."""
 
+import shutil
 import sqlite3
 
 import pytest
@@ -9,11 +10,18 @@ from audit_core.chain import hashing as hashing_module
 from audit_core.testing import make_event, seal
 
 
-@pytest.fixture
-def trail(tmp_path, state):
-    with AuditTrail(f"sqlite:///{tmp_path}/trail.db", lifecycle=False) as trail:
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    file = tmp_path_factory.mktemp("sealed") / "trail.db"
+    with AuditTrail(f"sqlite:///{file}", lifecycle=False) as trail:
         for _ in range(5):
             seal(trail.chain, [make_event(n) for n in range(10_000)])
+    return file
+
+
+@pytest.fixture
+def trail(tmp_path, sealed):
+    with AuditTrail(f"sqlite:///{shutil.copy(sealed, tmp_path)}", lifecycle=False) as trail:
         yield trail
 
 

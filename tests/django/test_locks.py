@@ -42,6 +42,7 @@ for thread in threads: thread.join()
 print("bad", bad, flush=True)
 input()
 """
+ROUNDS = 25
 WRITERS = {
     "in a request": '[threading.Thread(target=ask, args=("/read-then-write/",))]',
     "outside of requests": "[threading.Thread(target=outside)]",
@@ -57,13 +58,13 @@ def test_what_reads_and_then_writes_is_not_locked_out_by_events_of_others(tmp_pa
     project.manage("migrate", "--run-syncdb", "-v0", "--database=other")
     project.script("from tests.django.clinic.models import Patient; Patient.objects.create(name='Ada')")
     processes = [
-        project.start_script(WORK.format(rounds=60, writer=WRITERS[writer])),
-        project.start_script(WORK.format(rounds=60, writer="[]")),
+        project.start_script(WORK.format(rounds=ROUNDS, writer=WRITERS[writer])),
+        project.start_script(WORK.format(rounds=ROUNDS, writer="[]")),
     ]
     finish(processes)
     actions = [event[0] + " " + event[1] for event in project.events()]
-    assert sum(action.startswith("update") for action in actions) == 60
-    assert sum(action.startswith("POST") for action in actions) == 60 * (7 if writer == "in a request" else 6)
+    assert sum(action.startswith("update") for action in actions) == ROUNDS
+    assert sum(action.startswith("POST") for action in actions) == ROUNDS * (7 if writer == "in a request" else 6)
     verified = project.script("from audit_django import get_trail; print(get_trail().verify().findings)")
     assert verified.stdout.strip() == "()"
 
