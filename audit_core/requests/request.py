@@ -243,7 +243,7 @@ def _client(
 ) -> tuple[str | None, str | None]:
     """Its address, and what it calls itself: anything. That is cut first, since redacting takes as long as the text."""
     if user_agent is not None:
-        user_agent = trail.redactor.text(clean_text(user_agent, FIELD_LIMITS["user_agent"]))
+        user_agent = trail.redactor.user_agent(clean_text(user_agent, FIELD_LIMITS["user_agent"]))
     return trail.proxies.client(peer, forwarded), user_agent
 
 
