@@ -8,9 +8,9 @@ the trail does not tell of; GET /read does nothing, and is not audited.
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from audit_core import AuditTrail
+from benchmarks.databases import django_database
 from benchmarks.peers import add_to_fastapi, settings_of_easy_audit, sqlalchemy_url
 
 OURS = ("durable", "buffered")
@@ -183,23 +183,6 @@ def serve_django(variant: str, port: int, url: str) -> None:
     global urlpatterns
     urlpatterns = [path(name, view) for name, view in views.items()]
     waitress.serve(get_wsgi_application(), port=port, threads=THREADS)
-
-
-def django_database(url: str) -> dict[str, Any]:
-    """With connections that last as long as their thread: a new one for each request would be most of the time."""
-    if url.startswith("sqlite"):
-        init = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
-        return {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": url.removeprefix("sqlite:///"),
-            "OPTIONS": {"timeout": 30, "init_command": init},
-            "CONN_MAX_AGE": None,
-        }
-    from psycopg.conninfo import conninfo_to_dict
-
-    parts = conninfo_to_dict(url)
-    place = {"NAME": parts["dbname"], "HOST": parts["host"], "USER": parts["user"]}
-    return {"ENGINE": "django.db.backends.postgresql", **place, "CONN_MAX_AGE": None}
 
 
 urlpatterns: list[object] = []

@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 
 class Databases(NamedTuple):
@@ -36,3 +37,18 @@ def databases(engine: str, variants: Iterable[str]) -> Iterator[Databases]:
         yield Databases({v: server.url.replace("/postgres?", f"/{v}?") for v in variants}, pid)
     finally:
         server.stop()
+
+
+def django_database(url: str) -> dict[str, Any]:
+    """With connections that last as long as their thread: a new one for each request would be most of the time."""
+    if url.startswith("sqlite"):
+        init = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": url.removeprefix("sqlite:///"),
+            "OPTIONS": {"timeout": 30, "init_command": init},
+            "CONN_MAX_AGE": None,
+        }
+    parts = conninfo_to_dict(url)
+    place = {"NAME": parts["dbname"], "HOST": parts["host"], "USER": parts["user"]}
+    return {"ENGINE": "django.db.backends.postgresql", **place, "CONN_MAX_AGE": None}

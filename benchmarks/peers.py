@@ -40,7 +40,7 @@ def python_with(*requirements: str) -> str:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         beside = folder / "lib" / version / "site-packages" / "beside.pth"
         beside.write_text(sysconfig.get_path("purelib") + "\n")
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *wanted], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-qq", *wanted], check=True)
         (folder / "complete").touch()
     return str(python)
 

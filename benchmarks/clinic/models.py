@@ -32,3 +32,9 @@ class Visit(models.Model):
 
     class Meta:
         app_label = "clinic"
+
+
+if "pghistory" in settings.INSTALLED_APPS:
+    import pghistory
+
+    pghistory.track(pghistory.InsertEvent(), pghistory.UpdateEvent(), pghistory.DeleteEvent())(Visit)
