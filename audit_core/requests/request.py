@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from audit_core.context import Actor, AuditContext, end, enter, resumed
+from audit_core.context import Actor, AuditContext, Resumed, end, enter
 from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import FIELD_LIMITS, clean_text
@@ -121,11 +120,9 @@ class RequestAudit:
         while not self.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
             await asyncio.sleep(_MOMENT_SECONDS)
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> Resumed:
         """Its context is current inside of the block."""
-        with resumed(self._entered):
-            yield
+        return Resumed(self._entered)
 
     def finish(self) -> None:
         """Nothing of the application runs for this request any more. May be called again."""
