@@ -54,6 +54,7 @@ class Rules:
         self._memories: list[Any] = []
         self._cached = self.remembered(4096, self._find)
         self._cached_secret_type = self.remembered(4096, self._find_secret_type)
+        self.names_secret_inside = self.remembered(4096, self._names_secret_inside)
         follow(self)
 
     def remembered(self, size: int, find: Callable[..., _T]) -> Callable[..., _T]:
@@ -100,7 +101,7 @@ class Rules:
             return True
         return kind is not None and self._is_secret_type(kind) and not _NO_SECRET_ID.fullmatch(identifier)
 
-    def names_secret_inside(self, name: str) -> bool:
+    def _names_secret_inside(self, name: str) -> bool:
         """Whether a table of secrets may call the secret itself so, and no rule says otherwise."""
         return flat(name) in IN_SECRETS and flat(name) not in self._rules
 

@@ -49,7 +49,7 @@ class Answer:
 
     def headers(self, present: Iterable[str]) -> list[tuple[str, str]]:
         """What the response gets on top: the request's id, unless the application has set one."""
-        if any(name.lower() == _REQUEST_ID_NAME for name in present):
+        if _REQUEST_ID_NAME in map(str.lower, present):
             return []
         return [(REQUEST_ID_HEADER, str(self._audit.context.request_id))]
 

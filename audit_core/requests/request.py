@@ -44,7 +44,7 @@ def is_first(carrier: MutableMapping[str, Any], trail: AuditTrail) -> bool:
     """
     trails: tuple[AuditTrail, ...] = carrier.get(_TRAILS, ())
     carrier[_TRAILS] = (*trails, trail)
-    return not any(known is trail for known in trails)
+    return trail not in trails
 
 
 class _Names(NamedTuple):
