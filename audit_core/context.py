@@ -136,22 +136,28 @@ def end(context: AuditContext) -> None:
     _keep(lambda one: one.told is not context.told)
 
 
-@contextmanager
-def resumed(entered: list[AuditContext]) -> Iterator[None]:
+class Resumed:
     """What was entered in a request is current in the block; the list then holds what of it has not been left.
 
-    For a WSGI body: it is read piece by piece, and whoever reads it has contexts of his own in between.
+    For a WSGI body: it is read piece by piece, and whoever reads it has contexts of his own in between. No generator,
+    as there are several blocks for each request.
     """
-    before = _entered.get()
-    _entered.set((*before, *entered))
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_before", "_own")
+
+    def __init__(self, entered: list[AuditContext]) -> None:
+        self._own = entered
+
+    def __enter__(self) -> None:
+        self._before = before = _entered.get()
+        _entered.set((*before, *self._own))
+
+    def __exit__(self, *error: object) -> None:
         now = _entered.get()
-        there = {id(one) for one in now}
-        kept = tuple(one for one in before if id(one) in there)
+        there = set(map(id, now))
+        kept = tuple(one for one in self._before if id(one) in there)
         _entered.set(kept)
-        entered[:] = now[len(kept) :]
+        self._own[:] = now[len(kept) :]
 
 
 def _keep(is_kept: Callable[[AuditContext], bool]) -> None:

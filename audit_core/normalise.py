@@ -129,7 +129,7 @@ def normal_deed(
 def normal_surroundings(*, actor_type: object, ip_address: object, **others: object) -> dict[str, Any]:
     """Who did it and from where: all events of one moment share it."""
     return {
-        **{field: _optional(value, field) for field, value in others.items()},
+        **{field: None if value is None else clean_text(value, FIELD_LIMITS[field]) for field, value in others.items()},
         "actor_type": _optional(actor_type, "actor_type") or ActorType.ANONYMOUS.value,
         "ip_address": clean_address(ip_address),
     }

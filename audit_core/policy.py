@@ -44,10 +44,14 @@ def audited(action: str | None = None, *, resource: str | None = None) -> Callab
 def naming_of(endpoint: object, method: str) -> Naming | None:
     """What ``audited`` left on a route's function, on its class, or on the class's method for this request."""
     view = getattr(endpoint, "view_class", endpoint)
-    names = ("head", "get") if method == "HEAD" else (method.lower(),)  # a view without `head` answers it with `get`
-    handlers = [getattr(view, name, None) for name in names] if isinstance(view, type) else []
-    namings = (getattr(marked, _ATTRIBUTE, None) for marked in (*handlers, endpoint, view))
-    return next((naming for naming in namings if isinstance(naming, Naming)), None)
+    marked = [endpoint, view] if view is not endpoint else [endpoint]
+    if isinstance(view, type):
+        names = ("head", "get") if method == "HEAD" else (method.lower(),)  # one without `head` answers it with `get`
+        marked = [*(getattr(view, name, None) for name in names), *marked]
+    for one in marked:
+        if isinstance(naming := getattr(one, _ATTRIBUTE, None), Naming):
+            return naming
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +151,9 @@ class AuditPolicy:
         return marked or next((rule for rule in self.rules if rule.matches(method, route.template)), None)
 
     def _reads(self, route: Route) -> bool:
-        kind, _ = _resource(route)
         return any(
-            fnmatchcase(route.template, wanted) if wanted.startswith("/") else kind == wanted for wanted in self.reads
+            fnmatchcase(route.template, wanted) if wanted.startswith("/") else _resource(route)[0] == wanted
+            for wanted in self.reads
         )
 
 

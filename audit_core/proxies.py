@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from audit_core.errors import ConfigurationError
 
@@ -92,6 +93,7 @@ def _by_forwarded(header: str) -> list[str]:
     return []
 
 
+@lru_cache(maxsize=1024)  # whoever asks asks again, and so do the proxies in front of him
 def _parse(address: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if not address:
         return None

@@ -46,7 +46,7 @@ class Exchange:
     def with_request_id(self, message: Message) -> Message:
         """The message with our header, unless the application has set it."""
         headers = list(message.get("headers", ()))
-        ours = self.answer.headers(bytes(name).decode("latin-1") for name, _ in headers)
+        ours = self.answer.headers([str(name, "latin-1") for name, _ in headers])
         return {**message, "headers": [*headers, *_encoded(ours)]}
 
     def _header(self, name: str) -> str | None:

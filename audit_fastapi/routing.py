@@ -27,10 +27,10 @@ def route_of(scope: Scope, root_path: str) -> Route | None:
         scope, chosen = found, found["route"]
     is_mount = isinstance(chosen, Mount | Host)
     parameters: dict[str, Any] = scope.get("path_params", {})
-    own = {} if is_mount else getattr(chosen, "param_convertors", {})
-    mounted = _template(
-        scope.get("root_path", "").removeprefix(root_path), {k: v for k, v in parameters.items() if k not in own}
-    )
+    mounted = scope.get("root_path", "").removeprefix(root_path)
+    if mounted:
+        own = {} if is_mount else getattr(chosen, "param_convertors", {})
+        mounted = _template(mounted, {name: value for name, value in parameters.items() if name not in own})
     path = "/{path}" if is_mount else getattr(chosen, "path_format", "")
     return Route(mounted + path, parameters, scope.get("endpoint"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +160,12 @@ def _route() -> Route | None:
     if (rule := request.url_rule) is None:
         return None
     view = current_app.view_functions.get(rule.endpoint)
-    return Route(_CONVERTER.sub(r"{\1}", rule.rule), request.view_args or {}, view)
+    return Route(_template(rule.rule), request.view_args or {}, view)
+
+
+@lru_cache(maxsize=4096)
+def _template(rule: str) -> str:
+    return _CONVERTER.sub(r"{\1}", rule)
 
 
 def _session() -> Any:

@@ -1,125 +1,161 @@
 """The applications that benchmarks/request_cost.py measures: with and without an audit trail, otherwise the same.
 
-    python benchmarks/apps.py fastapi plain|durable|buffered PORT FOLDER
+    python -m benchmarks.apps fastapi plain|durable|buffered|PEER PORT URL
 
-Each has POST /empty, which does nothing, and POST /work, which writes one row in one transaction.
+POST /empty does nothing, POST /change writes one row in one transaction; POST /work does the same with a table that
+the trail does not tell of; GET /read does nothing, and is not audited.
 """
 
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 from audit_core import AuditTrail
+from benchmarks.databases import django_database
+from benchmarks.peers import add_to_fastapi, settings_of_easy_audit, sqlalchemy_url
+
+OURS = ("durable", "buffered")
+OK = {"ok": True}
+THREADS = 8
 
 
-def make_trail(mode: str, folder: str) -> AuditTrail | None:
-    if mode == "plain":
-        return None
-    return AuditTrail(f"sqlite:///{folder}/clinic.db", durable=mode == "durable")
+def make_trail(variant: str, url: str) -> AuditTrail | None:
+    return AuditTrail(url, durable=variant == "durable") if variant in OURS else None
 
 
-def make_sessions(folder: str, trail: AuditTrail | None) -> tuple[object, object]:
+def with_sqlalchemy(url: str, trail: AuditTrail | None) -> tuple[Callable[[], None], Callable[[], None]]:
+    """What writes a row that the trail does not tell of, and one that it tells of."""
     from sqlalchemy import create_engine, event
     from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
     class Base(DeclarativeBase):
         pass
 
+    class Draft(Base):
+        __tablename__ = "draft"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
     class Patient(Base):
         __tablename__ = "patient"
         id: Mapped[int] = mapped_column(primary_key=True)
         name: Mapped[str]
 
-    engine = create_engine(f"sqlite:///{folder}/clinic.db", connect_args={"timeout": 30})
-    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = FULL"))
+    is_file = url.startswith("sqlite")
+    engine = create_engine(sqlalchemy_url(url), connect_args={"timeout": 30} if is_file else {})
+    if is_file:
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = FULL"))
     with engine.begin() as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        if is_file:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         Base.metadata.create_all(connection)
     sessions = sessionmaker(engine)
     if trail is not None:
         from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
 
-        SQLAlchemyAuditor(trail).attach(sessions)
-    return sessions, Patient
+        SQLAlchemyAuditor(trail, exclude=[Draft]).attach(sessions)
+
+    def work() -> None:
+        with sessions.begin() as session:
+            session.add(Draft(name="Ada"))
+
+    def change() -> None:
+        with sessions.begin() as session:
+            session.add(Patient(name="Ada"))
+
+    return work, change
 
 
-def serve_fastapi(mode: str, port: int, folder: str) -> None:
+def serve_fastapi(variant: str, port: int, url: str) -> None:
     import uvicorn
     from fastapi import FastAPI
 
     from audit_fastapi import AuditMiddleware
 
-    trail = make_trail(mode, folder)
-    sessions, patient = make_sessions(folder, trail)
+    trail = make_trail(variant, url)
+    write_draft, write_patient = with_sqlalchemy(url, trail)
     app = FastAPI()
     if trail is not None:
         app.add_middleware(AuditMiddleware, trail=trail)
-
-    @app.post("/empty")
-    async def empty() -> dict[str, bool]:
-        return {"ok": True}
+    elif variant != "plain":
+        add_to_fastapi(variant, app, url)
 
     @app.get("/read")
     async def read() -> dict[str, bool]:
-        return {"ok": True}
+        return OK
+
+    @app.post("/empty")
+    async def empty() -> dict[str, bool]:
+        return OK
 
     @app.post("/work")
     def work() -> dict[str, bool]:
-        with sessions.begin() as session:
-            session.add(patient(name="Ada"))
-        return {"ok": True}
+        write_draft()
+        return OK
+
+    @app.post("/change")
+    def change() -> dict[str, bool]:
+        write_patient()
+        return OK
 
     uvicorn.run(app, port=port, log_level="error")
 
 
-def serve_flask(mode: str, port: int, folder: str) -> None:
+def serve_flask(variant: str, port: int, url: str) -> None:
     import waitress
     from flask import Flask
 
     from audit_flask import Audit
 
-    trail = make_trail(mode, folder)
-    sessions, patient = make_sessions(folder, trail)
+    trail = make_trail(variant, url)
+    write_draft, write_patient = with_sqlalchemy(url, trail)
     app = Flask(__name__)
     if trail is not None:
         Audit(app, trail)
 
-    @app.post("/empty")
-    def empty() -> dict[str, bool]:
-        return {"ok": True}
-
     @app.get("/read")
     def read() -> dict[str, bool]:
-        return {"ok": True}
+        return OK
+
+    @app.post("/empty")
+    def empty() -> dict[str, bool]:
+        return OK
 
     @app.post("/work")
     def work() -> dict[str, bool]:
-        with sessions.begin() as session:
-            session.add(patient(name="Ada"))
-        return {"ok": True}
+        write_draft()
+        return OK
 
-    waitress.serve(app, port=port, threads=8)
+    @app.post("/change")
+    def change() -> dict[str, bool]:
+        write_patient()
+        return OK
+
+    waitress.serve(app, port=port, threads=THREADS)
 
 
-def serve_django(mode: str, port: int, folder: str) -> None:
+def serve_django(variant: str, port: int, url: str) -> None:
     import django
     import waitress
     from django.conf import settings
 
-    audited = mode != "plain"
+    if variant in OURS:
+        more = {
+            "INSTALLED_APPS": ["audit_django"],
+            "MIDDLEWARE": ["audit_django.AuditMiddleware"],
+            "AUDIT": {"DURABLE": variant == "durable", "EXCLUDE": ["clinic.Draft"]},
+        }
+    else:
+        more = {} if variant == "plain" else settings_of_easy_audit()
     settings.configure(
-        SECRET_KEY="x",
-        ROOT_URLCONF="__main__",
-        ALLOWED_HOSTS=["*"],
-        INSTALLED_APPS=["benchmarks.clinic", *(["audit_django"] if audited else [])],
-        MIDDLEWARE=["audit_django.AuditMiddleware"] if audited else [],
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": Path(folder) / "clinic.db",
-                "OPTIONS": {"timeout": 30, "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"},
-            }
-        },
-        AUDIT={"DURABLE": mode == "durable"},
+        **{
+            "SECRET_KEY": "x",
+            "ROOT_URLCONF": "__main__",
+            "ALLOWED_HOSTS": ["*"],
+            "DATABASES": {"default": django_database(url)},
+            "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
+            **more,
+            "INSTALLED_APPS": ["benchmarks.clinic", *more.get("INSTALLED_APPS", [])],
+        }
     )
     django.setup()
     from django.core.management import call_command
@@ -127,25 +163,30 @@ def serve_django(mode: str, port: int, folder: str) -> None:
     from django.http import JsonResponse
     from django.urls import path
 
-    from benchmarks.clinic.models import Patient
+    from benchmarks.clinic.models import Draft, Patient
 
+    call_command("migrate", verbosity=0)
     call_command("migrate", "--run-syncdb", verbosity=0)
 
     def empty(request: object) -> JsonResponse:
-        return JsonResponse({"ok": True})
+        return JsonResponse(OK)
 
     def work(request: object) -> JsonResponse:
-        Patient(name="Ada").save()
-        return JsonResponse({"ok": True})
+        Draft(name="Ada").save()
+        return JsonResponse(OK)
 
+    def change(request: object) -> JsonResponse:
+        Patient(name="Ada").save()
+        return JsonResponse(OK)
+
+    views = {"read": empty, "empty": empty, "work": work, "change": change}
     global urlpatterns
-    urlpatterns = [path("empty", empty), path("read", empty), path("work", work)]
-    waitress.serve(get_wsgi_application(), port=port, threads=8)
+    urlpatterns = [path(name, view) for name, view in views.items()]
+    waitress.serve(get_wsgi_application(), port=port, threads=THREADS)
 
 
 urlpatterns: list[object] = []
 
 if __name__ == "__main__":
-    framework, mode, port, folder = sys.argv[1:]
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    {"fastapi": serve_fastapi, "flask": serve_flask, "django": serve_django}[framework](mode, int(port), folder)
+    framework, variant, port, url = sys.argv[1:]
+    {"fastapi": serve_fastapi, "flask": serve_flask, "django": serve_django}[framework](variant, int(port), url)

@@ -2,49 +2,54 @@
 
     python -m benchmarks.django_changes [postgresql] [sqlite] [--rounds 7] [--number 300] [--rows 10000] [--peers]
 
-``--peers`` also measures django-auditlog and django-simple-history, which are to be installed for it; of the bulk
-operations they capture deletions at most. Every variant is a process with a database of its own on one server, and each
-round asks them in turn. Sealing is left out, except where it belongs to the transaction (SQLite) and in "sealing". The
-limit of bulk operations is raised, so that each row is told. In "triggers" those of PostgreSQL tell, with an actor.
+``--peers`` also measures other libraries, which are installed into an environment of their own for it: see
+``benchmarks.django_peers``. Behind a ratio stands how many changes were told of each row, where it is not one; it is
+also seen so what is not told. Every variant is a process with a database of its own on one server, and each round asks
+them in turn. Sealing is left out, except where it belongs to the transaction (SQLite) and in "sealing". The limit of
+bulk operations is raised, so that each row is told. In "triggers" those of PostgreSQL tell. In each operation somebody
+acts, as in a request. With peers it takes about five minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
-import os
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stdout
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-OURS, PEERS = ("plain", "ours", "triggers", "sealing"), ("auditlog", "simple_history")
+from benchmarks.databases import databases, django_database
+from benchmarks.django_peers import APPS as PEER_APPS
+from benchmarks.django_peers import ONLY_POSTGRESQL, REQUIREMENTS, SETTINGS, TABLES, one_request, register
+from benchmarks.peers import python_with
+from benchmarks.rounds import Took, answer, asking, in_turn, tell
+
+OURS, PEERS = ("plain", "ours", "triggers", "sealing"), tuple(REQUIREMENTS)
 APPS = {
+    "plain": [],
     "ours": ["audit_django"],
     "triggers": ["audit_django"],
     "sealing": ["audit_django"],
-    "auditlog": ["django.contrib.auth", "django.contrib.contenttypes", "auditlog"],
-    "simple_history": ["django.contrib.auth", "django.contrib.contenttypes", "simple_history"],
+    **PEER_APPS,
 }
 WITHOUT_SEALING = ("ours", "triggers")
+ONLY_THERE = ("triggers", "sealing", *ONLY_POSTGRESQL)
 SINGLE, BULK = ("create", "update", "delete"), ("bulk_create", "bulk_update", "bulk_delete")
 
 
-def start_django(variant: str, database: dict[str, Any]) -> None:
+def start_django(variant: str, url: str) -> None:
     import django
     from django.conf import settings
 
     settings.configure(
-        INSTALLED_APPS=["benchmarks.clinic", *APPS.get(variant, [])],
-        DATABASES={"default": database},
+        INSTALLED_APPS=[*APPS[variant], "benchmarks.clinic"],
+        DATABASES={"default": django_database(url)},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         USE_TZ=True,
+        **SETTINGS.get(variant, {}),
         AUDIT={"BULK_LIMIT": 1_000_000, "TRIGGERS": variant == "triggers"},
     )
     django.setup()
@@ -52,12 +57,7 @@ def start_django(variant: str, database: dict[str, Any]) -> None:
 
     call_command("migrate", verbosity=0)  # the users first, whom a peer's tables refer to
     call_command("migrate", "--run-syncdb", verbosity=0)
-    if variant == "auditlog":
-        from auditlog.registry import auditlog
-
-        from benchmarks.clinic.models import Visit
-
-        auditlog.register(Visit)
+    register(variant)
     if variant == "triggers":
         with redirect_stdout(sys.stderr):
             call_command("audit", "triggers", "install", "--tables", "clinic.Visit")
@@ -68,10 +68,10 @@ def start_django(variant: str, database: dict[str, Any]) -> None:
 
 
 class Work:
-    """What is measured; each answers in seconds."""
+    """What is measured."""
 
-    def __init__(self, number: int, rows: int) -> None:
-        self.number, self.rows = number, rows
+    def __init__(self, variant: str, number: int, rows: int) -> None:
+        self.variant, self.number, self.rows = variant, number, rows
 
     def one(self, number: int) -> Any:
         from benchmarks.clinic.models import Visit
@@ -81,137 +81,89 @@ class Work:
             on=dt.date(2026, 5, 4), notes={"allergies": ["nuts"], "weight": 71},
         )  # fmt: skip
 
-    def single(self) -> Iterator[float]:
-        """Create, update and delete, one by one, in autocommit."""
+    def single(self) -> Iterator[Took]:
+        """Create, update and delete, one by one, in autocommit, as by as many requests."""
         visits = [self.one(number) for number in range(self.number)]
-        yield timed(lambda: [visit.save() for visit in visits])
+        yield self.did(*[visit.save for visit in visits])
         for visit in visits:
             visit.number, visit.reason = visit.number + 1, "none"
-        yield timed(lambda: [visit.save() for visit in visits])
-        yield timed(lambda: [visit.delete() for visit in visits])
+        yield self.did(*[visit.save for visit in visits])
+        yield self.did(*[visit.delete for visit in visits])
 
-    def bulk(self) -> Iterator[float]:
+    def bulk(self) -> Iterator[Took]:
         """Many rows in one statement each."""
         from django.db.models import F
 
         from benchmarks.clinic.models import Visit
 
         visits = [self.one(number) for number in range(self.rows)]
-        yield timed(lambda: Visit.objects.bulk_create(visits))
-        yield timed(lambda: Visit.objects.update(number=F("number") + 1, reason="none"))
-        yield timed(lambda: Visit.objects.all().delete())
+        yield self.did(lambda: Visit.objects.bulk_create(visits))
+        yield self.did(lambda: Visit.objects.update(number=F("number") + 1, reason="none"))
+        yield self.did(Visit.objects.all().delete)
+
+    def did(self, *operations: Callable[[], object]) -> Took:
+        before, began = told(self.variant), time.perf_counter()
+        for operation in operations:
+            with request(self.variant):
+                operation()
+        took = time.perf_counter() - began
+        return Took(took, told(self.variant) - before)
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def request(variant: str) -> AbstractContextManager[object]:
+    """What stands around an operation: who acts."""
+    if variant in PEERS:
+        return one_request(variant)
+    if variant == "plain":
+        return nullcontext()
+    from audit_django import get_trail
+
+    return get_trail().actor("ann")
 
 
-def serve(variant: str, engine: str, place: str, number: int, rows: int) -> None:
-    """A variant's process: one line in, one round, one line out."""
-    if engine == "sqlite":
-        init = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
-        start_django(
-            variant, {"ENGINE": "django.db.backends.sqlite3", "NAME": place, "OPTIONS": {"init_command": init}}
-        )
-    else:
-        folder, name = place.split("|")
-        options = {"HOST": folder, "USER": "postgres", "NAME": name}
-        start_django(variant, {"ENGINE": "django.db.backends.postgresql", **options})
-    work = Work(number, rows)
-    print("ready", flush=True)
-    for kind in sys.stdin:
-        with acting(variant):
-            print(*getattr(work, kind.strip())(), flush=True)
-        if variant in WITHOUT_SEALING and engine == "postgresql":
+def told(variant: str) -> int:
+    """How many rows have been written of changes."""
+    if variant == "plain":
+        return 0
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        schema = "audit." if connection.vendor == "postgresql" else ""
+        tables = TABLES.get(variant) or (f"{schema}audit_outbox", f"{schema}audit_events")
+        cursor.execute(f"SELECT {' + '.join(f'(SELECT count(*) FROM {table})' for table in tables)}")
+        return int(cursor.fetchone()[0])
+
+
+def serve(variant: str, url: str, number: int, rows: int) -> None:
+    """A variant's process."""
+    start_django(variant, url)
+    work = Work(variant, number, rows)
+
+    def do(kind: str) -> Iterator[Took]:
+        yield from work.single() if kind == "single" else work.bulk()
+        if variant in WITHOUT_SEALING and url.startswith("postgresql"):
             from django.db import connection
 
             connection.cursor().execute("TRUNCATE audit.audit_outbox")
 
-
-@contextmanager
-def acting(variant: str) -> Iterator[None]:
-    """As in a request: triggers are told who acts."""
-    if variant not in WITHOUT_SEALING:
-        yield
-        return
-    from audit_django import get_trail
-
-    with get_trail().actor("ann"):
-        yield
-
-
-@contextmanager
-def places(engine: str, variants: list[str]) -> Iterator[dict[str, str]]:
-    """A database for each variant."""
-    if engine == "sqlite":
-        with tempfile.TemporaryDirectory() as folder:
-            yield {variant: str(Path(folder) / f"{variant}.db") for variant in variants}
-        return
-    import psycopg
-
-    from tests.postgres.server import Server
-
-    server = Server(18)
-    try:
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            for variant in variants:
-                connection.execute(f"CREATE DATABASE {variant}")
-        yield {variant: f"{server.folder}|{variant}" for variant in variants}
-    finally:
-        server.stop()
+    answer(do)
 
 
 def measure(engine: str, variants: list[str], options: argparse.Namespace) -> None:
     with ExitStack() as stack:
-        databases = stack.enter_context(places(engine, variants))
+        places = stack.enter_context(databases(engine, variants))
         processes = {}
         for variant in variants:
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.django_changes",
-                "--serve",
-                variant,
-                engine,
-                databases[variant],
-            ]
-            command += ["--number", str(options.number), "--rows", str(options.rows)]
-            environment = {**os.environ, "AUDIT_STATE_DIR": tempfile.mkdtemp()}
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-            )
-            stack.callback(process.kill)
-            if process.stdout.readline() != "ready\n":
-                raise SystemExit(f"{variant} did not start")
-            processes[variant] = process
-        for kind, names in (("single", SINGLE), ("bulk", BULK)):
-            shares: dict[tuple[str, str], list[float]] = {}
-            plain: dict[str, list[float]] = {}
-            for turn in range(options.rounds + 1):
-                found = {variant: ask(process, kind) for variant, process in processes.items()}
-                for place, name in enumerate(names):
-                    if turn:  # the first round warms up
-                        plain.setdefault(name, []).append(found["plain"][place])
-                        for variant in variants[1:]:
-                            shares.setdefault((name, variant), []).append(found[variant][place] / found["plain"][place])
-            for name in names:
-                figures = "  ".join(f"{v} {statistics.median(shares[name, v]):.2f}" for v in variants[1:])
-                print(
-                    f"{engine:10} {name:12} {statistics.median(plain[name]) * 1000:7.0f} ms plain;  {figures}",
-                    flush=True,
-                )
-
-
-def ask(process: Any, kind: str) -> list[float]:
-    process.stdin.write(f"{kind}\n")
-    process.stdin.flush()
-    return [float(text) for text in process.stdout.readline().split()]
+            python = python_with(*REQUIREMENTS.values()) if variant in PEERS else sys.executable
+            command = ["-m", "benchmarks.django_changes", "--serve", variant, places.urls[variant]]
+            sizes = ["--number", str(options.number), "--rows", str(options.rows)]
+            processes[variant] = stack.enter_context(asking(python, *command, *sizes))
+        for kind, parts, rows in (("single", SINGLE, options.number), ("bulk", BULK, options.rows)):
+            tell(engine, parts, in_turn(processes, kind, options.rounds), rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engines", nargs="*", default=["postgresql", "sqlite"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--number", type=int, default=300)
@@ -220,12 +172,12 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        variant, engine, place = options.engines
-        serve(variant, engine, place, options.number, options.rows)
+        variant, url = options.engines
+        serve(variant, url, options.number, options.rows)
         return
     variants = [*OURS, *(PEERS if options.peers else ())]
     for engine in options.engines:
-        measure(engine, [v for v in variants if engine == "postgresql" or v not in {"triggers", "sealing"}], options)
+        measure(engine, [v for v in variants if engine == "postgresql" or v not in ONLY_THERE], options)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,44 @@
-"""What one request costs: each framework's application with and without a trail, interleaved, on SQLite.
+"""What one request costs: each framework's application with and without a trail, interleaved.
 
-    python benchmarks/request_cost.py [--rounds 5] [--seconds 3] [fastapi flask django]
+    python -m benchmarks.request_cost [fastapi flask django] [--database postgresql] [--peers] [--rounds 5]
 
-Needs wrk on the PATH. Three servers of the same application run at once, without a trail, with a durable one and with
-a buffered one; each round loads them in turn, one at a time. The figures are medians over the rounds of the ratio
-to the application without a trail in the same round.
+Needs wrk on the PATH. All variants of one application run at once, each with a database of its own; each round loads
+them in turn, one at a time, for a second (``--seconds``). Printed are medians over the rounds: throughput and p99 as
+shares of the same application without a trail in the same round, and what a request takes of CPU on top of it, in the
+application's process (the sealer among it) and in the database's server. A framework takes about three minutes, with
+``--peers`` five; they are installed into an environment of their own (see ``benchmarks.peers``).
+
+* ``GET /read`` is not audited, ``POST /empty`` does nothing else.
+* ``POST /work`` writes one row in one transaction, and the trail does not tell of the row.
+* ``POST /change`` is the same with a row that it tells of.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
-MODES = ("plain", "durable", "buffered")
-HERE = Path(__file__).parent
-POST = "wrk.method = 'POST'\n"
+from benchmarks.databases import databases
+from benchmarks.load import Measured, Processes, load
+from benchmarks.peers import REQUEST_PEERS, captures_rows, python_with
+
+OURS = ("plain", "durable", "buffered")
+REQUESTS = (("GET", "read"), ("POST", "empty"), ("POST", "work"), ("POST", "change"))
+START_SECONDS = 30.0
+
+
+class Server(NamedTuple):
+    port: int
+    pid: int
 
 
 def free_port() -> int:
@@ -31,72 +47,83 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(framework: str, mode: str) -> tuple[subprocess.Popen[bytes], int]:
+@contextmanager
+def serving(framework: str, variant: str, url: str) -> Iterator[Server]:
+    """The application in a process of its own."""
     port, folder = free_port(), tempfile.mkdtemp()
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "AUDIT_STATE_DIR": folder}
-    command = [sys.executable, str(HERE / "apps.py"), framework, mode, str(port), folder]
+    python = sys.executable if variant in OURS else python_with(*REQUEST_PEERS[framework].values())
+    environment = {**os.environ, "AUDIT_STATE_DIR": folder}
+    command = [python, "-m", "benchmarks.apps", framework, variant, str(port), url]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    for _ in range(200):
+    try:
+        wait_for(port, f"{framework} {variant}")
+        yield Server(port, process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(port: int, name: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
-            return process, port
         except OSError:
             time.sleep(0.1)
-    raise SystemExit(f"{framework} {mode} did not start")
+        else:
+            return
+    raise SystemExit(f"{name} did not start")
 
 
-def load(port: int, path: str, connections: int, seconds: int, script: str) -> tuple[float, float]:
-    """Requests a second, and the 99th percentile of the latency in milliseconds."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}/{path}"]
-    if path != "read":
-        command[1:1] = ["-s", script]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in text:
-        raise SystemExit(text)
-    latency, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", text).groups()
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
-    return rate, float(latency) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+def measure(framework: str, engine: str, options: argparse.Namespace) -> None:
+    variants = [*OURS, *(REQUEST_PEERS[framework] if options.peers else ())]
+    with ExitStack() as stack:
+        places = stack.enter_context(databases(engine, variants))
+        servers = {v: stack.enter_context(serving(framework, v, places.urls[v])) for v in variants}
+        for method, path in REQUESTS:
+            asked = [v for v in variants if path != "change" or v in OURS or captures_rows(v)]
+            for connections in options.connections:
+                rounds = []
+                for turn in range(options.rounds + 1):  # the first one warms up
+                    order = asked[turn % len(asked) :] + asked[: turn % len(asked)]
+                    found = {}
+                    for variant in order:
+                        port, pid = servers[variant]
+                        url = f"http://127.0.0.1:{port}/{path}"
+                        processes = Processes(pid, places.server)
+                        found[variant] = load(
+                            url, method, connections=connections, seconds=options.seconds, processes=processes
+                        )
+                    rounds.append(found)
+                tell(f"{framework:7} {engine:10} {method:4} /{path:6} {connections:2}", asked, rounds[1:])
 
 
-def summary(ratios: list[tuple[float, float]]) -> str:
-    rates, latencies = zip(*ratios, strict=True)
-    return f"{statistics.median(rates):.2f} (p99 x{statistics.median(latencies):.2f})"
+def tell(name: str, variants: list[str], rounds: list[dict[str, Measured]]) -> None:
+    def median(variant: str, field: str) -> float:
+        return statistics.median(getattr(found[variant], field) for found in rounds)
 
-
-def measure(framework: str, rounds: int, seconds: int, script: str) -> None:
-    servers = {mode: start(framework, mode) for mode in MODES}
-    try:
-        for path in ("read", "empty", "work"):
-            for connections in (1, 32):
-                ratios: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
-                plain = []
-                for turn in range(rounds + 1):
-                    got = {m: load(port, path, connections, seconds, script) for m, (_, port) in servers.items()}
-                    if turn:  # the first round warms up
-                        plain.append(got["plain"][0])
-                        for mode in MODES:
-                            ratios[mode].append(tuple(a / b for a, b in zip(got[mode], got["plain"], strict=True)))
-                verb = "GET" if path == "read" else "POST"
-                figures = "  ".join(f"{mode} {summary(ratios[mode])}" for mode in MODES[1:])
-                rate = f"{statistics.median(plain):7.0f}/s plain"
-                print(f"{framework:8} {verb} /{path:6} {connections:2} connections: {rate};  {figures}", flush=True)
-    finally:
-        for process, _ in servers.values():
-            process.terminate()
-        for process, _ in servers.values():
-            process.wait()
+    rate, app, database = (median("plain", field) for field in ("rate", "app", "database"))
+    print(f"{name} connections: {rate:5.0f}/s, {app:.0f} + {database:.0f} us CPU without", flush=True)
+    for variant in variants[1:]:
+        share = statistics.median(found[variant].rate / found["plain"].rate for found in rounds)
+        p99 = statistics.median(found[variant].p99 / found["plain"].p99 for found in rounds)
+        more_app = statistics.median(found[variant].app - found["plain"].app for found in rounds)
+        more = statistics.median(found[variant].database - found["plain"].database for found in rounds)
+        print(f"    {variant:18} {share:.2f} (p99 x{p99:.2f}), {more_app:+.0f} {more:+.0f} us", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frameworks", nargs="*", default=["fastapi", "flask", "django"])
+    parser.add_argument("--database", nargs="*", default=["postgresql", "sqlite"])
+    parser.add_argument("--peers", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--connections", type=int, nargs="*", default=[1, 32])
     options = parser.parse_args()
-    script = Path(tempfile.mkdtemp()) / "post.lua"
-    script.write_text(POST)
     for framework in options.frameworks:
-        measure(framework, options.rounds, options.seconds, str(script))
+        for engine in options.database:
+            measure(framework, engine, options)
 
 
 if __name__ == "__main__":

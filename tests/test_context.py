@@ -14,7 +14,7 @@ import pytest
 
 from audit_core import AuditTrail, Redactor, add_details, set_actor, set_outcome
 from audit_core.canonical import encode
-from audit_core.context import Actor, AuditContext, current, end, enter, leave, resumed, said
+from audit_core.context import Actor, AuditContext, Resumed, current, end, enter, leave, said
 from audit_core.process.account import account
 
 
@@ -259,20 +259,20 @@ class TestGenerators:
     def test_the_body_of_a_response_keeps_its_block_from_one_read_to_the_next(self, trail):
         entered, body = [AuditContext(actor=Actor("ada"))], self.acts(trail, "import", 3)
         for _ in range(3):
-            with resumed(entered):
+            with Resumed(entered):
                 assert next(body) == "import"
             assert said() is None
             with trail.actor("server"):
                 assert name() == "server"
-        with resumed(entered):
+        with Resumed(entered):
             assert list(body) == []
             assert name() == "ada"
 
     def test_a_body_that_is_read_inside_of_its_own_request_leaves_it_as_it_was(self, trail):
         context = AuditContext(actor=Actor("ada"))
         entered = [context]
-        with resumed(entered):
-            with resumed(entered):
+        with Resumed(entered):
+            with Resumed(entered):
                 assert said() is context
             assert said() is context
         assert said() is None

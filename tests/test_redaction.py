@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from audit_core.canonical import Json, encode
 from audit_core.errors import ConfigurationError
 from audit_core.redaction import MASK, REDACTED, Redactor, sensitive_names
+from audit_core.redaction.free_text import redact_credentials
+from audit_core.redaction.rules import Rules
 from audit_core.redaction.sensitive_names import PHRASES, sensitivity
 
 often = settings(max_examples=300, deadline=None)
@@ -778,3 +780,22 @@ def test_a_rule_for_a_name_that_is_also_a_side_of_a_change_holds_there_too():
 
 def test_a_github_token_of_the_long_kind_is_found_by_itself():
     assert Redactor().details({"note": "github_pat_" + "a" * 24}) == {"note": REDACTED}
+
+
+@often
+@given(
+    st.lists(
+        st.sampled_from([
+            *"aZ9/_-.~ :=\t%&'\"", "%3d", "%3D", "=>", "password", "Bearer", "Basic", "https://u:", "@", "eyJ",
+            "sk_live_", "ghp_", "github_pat_", "glpat-", "xoxb-", "AKIA", "AIza", "abcdefghijklmnopqrst0123456789",
+            "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
+        ]),
+        max_size=8,
+    )
+)  # fmt: skip
+def test_the_quick_look_at_a_path_overlooks_nothing(parts):
+    text, rules = "".join(parts), Rules({}, KEY, ())
+    with pytest.MonkeyPatch.context() as patch:
+        quickly = redact_credentials(text, rules)
+        patch.setattr("audit_core.redaction.free_text._may_be_credentials", lambda _: True)
+        assert redact_credentials(text, rules) == quickly

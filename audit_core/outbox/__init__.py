@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from audit_core.event import AuditEvent
@@ -38,8 +37,8 @@ class Outbox(Protocol):
     def owns(self, connection: Any) -> bool:
         """Whether the application's DB-API connection is to the database of this outbox."""
 
-    def transaction(self) -> AbstractContextManager[Any]:
-        """A transaction of our own, for ``put``. Raises StoreUnavailableError."""
+    def commit(self, events: Sequence[AuditEvent]) -> None:
+        """Add events, all or none, in a transaction of our own. Raises StoreUnavailableError."""
 
     def reserve(self, connection: Any) -> None:
         """Make the caller's transaction one that writes, where one that has read first could be refused later."""

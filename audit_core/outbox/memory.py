@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -30,8 +29,8 @@ class MemoryOutbox:
         del connection
         return True
 
-    def transaction(self) -> AbstractContextManager[Any]:
-        return nullcontext()
+    def commit(self, events: Sequence[AuditEvent]) -> None:
+        self.put(events, None)
 
     def reserve(self, connection: Any) -> None:
         """Nobody waits for anybody."""

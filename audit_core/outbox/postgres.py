@@ -6,7 +6,6 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -60,8 +59,8 @@ class PostgresOutbox:
     def reserve(self, connection: Any) -> None:
         """Nobody is refused here because somebody else has written."""
 
-    def transaction(self) -> AbstractContextManager[Any]:
-        return self.database.transaction()
+    def commit(self, events: Sequence[AuditEvent]) -> None:
+        self.database.commit(self._insert("%s"), "\n".join(map(_ascii, map(to_json, events))))
 
     def owns(self, connection: Any) -> bool:
         if isinstance(connection, sqlite3.Connection) or "sqlite" in type(connection).__module__:
@@ -79,8 +78,7 @@ class PostgresOutbox:
         self.put_json(map(to_json, events), connection)
 
     def put_json(self, events: Iterable[str], connection: Any) -> None:
-        place = "$1" if "asyncpg" in type(connection).__module__ else "%s"
-        statement = f"INSERT INTO {self._table} (event) SELECT {_LINES.format(place)}"
+        statement = self._insert("$1" if "asyncpg" in type(connection).__module__ else "%s")
         lines = map(_ascii, events)
         cursor = connection.cursor()
         try:
@@ -88,6 +86,9 @@ class PostgresOutbox:
                 self._execute(cursor, statement, page)
         finally:
             cursor.close()
+
+    def _insert(self, place: str) -> str:
+        return f"INSERT INTO {self._table} (event) SELECT {_LINES.format(place)}"
 
     def _execute(self, cursor: Any, statement: str, parameter: str) -> None:
         try:

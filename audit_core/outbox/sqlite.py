@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from audit_core.event import AuditEvent
@@ -34,8 +33,9 @@ class SqliteOutbox:
         # A statement that PostgreSQL does not know would break the caller's transaction.
         return not _POSTGRES_DRIVER.search(type(connection).__module__) and self.database.owns(connection)
 
-    def transaction(self) -> AbstractContextManager[Any]:
-        return self.database.transaction()
+    def commit(self, events: Sequence[AuditEvent]) -> None:
+        with self.database.transaction() as connection:
+            self.put(events, connection)
 
     def reserve(self, connection: Any) -> None:
         with plain_cursor(connection) as cursor:  # its errors are the caller's: he would meet them with his own write

@@ -93,6 +93,14 @@ class PostgresDatabase:
         with self.translated():
             connection.execute(query, parameters)
 
+    def commit(self, statement: str, parameter: str) -> None:
+        """Run one statement in a transaction of its own, in one round trip where ``transaction`` takes three.
+
+        Raises what ``transaction`` raises.
+        """
+        with self.translated():
+            self._give_back(self._begin(f"; {statement}; COMMIT", parameter))
+
     def has_table(self, name: str) -> bool:
         """Whether the table is there, also where this role may not read it."""
         return bool(self.fetch("SELECT to_regclass(%s) IS NOT NULL", (self.table(name),))[0][0])
@@ -108,19 +116,34 @@ class PostgresDatabase:
         while connection := self._take_idle():
             connection.close()
 
-    def _begin(self) -> psycopg.Connection[Any]:
-        """A connection with an open transaction. One that was idle may have been cut meanwhile: then a new one."""
+    def _begin(self, more: str = "", *parameters: str) -> psycopg.Connection[Any]:
+        """A connection with an open transaction, in which ``more`` was run with the same message to the server.
+
+        One that was idle may have been cut meanwhile: then another one. If ``more`` was a commit, nobody knows whether
+        the first one has done it: an event that is twice in the outbox is sealed once.
+        """
         import psycopg
 
-        while (connection := self._take_idle()) is not None:
+        while True:
+            idle = self._take_idle()
+            connection = idle or self._connect()
             try:
-                connection.execute(_begin(connection))
-            except psycopg.OperationalError:
+                # Parameters are written into the text: with others a message is one statement.
+                psycopg.ClientCursor(connection).execute(_begin(connection) + more, parameters or None)
+            except psycopg.Error:
+                was_cut = connection.closed
                 connection.close()
+                if idle is None or not was_cut:
+                    self.close()  # see ``transaction``
+                    raise
             else:
                 return connection
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        import psycopg
+
         try:
-            connection = psycopg.connect(
+            return psycopg.connect(
                 self.conninfo, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
                 client_encoding="utf8", application_name="audit-core",
             )  # fmt: skip
@@ -129,8 +152,6 @@ class PostgresDatabase:
             raise ConfigurationError(
                 f"The URL of the database cannot be read: {what}; write what is special in a name or password as %XX."
             ) from None
-        connection.execute(_begin(connection))
-        return connection
 
     def _take_idle(self) -> psycopg.Connection[Any] | None:
         if self._pid != os.getpid():

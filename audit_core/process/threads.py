@@ -72,7 +72,10 @@ class OneThread(Generic[T]):
     @property
     def running(self) -> T | None:
         """The one that has not been told to stop."""
-        return next((thread for thread in self.all if not thread.stopped), None)
+        for thread in tuple(self._made.get(os.getpid(), ())):
+            if not thread.stopped:
+                return thread
+        return None
 
     def start(self) -> T:
         """It, started unless it runs."""

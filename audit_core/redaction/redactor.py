@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
 from audit_core.canonical import Json
@@ -17,6 +17,7 @@ _LOWEST_CARD: Final = 10**14
 _SIDES: Final = frozenset(("old", "new"))
 _EXCLUDED: Final = object()
 _LOOKS_KEPT: Final = 1_024
+_AGENTS_KEPT: Final = 1_024
 _FIELDS_KEPT, _LONGEST_KEPT = 1_024, 128
 
 
@@ -47,7 +48,8 @@ class Redactor:
         names: Iterable[str] = (),
     ) -> None:
         self._rules = Rules(rules or {}, hash_key, names)
-        self._look: Callable[[str | None], _Look] = lru_cache(_LOOKS_KEPT)(partial(_Look, self._rules))
+        self._look: Callable[[str | None], _Look] = self._rules.remembered(_LOOKS_KEPT, partial(_Look, self._rules))
+        self._agent: Callable[[str], str] = self._rules.remembered(_AGENTS_KEPT, self.text)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -120,6 +122,10 @@ class Redactor:
         credentials, JWTs, passwords in URLs, card numbers and US social security numbers.
         """
         return redact_text(text, self._rules)
+
+    def user_agent(self, text: str) -> str:
+        """The same of what a client calls itself, with each of its requests."""
+        return self._agent(text)
 
     def keyed_hash(self, value: Json) -> str:
         """``hmac-sha256:<hex>``, for what must stay comparable but unreadable: session ids, say."""

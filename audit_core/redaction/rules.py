@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from audit_core.canonical import Json, encode
 from audit_core.clean import clean
@@ -37,6 +37,7 @@ MEASURES: Final = get_args(Measure)
 _NO_SECRETS: Final = frozenset((None, *MEASURES))
 _NO_SECRET_ID = re.compile(r"[0-9]{1,19}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_CACHED: Final = 128
+_T = TypeVar("_T")
 
 
 class Rules:
@@ -50,14 +51,21 @@ class Rules:
         self._phrases = PHRASES.union(flat(name) for name in names)
         for name, rule in rules.items():
             self._add(name, rule)
-        self._cached: Any = lru_cache(4096)(self._find)
-        self._cached_secret_type: Any = lru_cache(4096)(self._find_secret_type)
+        self._memories: list[Any] = []
+        self._cached = self.remembered(4096, self._find)
+        self._cached_secret_type = self.remembered(4096, self._find_secret_type)
+        self.names_secret_inside = self.remembered(4096, self._names_secret_inside)
         follow(self)
+
+    def remembered(self, size: int, find: Callable[..., _T]) -> Callable[..., _T]:
+        """``find``, which keeps the last ``size`` answers until classes say something else of their fields."""
+        self._memories.append(memory := lru_cache(size)(find))
+        return memory
 
     def forget(self) -> None:
         """Classes say something else of their fields now."""
-        self._cached.cache_clear()
-        self._cached_secret_type.cache_clear()
+        for memory in self._memories:
+            memory.cache_clear()
 
     def _add(self, name: str, rule: Rule) -> None:
         check_rule(name, rule)
@@ -74,8 +82,7 @@ class Rules:
 
     def of(self, name: str, scope: str | None = None, place: Place | None = None) -> Treatment | None:
         """How values of this name are treated; None where they stay."""
-        found: Treatment | None = (self._cached if len(name) < _LONGEST_CACHED else self._find)(name, scope, place)
-        return found
+        return (self._cached if len(name) < _LONGEST_CACHED else self._find)(name, scope, place)
 
     def rule(self, name: str, scope: str | None = None) -> Rule | None:
         """What somebody has said of this name, be it that its values are kept."""
@@ -94,13 +101,12 @@ class Rules:
             return True
         return kind is not None and self._is_secret_type(kind) and not _NO_SECRET_ID.fullmatch(identifier)
 
-    def names_secret_inside(self, name: str) -> bool:
+    def _names_secret_inside(self, name: str) -> bool:
         """Whether a table of secrets may call the secret itself so, and no rule says otherwise."""
         return flat(name) in IN_SECRETS and flat(name) not in self._rules
 
     def _is_secret_type(self, kind: str) -> bool:
-        found: bool = (self._cached_secret_type if len(kind) < _LONGEST_CACHED else self._find_secret_type)(kind)
-        return found
+        return (self._cached_secret_type if len(kind) < _LONGEST_CACHED else self._find_secret_type)(kind)
 
     def _find_secret_type(self, kind: str) -> bool:
         return self.of(kind) == "replace" or (flat(kind) in SECRET_TYPES and self._rules.get(flat(kind)) != "keep")

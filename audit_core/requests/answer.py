@@ -9,7 +9,6 @@ answer.close()           nobody sends any more
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import NamedTuple, TypeAlias
@@ -17,8 +16,10 @@ from typing import NamedTuple, TypeAlias
 from audit_core.errors import StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.requests.request import NOT_STORED, RequestAudit, type_of
+from audit_core.requests.waking import finished
 
 REQUEST_ID_HEADER = "X-Request-ID"
+_REQUEST_ID_NAME = REQUEST_ID_HEADER.lower()
 _UNAVAILABLE = 503
 _BODY = b"The audit trail cannot record this request. Try again later.\n"
 Written: TypeAlias = Future[AuditEvent] | None  # None where there is nothing to wait for
@@ -48,7 +49,7 @@ class Answer:
 
     def headers(self, present: Iterable[str]) -> list[tuple[str, str]]:
         """What the response gets on top: the request's id, unless the application has set one."""
-        if REQUEST_ID_HEADER.lower() in {name.lower() for name in present}:
+        if _REQUEST_ID_NAME in map(str.lower, present):
             return []
         return [(REQUEST_ID_HEADER, str(self._audit.context.request_id))]
 
@@ -92,9 +93,6 @@ def settled(written: Written) -> bool:
 
 async def settled_async(written: Written) -> bool:
     """The same. A client that goes away takes nothing along."""
-    try:
-        if written is not None:
-            await asyncio.shield(asyncio.wrap_future(written))
-    except StoreUnavailableError:
-        return False
-    return True
+    if written is not None:
+        await finished(written)
+    return settled(written)

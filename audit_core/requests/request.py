@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from audit_core.context import Actor, AuditContext, end, enter, resumed
+from audit_core.context import Actor, AuditContext, Resumed, end, enter
 from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import FIELD_LIMITS, clean_text
@@ -45,7 +44,7 @@ def is_first(carrier: MutableMapping[str, Any], trail: AuditTrail) -> bool:
     """
     trails: tuple[AuditTrail, ...] = carrier.get(_TRAILS, ())
     carrier[_TRAILS] = (*trails, trail)
-    return not any(known is trail for known in trails)
+    return trail not in trails
 
 
 class _Names(NamedTuple):
@@ -121,11 +120,9 @@ class RequestAudit:
         while not self.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
             await asyncio.sleep(_MOMENT_SECONDS)
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> Resumed:
         """Its context is current inside of the block."""
-        with resumed(self._entered):
-            yield
+        return Resumed(self._entered)
 
     def finish(self) -> None:
         """Nothing of the application runs for this request any more. May be called again."""
@@ -243,7 +240,7 @@ def _client(
 ) -> tuple[str | None, str | None]:
     """Its address, and what it calls itself: anything. That is cut first, since redacting takes as long as the text."""
     if user_agent is not None:
-        user_agent = trail.redactor.text(clean_text(user_agent, FIELD_LIMITS["user_agent"]))
+        user_agent = trail.redactor.user_agent(clean_text(user_agent, FIELD_LIMITS["user_agent"]))
     return trail.proxies.client(peer, forwarded), user_agent
 
 

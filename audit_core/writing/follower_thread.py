@@ -12,7 +12,7 @@ from audit_core.process.threads import OwnThread
 from audit_core.writing.sealer import BATCH, Sealer
 
 LOOK_SECONDS = 0.25  # how often to look for what other processes have committed
-GATHER_SECONDS = 0.02  # after a commit of our own: a batch costs little more than a single event
+GATHER_SECONDS = 0.1  # after a commit of our own: a batch costs little more than a single event
 LONGEST_PAUSE_SECONDS = 5.0  # between tries, while the store refuses
 logger = logging.getLogger("audit_core")
 

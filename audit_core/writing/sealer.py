@@ -51,8 +51,7 @@ class Sealer:
     def deliver(self, events: Sequence[AuditEvent]) -> None:
         """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
         if not self.chain.store.seals_in_transaction:
-            with self.outboxes[0].transaction() as connection:
-                self.outboxes[0].put(events, connection)
+            self.outboxes[0].commit(events)
             return
         with self.chain.store.transaction() as connection:
             try:

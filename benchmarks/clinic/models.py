@@ -9,6 +9,13 @@ class Patient(models.Model):
         app_label = "clinic"
 
 
+class Draft(models.Model):
+    name = models.TextField()
+
+    class Meta:
+        app_label = "clinic"
+
+
 class Visit(models.Model):
     patient = models.CharField(max_length=50)
     number = models.IntegerField()
@@ -25,3 +32,9 @@ class Visit(models.Model):
 
     class Meta:
         app_label = "clinic"
+
+
+if "pghistory" in settings.INSTALLED_APPS:
+    import pghistory
+
+    pghistory.track(pghistory.InsertEvent(), pghistory.UpdateEvent(), pghistory.DeleteEvent())(Visit)

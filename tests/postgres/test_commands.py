@@ -165,7 +165,7 @@ def test_a_sealer_goes_on_by_itself_when_the_server_was_away(state):
             assert wait_until(lambda: connection.execute(ours).fetchone() != (0,), 30)
         time.sleep(0.5)
         server.restart()
-        with AuditTrail(url, lifecycle=False) as trail, trail.outboxes[0].transaction() as connection:
+        with AuditTrail(url, lifecycle=False) as trail, trail.outboxes[0].database.transaction() as connection:
             trail.outboxes[0].put([trail.event("after.restart")], connection)
         with AuditTrail(url, lifecycle=False, create=False) as trail:
             assert wait_until(lambda: any(event.sealed for event in trail.events(action="after.restart")), 20)

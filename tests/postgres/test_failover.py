@@ -56,7 +56,7 @@ def test_a_replica_that_has_gone_another_way_is_not_sealed_upon(trail):
         for _ in range(3):
             other.record("another.history")
         other.flush()
-    with trail.outboxes[0].transaction() as connection:
+    with trail.outboxes[0].database.transaction() as connection:
         trail.outboxes[0].put([trail.event("after.failover")], connection)
     with pytest.raises(IntegrityError, match="not those of their checkpoint"):
         trail.sealer.seal()
@@ -74,7 +74,7 @@ def test_what_others_have_sealed_meanwhile_is_sealed_upon(trail):
 
 
 def test_an_append_that_was_rolled_back_is_no_promise(trail, monkeypatch):
-    with trail.outboxes[0].transaction() as connection:
+    with trail.outboxes[0].database.transaction() as connection:
         trail.outboxes[0].put([trail.event("c.d")], connection)
     with monkeypatch.context() as patched:
         patched.setattr(trail.outboxes[0], "remove", lambda *_: 1 / 0)

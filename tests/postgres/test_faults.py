@@ -39,7 +39,7 @@ def trail(state):
 
 
 def put(trail, number):
-    with trail.outboxes[0].transaction() as connection:
+    with trail.outboxes[0].database.transaction() as connection:
         trail.outboxes[0].put([trail.event("a.b", resource=("n", f"{number}-{part}")) for part in range(3)], connection)
 
 
@@ -74,6 +74,7 @@ def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(trail):
     trail.record("after.cut")
     trail.flush()
     assert [event.action for event in trail.events()] == ["after.cut", "before.cut", "log.created"]
+    assert trail.counters()["spilled"] == 0
 
 
 def test_an_orderly_stop_seals_what_came_while_the_sealer_was_at_work(state, monkeypatch):

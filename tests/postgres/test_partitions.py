@@ -23,7 +23,7 @@ def trail(state):
 
 
 def put(trail, *moments):
-    with trail.outboxes[0].transaction() as connection:
+    with trail.outboxes[0].database.transaction() as connection:
         trail.outboxes[0].put([make_event(timestamp=moment, resource_id="x") for moment in moments], connection)
     trail.flush()
 

@@ -44,7 +44,7 @@ def trail(request, state):
 
 def put(trail, names, outbox=None):
     outbox = outbox or trail.outboxes[0]
-    with outbox.transaction() as connection:
+    with outbox.database.transaction() as connection:
         for name in names:
             with trail.actor(name):
                 outbox.put([trail.event("a.b")], connection)

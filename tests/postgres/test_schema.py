@@ -28,7 +28,7 @@ def trail(state, request):
 
 def sealed(url):
     trail, now = AuditTrail(url, lifecycle=False), datetime.now(UTC)  # in a month that has a partition of its own
-    with trail.outboxes[0].transaction() as connection:
+    with trail.outboxes[0].database.transaction() as connection:
         trail.outboxes[0].put([make_event(resource_type="invoice", timestamp=now) for _ in range(3)], connection)
     trail.flush()
     return trail
@@ -191,7 +191,7 @@ def test_a_schema_may_be_called_like_a_table(state, schema):
 
 
 def test_verify_waits_for_tables_that_are_exchanged(trail, monkeypatch):
-    with trail.outboxes[0].transaction() as connection:
+    with trail.outboxes[0].database.transaction() as connection:
         trail.outboxes[0].put([make_event(timestamp=datetime(2020, 3, 1, tzinfo=UTC))], connection)
     trail.flush()
     guard, is_exchanging = Partitions._guard, threading.Event()

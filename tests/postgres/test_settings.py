@@ -52,7 +52,7 @@ def test_timeouts_that_a_database_has_set_neither_stop_the_sealer_nor_lose_an_ev
     url = new_database(version)
     with AuditTrail(url, lifecycle=False) as trail:
         waiting = [trail.event("a.b", resource=("n", str(n))) for n in range(200)]
-        with trail.outboxes[0].transaction() as connection:
+        with trail.outboxes[0].database.transaction() as connection:
             trail.outboxes[0].put(waiting, connection)
     set_timeouts(url, version)
     with AuditTrail(url, lifecycle=False) as trail:
