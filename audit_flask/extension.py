@@ -11,7 +11,7 @@ from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.requests.checks import checked_trail
 from audit_core.requests.request import is_first
-from audit_flask import commands
+from audit_flask import commands, logins
 from audit_flask.exchange import Exchange, note_exception
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Audit:
         app.wsgi_app = _Audited(app.wsgi_app, trail)  # type: ignore[method-assign]
         got_request_exception.connect(note_exception, app)
         commands.install(app)
+        logins.install(app)
 
 
 class _Audited:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from audit_core.errors import BusyError, ConfigurationError, ConflictError, StoreUnavailableError
 from audit_core.postgres.explaining import explain, first_line
+from audit_core.process.forking import abandon_in_children
 from audit_core.sqlite import read_sql
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ class PostgresDatabase:
         self.conninfo, self.schema = _split_schema(url)
         self.name = _without_password(self.conninfo)
         self._idle: list[psycopg.Connection[Any]] = []  # changed in single steps, without a lock
-        self._abandoned: list[psycopg.Connection[Any]] = []  # a parent's: closing one here would end its session
-        self._pid = os.getpid()
+        self._open: set[weakref.ref[psycopg.Connection[Any]]] = set()  # the same; those in use, too
+        abandon_in_children(self)
 
     def table(self, name: str) -> str:
         """The qualified name of one of our tables."""
@@ -116,6 +118,18 @@ class PostgresDatabase:
         while connection := self._take_idle():
             connection.close()
 
+    def abandon(self) -> None:
+        """In a forked child: what is open is the parent's, whose session nobody here may speak in or end.
+
+        Under gevent the greenlet that was using one goes on in the child, too.
+        """
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for each in tuple(self._open):
+            if (connection := each()) is not None and not connection.closed:
+                os.dup2(nowhere, connection.fileno(), inheritable=False)
+        os.close(nowhere)
+        self.close()
+
     def _begin(self, more: str = "", *parameters: str) -> psycopg.Connection[Any]:
         """A connection with an open transaction, in which ``more`` was run with the same message to the server.
 
@@ -143,7 +157,7 @@ class PostgresDatabase:
         import psycopg
 
         try:
-            return psycopg.connect(
+            connection = psycopg.connect(
                 self.conninfo, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
                 client_encoding="utf8", application_name="audit-core",
             )  # fmt: skip
@@ -152,17 +166,17 @@ class PostgresDatabase:
             raise ConfigurationError(
                 f"The URL of the database cannot be read: {what}; write what is special in a name or password as %XX."
             ) from None
+        self._open.add(weakref.ref(connection, self._open.discard))
+        return connection
 
     def _take_idle(self) -> psycopg.Connection[Any] | None:
-        if self._pid != os.getpid():
-            self._abandoned, self._idle, self._pid = [*self._abandoned, *self._idle], [], os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
     def _give_back(self, connection: psycopg.Connection[Any]) -> None:
-        if not connection.closed and len(self._idle) < KEPT and self._pid == os.getpid():
+        if not connection.closed and len(self._idle) < KEPT:
             self._idle.append(connection)
         else:
             connection.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Generic, TypeVar
 from audit_core.process.forking import lock_across_forks
 
 MOMENT_SECONDS = 0.001  # between two looks at what another thread does
+REST_SECONDS = 3600.0
 
 _starting = lock_across_forks()  # a fork waits for the start of a thread
 
@@ -26,10 +29,32 @@ class OwnThread(threading.Thread):
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.stopped = self.ended = False
+        self._pid = os.getpid()
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it has come into this process by a fork, in which gevent's greenlets live on. The parent's works."""
+        return self._pid != os.getpid()
+
+    def rest(self) -> None:
+        """Do nothing any more, where this is a copy; it cannot end, as the child knows no such thread."""
+        while self.is_copy:
+            time.sleep(REST_SECONDS)
 
     def work(self) -> None:
         """What it does, until it is stopped."""
         raise NotImplementedError
+
+    def begin(self) -> None:
+        """Start it; under gevent without waiting until it runs.
+
+        There it is a greenlet, and who waits lets all the others run first, be it in the midst of his transaction: they
+        would block the whole process on a row or a SQLite file that he has locked.
+        """
+        if _is_green():
+            _thread.start_new_thread(self.start, ())
+        else:
+            self.start()
 
     def stop(self) -> None:
         """Come to an end soon."""
@@ -86,7 +111,7 @@ class OneThread(Generic[T]):
                 return thread
             here = self._made.setdefault(os.getpid(), [])
             thread = self._make()
-            thread.start()
+            thread.begin()
             here.append(thread)
             if (first := self.running or thread) is not thread:  # a signal handler was here meanwhile
                 thread.stop()
@@ -95,6 +120,12 @@ class OneThread(Generic[T]):
                     with suppress(ValueError):
                         here.remove(old)
             return first
+
+
+def _is_green() -> bool:
+    """Whether gevent has put its greenlets in the place of threads."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
 
 
 def is_own_thread() -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import queue
 import time
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 
 from audit_core.errors import AuditError, BusyError, RefusedError
 from audit_core.process.threads import OwnThread
@@ -23,7 +23,7 @@ class FollowerThread(OwnThread):
     def __init__(self, sealer: Sealer) -> None:
         super().__init__("audit-sealer")
         self._sealer = sealer
-        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._begun = self.done = 0  # passes over the outbox
         self._hurried = False
         self.is_elsewhere = False  # this process's role may not seal: a process of another one does
@@ -54,12 +54,13 @@ class FollowerThread(OwnThread):
             if self._woken(pause) and not (self._hurried or self.stopped):
                 time.sleep(GATHER_SECONDS)
                 self._woken(0)
+            self.rest()
             pause = LOOK_SECONDS if self._pass() else min(LONGEST_PAUSE_SECONDS, 2 * pause)
         if not self.is_elsewhere:
             self._pass()  # what was committed while the last one ran, the event of the stop itself among it
 
     def _woken(self, timeout: float) -> bool:
-        with suppress(Empty):
+        with suppress(queue.Empty):
             self._calls.get(timeout=timeout)
             return True
         return False
@@ -78,6 +79,7 @@ class FollowerThread(OwnThread):
             self.other_sealer = str(error)
             return True
         except AuditError as error:
+            self.rest()
             if str(error) not in {self.trouble, self._sealer.trouble}:  # which the sealer has told
                 what = "Some events are not" if isinstance(error, RefusedError) else "Nothing is"
                 logger.warning("%s sealed until this is mended: %s", what, error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from audit_core.event import AuditEvent
@@ -42,10 +42,12 @@ class Inbox:
     """Takes from any thread what one thread does. Once closed it takes nothing more, and loses nothing.
 
     Nobody holds a lock here: a signal handler may put something while it interrupts a thread that does, or close it.
+    Which class a queue is of is asked when it is made: gevent may have replaced it since we were imported.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._items: SimpleQueue[list[Item]] = SimpleQueue()  # each in a list, out of which it is taken once
+        # Each in a list, out of which it is taken once.
+        self._items: queue.SimpleQueue[list[Item]] = queue.SimpleQueue()
         self._limit = limit
         self._left = False
         self.closed = False
@@ -84,7 +86,7 @@ class Inbox:
         return self._items.empty()  # or somebody has put something before he could see that
 
     def _next(self, timeout: float | None) -> Item | None:
-        with suppress(Empty):
+        with suppress(queue.Empty):
             return _take_out(self._items.get(timeout=timeout))
         return None
 

@@ -81,6 +81,7 @@ class WriterThread(OwnThread):
         moved = False
         while not self.inbox.leave():
             batch, control = self.inbox.take(BATCH, self._patience(moved=moved))
+            self.rest()
             moved = False
             try:
                 if time.monotonic() - self._adopted > ADOPT_SECONDS:

