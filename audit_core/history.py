@@ -51,10 +51,14 @@ class History:
 
     def find(self, event: str | int) -> AuditEvent | None:
         """One event, by its id or its sequence."""
+        if (found := self._sealed(event)) is not None:
+            return found
+        waiting = next((one for one in self.waiting() if one.event_id == event), None)
+        return waiting or self._sealed(event)  # which it may have become between the two looks
+
+    def _sealed(self, event: str | int) -> AuditEvent | None:
         row = self._store.row(event) if isinstance(event, int) else self._store.find(clean_text(event))
-        if row is not None:
-            return from_row(row)
-        return next((waiting for waiting in self.waiting() if waiting.event_id == event), None)
+        return None if row is None else from_row(row)
 
     def place(self, event_id: str) -> Place:
         """Where the event stands. Raises LookupError when there is none."""

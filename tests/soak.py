@@ -3,22 +3,28 @@
 python -m tests.soak torture [--minutes 60]     on each version of PostgreSQL in turn, under each isolation level
 python -m tests.soak interleavings              every order of two transactions and the sealer
 python -m tests.soak growth [--events 10000000]
+python -m tests.soak hostile [--minutes 60]     raw HTTP of attackers, to each framework with an audit and without
 python -m tests.soak suites                     the own tests of SQLAlchemy and Django, with capture
 """
 
 import argparse
 import itertools
 import os
+import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
+from tests.hostile.differential import fuzz, paired
+from tests.hostile.sites import SITES
 from tests.postgres import interleavings, torture
 from tests.postgres.server import VERSIONS, Server, new_database
 from tests.suites import trial
 
 ROUND_SECONDS = 120
+ATTACKS = 500  # on one application, before the next has its turn
 ISOLATION = ("read committed", "repeatable read", "serializable")
 
 
@@ -47,9 +53,27 @@ def interleave():
         print(f"PostgreSQL {version}: {count} orders of two transactions, nobody waited, all sealed once", flush=True)
 
 
+def besiege(minutes, folder):
+    """Each application in turn, until the time is up."""
+    ends, sent, events = time.monotonic() + 60 * minutes, Counter(), Counter()
+    for number, name in enumerate(itertools.cycle(SITES)):
+        if time.monotonic() >= ends:
+            break
+        place = folder / str(number)
+        place.mkdir()
+        with paired(name, place) as pair:
+            fuzz(pair, ATTACKS, repeatable=False)
+        sent[name] += pair.sent
+        events[name] += pair.events.total()
+        shutil.rmtree(place)
+        print(f"{name}: {pair.sent:,} attacks, {pair.events.total():,} requests that arrived and their events")
+    for name in sent:
+        print(f"{name}: {sent[name]:,} attacks answered as without us, {events[name]:,} events in all", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["torture", "interleavings", "growth", "suites"])
+    parser.add_argument("what", choices=["torture", "interleavings", "growth", "hostile", "suites"])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--events", type=int, default=10_000_000)
     options = parser.parse_args()
@@ -59,6 +83,8 @@ def main():
             torture_for(options.minutes)
         elif options.what == "interleavings":
             interleave()
+        elif options.what == "hostile":
+            besiege(options.minutes, Path(state))
         elif options.what == "suites":
             if not trial.play(Path(state)):
                 sys.exit("A test fails with capture that does not fail without it; see above.")

@@ -44,6 +44,16 @@ def test_pages_over_events_of_one_moment_repeat_and_skip_none_whether_sealed_or_
     assert found == everything
 
 
+def test_an_event_that_is_sealed_between_two_looks_at_it_is_found(trail, monkeypatch):
+    def sealed_meanwhile(history):
+        seal(trail, [event])
+        return iter(())  # which read what waits just after the event had left it
+
+    event = about("42")
+    monkeypatch.setattr(type(trail._history), "waiting", sealed_meanwhile)
+    assert trail._history.find(event.event_id).event_id == event.event_id
+
+
 def test_the_status_of_a_long_outbox_takes_little_memory(trail):
     seal(trail, [about("42")])
     for _ in range(10):

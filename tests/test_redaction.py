@@ -451,6 +451,19 @@ class TestQuery:
             ("next=%2Fr%3Fcode%3Dx%26a%3D1", "next=%2Fr%3Fcode%3D%5Bredacted%5D%26a%3D1"),
             ("q=card+4111+1111+1111+1111", "q=card%20%5Bredacted%5D"),
             ("q=Ann+B%C3%A9atrice&page=2", "q=Ann+B%C3%A9atrice&page=2"),
+            ("%2574oken=x&p%252561ssword=y&%25=z", "%2574oken=[redacted]&p%252561ssword=[redacted]&%25=z"),
+            ("token[]=a&token%5B0%5D=b", "token[]=[redacted]&token%5B0%5D=[redacted]"),
+            ("body=token[]%3Dx", "body=token%5B%5D%3D%5Bredacted%5D"),
+            ("next=/reset/x/&a=/patients/7", "next=/reset/[redacted]/&a=/patients/7"),
+            (
+                "next=https%3A%2F%2Freset.example%2Ftoken%2Fx",
+                "next=https%3A%2F%2Freset.example%2Ftoken%2F%5Bredacted%5D",
+            ),
+            ("accept=text/html&day=1/2/2026", "accept=text/html&day=1/2/2026"),
+            (
+                "saml=<wsse:Password Type='a'>x</wsse:Password>",
+                "saml=<wsse:Password Type='a'>[redacted]</wsse:Password>",
+            ),
         ],
     )
     def test_values_of_sensitive_names_are_replaced_and_all_else_stays(self, text: str, expected: str) -> None:
@@ -538,6 +551,16 @@ class TestPaths:
         assert redacted == {"user": "ada", "key": REDACTED}
         assert Redactor().parameters(parameters, "setting", "/settings/{user}/{key}") == parameters
 
+    def test_a_parameter_of_several_segments_names_no_resource_with_a_secret_in_it(self) -> None:
+        for value, expected in (
+            ("reset/hunter2", "reset/[redacted]"),
+            ("a/9b2e4f1c7a6d8e3b5c0f2a1d4e6b8c7f", "a/[redacted]"),
+            ("reports/2026/may.pdf", "reports/2026/may.pdf"),
+        ):
+            told = Redactor().parameters({"path": value}, "file", "/files/{path}")["path"]
+            assert Redactor().routed_path(f"/files/{value}", "/files/{path}", {}) == f"/files/{told}"
+            assert told == expected
+
     def test_parameters_follow_the_rules_of_their_resource(self) -> None:
         redactor = Redactor({"patient.mrn": "mask"})
         parameters = {"mrn": "123456789012", "token": "x", "id": 7, "value": JWT}
@@ -569,6 +592,12 @@ class TestPaths:
             ("/accounts/reset-password/MQ/hunter2", "/accounts/reset-password/[redacted]/[redacted]"),
             ("/verifyEmail/123456", "/verifyEmail/[redacted]"),
             ("/api/token/hunter2", "/api/token/[redacted]"),
+            ("//reset/hunter2", "//reset/[redacted]"),
+            ("/reset%2Fhunter2", "/reset/[redacted]"),
+            ("/re%2573et%252Fhunter2", "/reset/[redacted]"),
+            ("\\reset\\hunter2", "\\reset\\[redacted]"),
+            ("http://reset.example/reset/hunter2", "http://reset.example/reset/[redacted]"),
+            ("/100%25/caf%C3%A9", "/100%25/caf%C3%A9"),
         ],
     )
     def test_what_follows_a_word_that_leads_to_a_secret_does_not_stay_in_an_unrouted_path(
@@ -617,6 +646,11 @@ TEXTS = [
     ("password => x", "password => [redacted]"),
     ("password := x", "password := [redacted]"),
     ("user[password]=x", "user[password]=[redacted]"),
+    ("token[]=x&users[0][password][1]: y", "token[]=[redacted]&users[0][password][1]: [redacted]"),
+    ('"tokens[]":"x","a[]":"b"', '"tokens[]":"[redacted]","a[]":"b"'),
+    ("token%5B%5D%253Dx", "token%5B%5D%253D[redacted]"),
+    ("password\\u003dx", "password\\u003d[redacted]"),
+    ("<user>bob</user><password>a b</password>", "<user>bob</user><password>[redacted]</password>"),
     ("--password=x --user=bob", "--password=[redacted] --user=bob"),
     ("password%3Dx", "password%3D[redacted]"),
     ("max_tokens=5 token_type: bearer", "max_tokens=5 token_type: bearer"),

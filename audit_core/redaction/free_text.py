@@ -48,7 +48,12 @@ _DOUBLED: Final = str.maketrans("0123456789", "0246813579")
 
 # A name (with the two words before it), a separator, and, looked for after sensitive names only, the value.
 # Possessive (++) and starting only where a run starts: no text makes them read a character many times.
-_NAME = re.compile(r"(?<![\w.-])([\w.-]++(?: [\w.-]++){0,2})[\\\"'\])]{0,4}[ \t]{0,8}(?:=>|[:=]{1,2}|%3[dD])[ \t]{0,8}")
+# ``token[]=``, ``"token[0]":`` and, encoded, ``token%5B%5D%3D`` have the value of one name, too.
+_NAME = re.compile(
+    r"(?<![\w.-])([\w.-]++(?: [\w.-]++){0,2})(?:[\\\"'\])]|\[[0-9]{0,9}\]|%5[bB][0-9]{0,9}%5[dD]){0,6}"
+    r"[ \t]{0,8}(?:=>|[:=]{1,2}|%(?:25){0,4}3[dDaA]|\\u003[dDaA])[ \t]{0,8}"
+)
+_ELEMENT = re.compile(r"(<(?:[\w.-]{1,40}:)?([\w.-]{1,80})(?:\s[^<>]{0,200})?>)([^<]+)")  # <wsse:Password>...
 _QUOTED = re.compile(r"""(\\*["'])(.*?)(?:(?<!\\)\1|\Z)""", re.DOTALL)
 _WHOLE_LINE_NAME = re.compile(r"(?:cookies?|authorization)$", re.IGNORECASE)
 _WHOLE_LINE = re.compile(r"[^\r\n]*+")
@@ -71,7 +76,7 @@ def redact_credentials(text: str, rules: Rules) -> str:
     """The same without numbers of cards and social security, which in a path may be those of a resource."""
     if not _may_be_credentials(text):
         return text
-    text = _redact_assignments(_PEM.sub(REDACTED, text), rules)
+    text = _redact_elements(_redact_assignments(_PEM.sub(REDACTED, text), rules), rules)
     text = _MARKED.sub(REDACTED, _CREDENTIALS.sub(_redact_credential, text))
     return _USERINFO.sub(rf"\1{REDACTED}@", _JWT.sub(REDACTED, text))
 
@@ -88,7 +93,7 @@ def redact_unmistakable(text: str) -> str:
 def _may_be_credentials(text: str) -> bool:
     """Most paths have none: what has a name has a separator, too, and what has none says what it is."""
     return (
-        ":" in text or "=" in text or " " in text or "\t" in text or "%3" in text
+        ":" in text or "=" in text or " " in text or "\t" in text or "%" in text or "\\" in text or "</" in text
         or "eyJ" in text or "-----BEGIN" in text or _may_be_marked(text)
     )  # fmt: skip
 
@@ -108,6 +113,14 @@ def _may_be_unmistakable(text: str) -> bool:
         or _may_be_marked(text)
         or _CARD_LIKE.search(text) is not None or ("-" in text and _SSN_LIKE.search(text) is not None)
     )  # fmt: skip
+
+
+def _redact_elements(text: str, rules: Rules) -> str:
+    def redacted(match: re.Match[str]) -> str:
+        treatment = rules.of(match[2])
+        return match[1] + rules.apply_to_text(treatment, match[3]) if treatment else match[0]
+
+    return _ELEMENT.sub(redacted, text) if "</" in text else text
 
 
 def _redact_assignments(text: str, rules: Rules) -> str:

@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 from audit_core.redaction.free_text import redact_credentials, redact_text
 from audit_core.redaction.rules import MEASURES, REDACTED, Rules, Treatment
 from audit_core.redaction.sensitive_names import words_of
 
 _SEPARATOR = re.compile("([&;?#])")
+_LAYERS = 4  # of percent-encoding that are taken off: each proxy on the way may have added one
+_URL = re.compile(r"[A-Za-z][\w+.-]{0,20}://[^/\\]*|(?=/)")  # up to its path
+_SLASH = re.compile(r"([/\\])")
 _HARMLESS = re.compile(r"[\w.~-]{0,10}")  # shorter than anything that free text is searched for
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _LONG = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}")
@@ -32,7 +35,7 @@ def redact_query(text: str, rules: Rules, depth: int = 2) -> str:
     for place in range(0, len(parts), 2):
         name, equals, value = parts[place].partition("=")
         if equals:
-            treatment = rules.of(unquote_plus(name), place="query")
+            treatment = rules.of(_decoded(name.replace("+", " ")), place="query")
             value = _treated(treatment, value, rules) if treatment else _looked_through(value, rules, depth)
             parts[place] = f"{name}={value}"
         elif treatment in {None, *MEASURES} or parts[place - 1] == "&":
@@ -55,9 +58,24 @@ def _looked_through(value: str, rules: Rules, depth: int) -> str:
         return value
     plain = unquote_plus(value)
     if plain == value:
-        return redact_text(value, rules)
-    redacted = redact_text(redact_query(plain, rules, depth - 1) if depth else plain, rules)
+        return _redact_value(value, rules)
+    redacted = _redact_value(redact_query(plain, rules, depth - 1) if depth else plain, rules)
     return value if redacted == plain else quote(redacted, safe="", errors="replace")
+
+
+def _redact_value(text: str, rules: Rules) -> str:
+    """A value as free text, and as a URL or path of its own: a link to ``/reset/`` is a secret in a query, too."""
+    text = redact_text(text, rules)
+    return _without_leading(text, rules) if _URL.match(text) else text
+
+
+def _decoded(text: str) -> str:
+    """The text without its percent-encoding, however often it was encoded."""
+    for _ in range(_LAYERS):
+        if "%" not in text or (plain := unquote(text)) == text:
+            break
+        text = plain
+    return text
 
 
 # --- Paths
@@ -66,12 +84,21 @@ def _looked_through(value: str, rules: Rules, depth: int) -> str:
 def redact_unrouted(path: str, rules: Rules) -> str:
     """A path of which nothing is known, and which may be a route's with a slash too many or too few.
 
-    Without what follows ``/reset-password/`` or ``/token/`` either, and what only a machine can have made.
+    Without what follows ``/reset-password/`` or ``/token/`` either, and what only a machine can have made. A path that
+    was encoded once too often stays as it is, unless there is a secret in it.
     """
-    segments = redact_text(path, rules).split("/")
-    leading = next((place for place, segment in enumerate(segments) if _leads_to_secret(segment, rules)), len(segments))
-    segments[leading + 1 :] = [REDACTED if segment else "" for segment in segments[leading + 1 :]]
-    return _LONG.sub(lambda match: REDACTED if _looks_random(match[0]) else match[0], "/".join(segments))
+    plain = _decoded(path)
+    redacted = _without_leading(redact_text(plain, rules), rules)
+    return path if redacted == plain else redacted
+
+
+def _without_leading(url: str, rules: Rules) -> str:
+    """Without what follows a word of its path that leads to a secret."""
+    start = match.end() if (match := _URL.match(url)) else 0
+    parts = [url[:start], *_SLASH.split(url[start:])]
+    leading = next((place for place, part in enumerate(parts) if place and _leads_to_secret(part, rules)), len(parts))
+    parts[leading + 1 :] = [REDACTED if part not in {"", "/", "\\"} else part for part in parts[leading + 1 :]]
+    return _LONG.sub(lambda match: REDACTED if _looks_random(match[0]) else match[0], "".join(parts))
 
 
 def redact_path(
@@ -122,7 +149,9 @@ def redact_parameters(parameters: Mapping[str, Any], scope: str | None, template
 def _parameter(name: str, value: Any, scope: str | None, leading: str, rules: Rules) -> Any:
     if treatment := _treatment(name, leading, scope, rules):
         return rules.apply_to_text(treatment, str(value))
-    return redact_credentials(value, rules) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return redact_unrouted(value, rules) if "/" in value else redact_credentials(value, rules)  # as redact_path does
 
 
 def _treatment(name: str, leading: str, scope: str | None, rules: Rules) -> Treatment | None:
@@ -145,7 +174,7 @@ def _without_secrets(template: str, values: Sequence[str], scope: str | None, ru
 
 
 def _leads_to_secret(segment: str, rules: Rules) -> bool:
-    is_word = len(segment) < _LONGEST_WORD
+    is_word = 1 < len(segment) < _LONGEST_WORD  # a slash is none
     return is_word and (rules.of(segment) is not None or not _LEADING.isdisjoint(words_of(segment)))
 
 

@@ -21,8 +21,7 @@ ROOT = Path(__file__).parents[2]
 @contextmanager
 def running(command: list[str], trail_url: str):
     """``{port}`` in the command is the port. Yields its URL, and stops it with SIGTERM."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     arguments = [sys.executable, *(part.replace("{port}", str(port)) for part in command)]
     environment = {**os.environ, "AUDIT_URL": trail_url, "PYTHONPATH": str(ROOT)}
@@ -35,6 +34,11 @@ def running(command: list[str], trail_url: str):
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(15)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

@@ -108,7 +108,9 @@ class UvicornServer(Server):
         import uvicorn
 
         # Uvicorn by itself believes X-Forwarded-For of a local peer: the trail is to decide that.
-        config = uvicorn.Config(app, log_level=60, lifespan=self.lifespan, proxy_headers=False, ws=self.ws)
+        config = uvicorn.Config(
+            app, http=self.http, log_level=60, lifespan=self.lifespan, proxy_headers=False, ws=self.ws
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -120,6 +122,7 @@ class UvicornServer(Server):
             thread.join(PATIENCE_SECONDS)
 
     lifespan, ws = "on", "none"
+    http: Any = "h11"
 
 
 class WaitressServer(Server):
