@@ -94,7 +94,9 @@ def refusals(framework, transfer, tmp_path, *, journal, processes, seconds):
     return seen[transfer, 409] + late
 
 
-@pytest.mark.parametrize(("journal", "processes"), [("WAL", 1), ("WAL", 2), ("DELETE", 2)])
+@pytest.mark.parametrize(
+    ("journal", "processes"), [pytest.param("WAL", 1, marks=pytest.mark.long), ("WAL", 2), ("DELETE", 2)]
+)
 @pytest.mark.parametrize(
     ("framework", "transfer"),
     [("flask", "/transfer"), ("fastapi", "/transfer"), ("fastapi", "/late-transfer")],

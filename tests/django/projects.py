@@ -1,8 +1,12 @@
 """A project in a folder of its own, whose commands and scripts run in processes of their own."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +52,19 @@ class Project:
         )  # fmt: skip
         assert result.returncode == 0 or not check, result.stdout + result.stderr
         return result
+
+
+def migrated_project(folder, **environment):
+    """One whose two databases are migrated."""
+    shutil.copytree(_migrated(), folder, dirs_exist_ok=True)
+    return Project(folder, **environment)
+
+
+@cache
+def _migrated():
+    folder = Path(tempfile.mkdtemp(prefix="audit-migrated-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    project = Project(folder)
+    project.manage("migrate", "--run-syncdb", "-v0")
+    project.manage("migrate", "--run-syncdb", "-v0", "--database=other")
+    return folder

@@ -14,7 +14,7 @@ from audit_core.context import said
 from audit_core.process.account import account
 from audit_django import AuditMiddleware, get_trail, set_actor
 from tests.django.clinic.models import Room
-from tests.django.projects import Project
+from tests.django.projects import migrated_project
 
 ME = (account(), "system")
 READ = """
@@ -28,9 +28,7 @@ for e in get_trail().events(newest_first=False):
 class TestFromTheCommandLine:
     @pytest.fixture
     def project(self, tmp_path):
-        project = Project(tmp_path)
-        project.manage("migrate", "--run-syncdb", "-v0")
-        return project
+        return migrated_project(tmp_path)
 
     @staticmethod
     def told(project):
@@ -152,8 +150,7 @@ for e in get_trail().events(action="note.made"): print(e.actor_id, e.details["ta
 
 
 def test_a_project_with_celery_needs_nothing_more(tmp_path):
-    project = Project(tmp_path)
-    project.manage("migrate", "-v0")
+    project = migrated_project(tmp_path)
     assert project.script(CELERY, prelude="").stdout.split() == ["ada", "note"]
 
 

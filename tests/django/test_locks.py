@@ -6,7 +6,7 @@ writer.py): neither is what these tests are about.
 
 import pytest
 
-from tests.django.projects import Project
+from tests.django.projects import migrated_project
 
 WORK = """
 import threading
@@ -53,9 +53,7 @@ WRITERS = {
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_reads_and_then_writes_is_not_locked_out_by_events_of_others(tmp_path, mode, writer):
     init = f"PRAGMA journal_mode = {mode}"
-    project = Project(tmp_path, AUDIT_TEST_ATOMIC="1", AUDIT_TEST_INIT=init)
-    project.manage("migrate", "--run-syncdb", "-v0")
-    project.manage("migrate", "--run-syncdb", "-v0", "--database=other")
+    project = migrated_project(tmp_path, AUDIT_TEST_ATOMIC="1", AUDIT_TEST_INIT=init)
     project.script("from tests.django.clinic.models import Patient; Patient.objects.create(name='Ada')")
     processes = [
         project.start_script(WORK.format(rounds=ROUNDS, writer=WRITERS[writer])),
@@ -104,9 +102,7 @@ input()
 
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 def test_threads_and_processes_in_autocommit_wait_for_each_other(tmp_path, mode):
-    project = Project(tmp_path, AUDIT_TEST_INIT=f"PRAGMA journal_mode = {mode}")
-    project.manage("migrate", "--run-syncdb", "-v0")
-    project.manage("migrate", "--run-syncdb", "-v0", "--database=other")
+    project = migrated_project(tmp_path, AUDIT_TEST_INIT=f"PRAGMA journal_mode = {mode}")
     project.script("from tests.django.clinic.models import Patient; Patient.objects.create(name='Ada')")
     processes = [project.start_script(CHANGES.format(process=name)) for name in "ab"]
     finish(processes)

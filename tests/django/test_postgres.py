@@ -108,7 +108,7 @@ def test_the_list_holds_on_postgresql_line_by_line(project):
     assert " passed" in output
 
 
-@pytest.mark.parametrize("options", ["plain", "pool"])
+@pytest.mark.parametrize("options", ["plain", pytest.param("pool", marks=pytest.mark.long)])
 def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
     chosen = (
         NOT_OF_THE_DATABASE
@@ -591,13 +591,13 @@ def test_a_transaction_that_is_ended_by_hand_goes_on_without_autocommit(migrated
     assert migrated.script(WITH_SENT + ENDED_BY_HAND).stdout.split() == ["INTRANS", "0", "2"]
 
 
-@pytest.mark.parametrize("options", ["plain", "pool"])
+@pytest.mark.parametrize("options", ["plain", pytest.param("pool", marks=pytest.mark.long)])
 def test_a_commit_that_fails_is_told_as_django_tells_it(migrated, options):
     script = migrated.script(WITH_SENT + REFUSED_BY_COMMIT, AUDIT_TEST_OPTIONS=options)
     assert script.stdout.split() == ["ForeignKeyViolation", "False", "True", "0"]
 
 
-@pytest.mark.parametrize("options", ["plain", "pool"])
+@pytest.mark.parametrize("options", ["plain", pytest.param("pool", marks=pytest.mark.long)])
 def test_an_event_that_cannot_be_written_undoes_the_change_in_autocommit(migrated, options):
     assert migrated.script(WITH_SENT + REFUSED_BY_OUTBOX, AUDIT_TEST_OPTIONS=options).stdout.split() == [
         "True",

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from tests.django.projects import ROOT, Project
+from tests.django.projects import ROOT, Project, migrated_project
 
 
 @pytest.fixture
@@ -21,10 +21,8 @@ def project(tmp_path):
 
 
 @pytest.fixture
-def migrated(project):
-    project.manage("migrate", "--run-syncdb", "-v0")
-    project.manage("migrate", "--run-syncdb", "-v0", "--database=other")
-    return project
+def migrated(tmp_path):
+    return migrated_project(tmp_path)
 
 
 @contextmanager

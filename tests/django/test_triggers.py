@@ -97,7 +97,7 @@ def shop(project):  # noqa: F811 - the fixture
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("options", ["plain", "pool"])
+@pytest.mark.parametrize("options", ["plain", pytest.param("pool", marks=pytest.mark.long)])
 def test_what_django_changes_is_told_once_by_triggers_or_hooks(project, options):  # noqa: F811
     project.environment.update(AUDIT_TEST_OPTIONS=options, AUDIT_TEST_TRIGGERS="1")
     chosen = ["-k", "way or actor or failed or savepoint or bound"] if options == "pool" else []
@@ -349,7 +349,7 @@ print([(e.action, e.actor_id) for e in get_trail().events(newest_first=False) if
 """
 
 
-@pytest.mark.parametrize("options", ["plain", "pool"])
+@pytest.mark.parametrize("options", ["plain", pytest.param("pool", marks=pytest.mark.long)])
 def test_nobody_is_left_on_a_connection_that_is_kept(migrated, options):  # noqa: F811
     migrated.environment.update(AUDIT_TEST_TRIGGERS="1", AUDIT_TEST_OPTIONS=options)
     migrated.manage("audit", "triggers", "install")

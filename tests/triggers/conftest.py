@@ -3,7 +3,7 @@ import pytest
 
 from audit_core import AuditTrail
 from audit_core.triggers import install
-from tests.postgres.server import VERSIONS, new_database
+from tests.postgres.server import new_database
 
 
 class Database:
@@ -35,7 +35,7 @@ class Database:
         return [(event.resource_type, event.action, event.resource_id) for event in self.events()]
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=[18, pytest.param(16, marks=pytest.mark.long)])
 def db(state, request):
     made = Database(request.param)
     yield made
