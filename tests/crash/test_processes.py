@@ -38,7 +38,7 @@ def path(tmp_path):
 
 def read(path):
     with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
-        trail.flush()
+        trail.flush(60)
         events = list(trail.events(newest_first=False))
         assert trail.chain.verify().findings == ()
         return events
