@@ -85,7 +85,7 @@ def torture(url, state, *, seconds, fall=lambda: None, writers=4, threads=6):
     try:
         _kill_sealers(sealer, state, seconds, fall)
         for worker in workers:
-            assert worker.wait(timeout=60) == 0
+            assert worker.wait(timeout=600) == 0
     finally:
         for process in [*workers, steady]:
             process.kill()
