@@ -42,6 +42,10 @@ class OwnEvents:
         """It stops in good order."""
         return self._of_process("trail.stopped")
 
+    def alive(self) -> AuditEvent:
+        """Nothing has happened for a while, and the trail has not been stopped."""
+        return self._of_process("trail.heartbeat")
+
     def gap(self, count: int, since: datetime, until: datetime) -> AuditEvent:
         """So many events were lost."""
         details = {"lost": count, "since": format_timestamp(since), "until": format_timestamp(until)}

@@ -26,6 +26,7 @@ _NOW = {
     "queued": "Audit events that wait for the writer of this process.",
     "owed": "Audit events in the spill file or in memory of this process.",
 }
+_AGE = "Seconds since this process last saw the anchor take, or have, the newest checkpoint."
 
 
 def observe(trail: AuditTrail) -> None:
@@ -44,7 +45,13 @@ def observe(trail: AuditTrail) -> None:
 
         return read
 
+    def ages(_: CallbackOptions) -> Iterable[Observation]:
+        if (alive := weak()) is not None:
+            yield from (Observation(age, {"anchor": name}) for name, age in alive.anchor_ages().items())
+
+    weak = weakref.ref(trail)
     meter = get_meter("audit_core")
+    meter.create_observable_gauge("audit.anchor.age", [ages], unit="s", description=_AGE)
     for name, description in _SINCE_THE_BEGINNING.items():
         meter.create_observable_counter(f"audit.events.{name}", [reading(name)], description=description)
     for name, description in _NOW.items():
@@ -66,3 +73,7 @@ class Collector:
             yield CounterMetricFamily(f"audit_events_{name}", description, value=counters[name])
         for name, description in _NOW.items():
             yield GaugeMetricFamily(f"audit_events_{name}", description, value=counters[name])
+        ages = GaugeMetricFamily("audit_anchor_age_seconds", _AGE, labels=["anchor"])
+        for name, age in self._trail.anchor_ages().items():
+            ages.add_metric([name], age)
+        yield ages

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from datetime import datetime
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
 from typing import Any, Self
 
+from audit_core.anchors import Anchor, ask_all
+from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState, keep_now
+from audit_core.anchors.opening import open_anchors
 from audit_core.chain import AuditChain
+from audit_core.chain.known import Answer
 from audit_core.chain.proof import Proof
 from audit_core.chain.verification import Verification
 from audit_core.compose import Resource, compose, split_resource
@@ -50,6 +55,7 @@ class AuditTrail:
     ``redact`` are rules by field (``{"patient.phone": "mask"}``, see ``Redactor``), with the hash key of this user; a
     ``redactor`` has its own. ``durable=False`` does not wait for the disk; ``on_failure="block"`` makes a caller see
     that its event is durable nowhere, and not go on. ``outbox`` names further databases whose changes are audited.
+    ``anchors``, by their URLs, are given the newest checkpoint every ``anchor_every`` seconds, if it is a new one.
     Raises ConfigurationError for a setting that cannot work.
     """
 
@@ -68,6 +74,8 @@ class AuditTrail:
         source: str | None = None,
         durable: bool = True,
         on_failure: str = "spill",
+        anchors: Iterable[str | Anchor] = (),
+        anchor_every: float = EVERY_SECONDS,
         create: bool = True,
         lifecycle: bool = True,
     ) -> None:
@@ -84,6 +92,8 @@ class AuditTrail:
             self.store, self._key.for_sealing, _checked_origin(origin), begin_with=self._key.for_beginning
         )
         self.sealer = Sealer(self.chain, self.outboxes)
+        self.anchors = open_anchors(anchors)
+        self._anchoring = Anchoring(self.chain, self.anchors, self._beat, anchor_every)
         self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
@@ -219,14 +229,16 @@ class AuditTrail:
         self._writer.flush(timeout)
 
     def keep_sealing(self) -> None:
-        """Seal what other processes commit too, from now on, where not whoever writes an event seals it."""
+        """Seal what other processes commit too, from now on, where not whoever writes an event seals it; and anchor."""
         self._writer.keep_sealing()
+        self._anchoring.start()
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
         if self._lifecycle and self._writer.running:
             self._writer.submit(self._own_events.stopped())
         self._writer.close(FLUSH_SECONDS)
+        self._anchoring.close()
         self._release()
 
     def __enter__(self) -> Self:
@@ -282,15 +294,25 @@ class AuditTrail:
         known: Iterable[str] = (),
         progress: Callable[[int, int], None] | None = None,
         *,
+        anchors: Iterable[str | Anchor] | None = None,
+        as_of: datetime | None = None,
+        max_age: timedelta | None = None,
         jobs: int = 1,
     ) -> Verification:
         """Check the whole chain; see ``AuditChain.verify``. That it was checked is itself an event.
+
+        Asks ``anchors``, or the trail's own, what they hold, and of a copy that was made at ``as_of`` what they held
+        then. With ``max_age`` the newest checkpoint that one of them keeps must not be older: a trail that was stopped
+        makes none.
 
         Without a ``key`` it is this process's own, if it has one, else the one that the trail names. Raises
         ConfigurationError when a sound trail is signed with another key than this process's: say then which is right.
         """
         again = partial(open_store, self.url) if self._directory else None  # memory is where it is
-        found = self.chain.verify(key, known, progress, own=self._key.own, jobs=jobs, open_store=again)
+        answers = self.ask_anchors(anchors, as_of, max_age)
+        found = self.chain.verify(
+            key, known, progress, anchored=answers, own=self._key.own, jobs=jobs, open_store=again
+        )
         self.note_reading("trail.verified", {"result": found.result, "size": found.size, "origin": found.origin})
         return found
 
@@ -302,8 +324,12 @@ class AuditTrail:
         return self.chain.prove(event)
 
     def status(self) -> dict[str, Any]:
-        """Size, head, what waits and since when, who seals, with which key."""
-        return {**describe(self.url, self.sealer, self._key, self.waiting()), "process": self.counters()}
+        """Size, head, what waits and since when, who seals, with which key; what this process has anchored."""
+        return {
+            **describe(self.url, self.sealer, self._key, self.waiting()),
+            "anchors": [asdict(state) for state in self._anchoring.states],
+            "process": self.counters(),
+        }
 
     def counters(self) -> dict[str, int]:
         """What this process has written since it began, and what waits in it: events, and failed tries.
@@ -311,6 +337,23 @@ class AuditTrail:
         Asks nobody: see ``audit_core.metrics``.
         """
         return self._writer.counters()
+
+    def ask_anchors(
+        self,
+        anchors: Iterable[str | Anchor] | None = None,
+        as_of: datetime | None = None,
+        max_age: timedelta | None = None,
+    ) -> list[Answer]:
+        """What ``anchors``, or the trail's own, hold just now. An anchor that is down is an answer, too."""
+        return ask_all(self.anchors if anchors is None else open_anchors(anchors), self.chain, as_of, max_age)
+
+    def anchor_now(self) -> list[AnchorState]:
+        """Give each anchor the newest checkpoint, if it takes it."""
+        return list(keep_now(self.chain, self.anchors))
+
+    def anchor_ages(self) -> dict[str, float]:
+        """For each anchor, how many seconds ago this process last saw it take, or have, the newest checkpoint."""
+        return self._anchoring.ages()
 
     def notes_readings(self) -> bool:
         """Whether it is recorded that somebody read.
@@ -371,8 +414,17 @@ class AuditTrail:
             gate=self._gate,
             block=block,
             greeting=self._own_events.started if self._lifecycle else None,
-            started=partial(at_the_end_of_a_child, close_at_the_end(self)),
+            started=partial(self._begin, close_at_the_end(self)),
         )
+
+    def _begin(self, close: Callable[[], None]) -> None:
+        """Called when this process begins to write."""
+        at_the_end_of_a_child(close)
+        if self._lifecycle:  # a command is no application that goes on
+            self._anchoring.start()
+
+    def _beat(self) -> None:
+        self._writer.submit(self._own_events.alive())
 
 
 def _checked_rules(redact: Mapping[str, Rule] | None, redactor: Redactor | None) -> Mapping[str, Rule] | None:

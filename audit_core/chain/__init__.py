@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from audit_core.canonical import encode_record, format_timestamp
 from audit_core.chain.hashing import OpenStore
-from audit_core.chain.proof import FRONTIER_EVERY, Proof, prove
+from audit_core.chain.known import Answer, Kept
+from audit_core.chain.proof import FRONTIER_EVERY, Proof, prove, prove_consistency, stored_root
 from audit_core.chain.verification import Verification, created_details, signed_by, verify_store
 from audit_core.draft import Draft, draft_of, event_of, place
 from audit_core.errors import ConfigurationError, ConflictError, IntegrityError
@@ -120,11 +121,14 @@ class AuditChain:
         known: Iterable[str] = (),
         progress: Callable[[int, int], None] | None = None,
         *,
+        anchored: Iterable[Answer] = (),
         own: Signer | None = None,
         jobs: int = 1,
         open_store: OpenStore | None = None,
     ) -> Verification:
         """Check everything; ``known`` are signed checkpoints (notes) that were kept outside the database.
+
+        ``anchored`` is what anchors say, which were asked before (``audit_core.anchors.ask``).
 
         Without a ``key``, the one of ``own`` is taken if the trail is signed with it, else the one that the trail
         names. ``progress`` is called with how many events are checked, and of how many. Raises ConfigurationError
@@ -134,7 +138,8 @@ class AuditChain:
 
         ``jobs`` processes read and hash, each on a store that ``open_store`` (which can be pickled) gives it.
         """
-        return verify_store(self.store, key, list(known), own, progress, jobs=jobs, open_store=open_store)
+        answers = [Answer(kept=[Kept(note) for note in known]), *anchored]
+        return verify_store(self.store, key, answers, own, progress, jobs=jobs, open_store=open_store)
 
     def prove(self, event: str | int) -> Proof:
         """The inclusion proof of one event, by its id or its sequence, in the newest checkpoint.
@@ -163,9 +168,26 @@ class AuditChain:
             )
         return note
 
+    def prove_consistency(self, old_size: int, size: int) -> tuple[bytes, ...]:
+        """That the tree of ``size`` events extends the one of ``old_size`` (RFC 9162 2.1.4), by the stored hashes.
+
+        Raises IntegrityError when there are not as many.
+        """
+        self._check_stored(size)
+        return prove_consistency(self.store, old_size, size)
+
+    def stored_root(self, size: int) -> bytes:
+        """The root of the first ``size`` events, by the stored hashes. Raises IntegrityError when there are fewer."""
+        self._check_stored(size)
+        return stored_root(self.store, size)
+
     def is_signed_by(self, key: VerifierKey) -> bool:
         """Whether the newest checkpoint is signed with ``key``."""
         return signed_by(self.store.head(), key)
+
+    def _check_stored(self, size: int) -> None:
+        if size > (there := self.store.extent().events):
+            raise IntegrityError(f"There are {there} events, and not {size}: run `audit verify`.")
 
     def _find_edge(self, connection: Any) -> _Edge:
         """The chain's end as this transaction sees it: remembered, or read again if somebody else moved it."""

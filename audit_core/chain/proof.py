@@ -9,7 +9,15 @@ from audit_core.chain.verification import created_details
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.link import leaf_hash
-from audit_core.integrity.merkle import Frontier, check_inclusion, node_hash, plan_inclusion, subtree_root
+from audit_core.integrity.merkle import (
+    EMPTY_ROOT,
+    Frontier,
+    check_inclusion,
+    node_hash,
+    plan_consistency,
+    plan_inclusion,
+    subtree_root,
+)
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import parse_head
 from audit_core.normalise import clean_text
@@ -60,6 +68,25 @@ def prove(store: AuditStore, event: str | int) -> Proof:
         return Proof(record, index, hashes, signed.note(head.signature))
     except (ValueError, TypeError) as error:
         raise IntegrityError(f"What is stored of event {event} cannot be proved: run `audit verify`.") from error
+
+
+def prove_consistency(store: AuditStore, old_size: int, size: int) -> tuple[bytes, ...]:
+    """The consistency proof (RFC 9162 2.1.4) from one tree to a larger one, by the hashes that are stored.
+
+    Raises IntegrityError when the tree shrinks, or when what is stored is no tree.
+    """
+    try:
+        return tuple(_subtree(store, *span) for span in plan_consistency(old_size, size))
+    except (ValueError, TypeError) as error:
+        raise IntegrityError("What is stored is not a tree of hashes: run `audit verify`.") from error
+
+
+def stored_root(store: AuditStore, size: int) -> bytes:
+    """The root of the first ``size`` events, by the stored hashes. Raises IntegrityError where they are none."""
+    try:
+        return _subtree(store, 0, size) if size else EMPTY_ROOT
+    except (ValueError, TypeError) as error:
+        raise IntegrityError("What is stored is not a tree of hashes: run `audit verify`.") from error
 
 
 def _subtree(store: AuditStore, start: int, stop: int) -> bytes:

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from audit_core.canonical import encode_record
 from audit_core.chain.hashing import LOWEST, OpenStore, hash_chain
+from audit_core.chain.known import Answer, compare
 from audit_core.errors import AuditError, ConfigurationError, Cures, IntegrityError
-from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.link import leaf_hash
-from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note, split_signature
-from audit_core.integrity.verify import ChainVerifier, Finding, Hashed, Result, parse_head
+from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
+from audit_core.integrity.verify import ChainVerifier, Finding, Hashed, Known, Result, parse_head
 from audit_core.rows import Row, from_row
 from audit_core.stores import AuditStore, Extent, StoredCheckpoint
 
@@ -50,7 +50,7 @@ class _Trust(NamedTuple):
 
     key: VerifierKey
     pinned: bool
-    known: list[Checkpoint]
+    known: list[Known]
     strange: list[Finding]
     doubt: AuditError | None
 
@@ -58,24 +58,25 @@ class _Trust(NamedTuple):
 def verify_store(
     store: AuditStore,
     key: VerifierKey | None,
-    notes: Sequence[str],
+    answers: Sequence[Answer],
     own: Signer | None,
     progress: Progress,
     *,
     jobs: int = 1,
     open_store: OpenStore | None = None,
 ) -> Verification:
-    """See ``AuditChain.verify``."""
+    """See ``AuditChain.verify``. Whoever has been asked was asked before: what is sealed since is more than he has."""
     damage = list(store.check_schema())
+    is_known = any(answer.kept or answer.findings for answer in answers)
     try:
         extent, created = store.extent(), created_details(store)
     except ConfigurationError:
-        if not damage or (not notes and any(finding.kind == "empty" for finding in damage)):
+        if not damage or (not is_known and any(finding.kind == "empty" for finding in damage)):
             raise
         return Verification(Result.FAILED, tuple(damage), "", 0, pinned=key is not None)
-    if extent == (0, 0) and key is None and not notes and not damage and not any(store.check_indexes()):
+    if extent == (0, 0) and key is None and not is_known and not damage and not any(store.check_indexes()):
         raise ConfigurationError(NOT_BEGUN.format(Cures.begin_trail))
-    trust = _find_trust(store, created, key, own, notes)
+    trust = _find_trust(store, created, key, own, answers)
     if isinstance(trust, Finding):
         return Verification(Result.FAILED, (*damage, trust), "", extent.events)
     rows = hash_chain(store, extent.events, trust.key.name, jobs, open_store)
@@ -131,7 +132,11 @@ def signed_by(head: StoredCheckpoint | None, key: VerifierKey) -> bool:
 
 
 def _find_trust(
-    store: AuditStore, created: Mapping[str, Any], key: VerifierKey | None, own: Signer | None, notes: Sequence[str]
+    store: AuditStore,
+    created: Mapping[str, Any],
+    key: VerifierKey | None,
+    own: Signer | None,
+    answers: Sequence[Answer],
 ) -> _Trust | Finding:
     """The key: the caller's, else this process's, else the one that the trail names; and the checkpoints it signed."""
     named = _parse_key(created.get("key"))
@@ -142,7 +147,7 @@ def _find_trust(
             return Finding("empty", None, "a log.created event", "none that can be read")
         return Finding("key", 0, "a verifier key in log.created", str(created.get("key")))
     stranger = own if chosen not in {key, own_key} else None
-    known, strange, doubt = _sort_notes(notes, chosen, stranger)
+    known, strange, doubt = compare(answers, chosen, stranger)
     if stranger is not None:
         doubt = ConfigurationError(
             f"The trail is not signed with this process's key, but names {chosen}. Compare that with the verifier key "
@@ -150,35 +155,6 @@ def _find_trust(
             "made anew by somebody else."
         )
     return _Trust(chosen, key is not None or own_key is not None, known, strange, doubt)
-
-
-def _sort_notes(
-    notes: Sequence[str], key: VerifierKey, stranger: Signer | None
-) -> tuple[list[Checkpoint], list[Finding], AuditError | None]:
-    """Those that the key signed, a finding for each that another key signed, and a doubt of another trail's.
-
-    What ``stranger`` signed, whose key the trail does not have, was of the trail that it was before.
-    """
-    known, strange = [], []
-    doubt: AuditError | None = None
-    for note in notes:
-        kept = Checkpoint.parse(parse_note(note)[0])
-        if kept.origin == key.name and not _is_of_another_key(note, key):
-            known.append(open_checkpoint(note, key))
-        elif kept.origin == key.name or (stranger is not None and _is_signed(note, kept.origin, stranger)):
-            expected = "a trail signed by the key of the checkpoint"
-            strange.append(Finding("known", kept.size, expected, f"one signed by {key}"))
-        else:
-            doubt = IntegrityError(f"The checkpoint is of the trail {kept.origin}, and this one is {key.name}.")
-    return known, strange, doubt
-
-
-def _is_signed(note: str, origin: str, signer: Signer) -> bool:
-    try:
-        open_checkpoint(note, VerifierKey(origin, signer.public_key))
-    except IntegrityError:
-        return False
-    return True
 
 
 def _own_key(
@@ -199,12 +175,6 @@ def _parse_key(text: object) -> VerifierKey | None:
         return VerifierKey.parse(str(text))
     except IntegrityError:
         return None
-
-
-def _is_of_another_key(note: str, key: VerifierKey) -> bool:
-    """Whether it was signed for the same chain, but never with this key: then the trail was signed anew since."""
-    hashes = [split_signature(signature)[0] for name, signature in parse_note(note)[1] if name == key.name]
-    return bool(hashes) and key.key_hash not in hashes
 
 
 def _check_created(created: Mapping[str, Any], key: VerifierKey) -> Iterator[Finding]:
@@ -241,7 +211,7 @@ def _summarise(findings: Iterator[Finding], trust: _Trust, size: int) -> Verific
         found.append(Finding("more", None, "no further findings", f"{more} more"))
     failures = tuple(finding for finding in found if not finding.warning)
     warnings = tuple(finding for finding in found if finding.warning)
-    anchored = max((checkpoint.size for checkpoint in trust.known), default=0)
+    anchored = max((known.checkpoint.size for known in trust.known), default=0)
     result = Result.FAILED if failures else Result.OK if anchored else Result.UNANCHORED
     return Verification(result, failures, trust.key.name, size, anchored, trust.pinned, warnings)
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from audit_core.canonical import parse_timestamp
-from audit_core.cli.place import AsJson, Url, chosen_url, open_trail
+from audit_core.cli.anchors import holding, in_words
+from audit_core.cli.place import Anchors, AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_postgres
 from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.cli.words import as_clause
@@ -78,16 +79,19 @@ def _check_checkpoints(trail: AuditTrail) -> None:
         )
 
 
-def status(context: typer.Context, *, url: Url = None, as_json: AsJson = False) -> None:
-    """Show size, newest checkpoint, what waits, who seals, and with which key."""
+def status(context: typer.Context, *, url: Url = None, anchor: Anchors = None, as_json: AsJson = False) -> None:
+    """Show size, newest checkpoint, what waits, who seals, with which key, and what anchors hold."""
     with open_trail(context, url) as trail:
         found = trail.status()
         found["url"] = without_password(str(found["url"]))
+        found["anchors"] = [holding(answer) for answer in trail.ask_anchors(anchor)]
         if as_json:
             say_json(found)
             return
         for name, value in _status_lines(found).items():
             say(f"{name:<15}{value}")
+        for one in found["anchors"]:
+            say(f"{'anchor':<15}{in_words(one)}", "yellow" if one["trouble"] else "")
         _note_trouble(found)
 
 
@@ -96,9 +100,10 @@ def seal(
     *,
     url: Url = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until SIGTERM or Ctrl-C.")] = False,
+    anchor: Anchors = None,
 ) -> None:
-    """Seal what waits, also what processes that died have left in spill files."""
-    with open_trail(context, url) as trail:
+    """Seal what waits, also what processes that died have left in spill files; with --follow, anchor it too."""
+    with open_trail(context, url, anchors=(anchor or ()) if follow else ()) as trail:
         trail.store.extent()  # there is a trail
         if not _may_seal(trail, follow=follow):
             raise StoreUnavailableError(NOT_WRITABLE.format(command="seal"))
@@ -109,6 +114,7 @@ def seal(
         with _until_told() as told:
             if follow:
                 _try_seal(trail, quiet=False)
+                trail.keep_sealing()
             else:
                 _seal(trail)
             if follow and trail.store.seals_in_transaction:

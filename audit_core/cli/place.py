@@ -29,6 +29,16 @@ Url = Annotated[
     str | None,
     typer.Option("--url", envvar="AUDIT_URL", metavar="URL", help=f"The trail: {EXAMPLES}.", show_envvar=True),
 ]
+Anchors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--anchor",
+        envvar="AUDIT_ANCHORS",
+        metavar="URL",
+        help="Where checkpoints are kept outside of the database; repeatable.",
+        show_envvar=True,
+    ),
+]
 Gaps = Callable[[], Iterable[Gap]]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")]
@@ -47,9 +57,14 @@ class Place:
 
 @contextmanager
 def open_trail(
-    context: typer.Context, url: str | None, *, create: bool = False, origin: str | None = None
+    context: typer.Context,
+    url: str | None,
+    *,
+    create: bool = False,
+    origin: str | None = None,
+    anchors: Sequence[str] = (),
 ) -> Iterator[AuditTrail]:
-    """The trail of this command; what is not there is only made with ``create``.
+    """The trail of this command; what is not there is only made with ``create``. ``anchors`` are what it anchors to.
 
     Whoever runs it reads or changes the trail itself: PCI DSS 10.2.1.3 asks who that was.
     """
@@ -67,7 +82,9 @@ def open_trail(
         raise ConfigurationError("A trail in memory is in its own process only: give the URL of one in a database.")
     with logged_notes():
         keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
-        trail = AuditTrail(url, outbox=place.outboxes, origin=origin, redactor=keyless, create=create, lifecycle=False)
+        trail = AuditTrail(
+            url, outbox=place.outboxes, origin=origin, redactor=keyless, anchors=anchors, create=create, lifecycle=False
+        )
         _check_outboxes(trail, place.outboxes)
         with trail, trail.actor(account(), type=ActorType.ADMIN):
             yield trail

@@ -28,7 +28,8 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def _since(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """A time as it is typed; a day is meant from its beginning."""
     return _moment(text, days=0)
 
 
@@ -55,7 +56,7 @@ def _moment(text: str, days: int) -> datetime:
 
 
 Since = Annotated[
-    datetime | None, typer.Option(parser=_since, metavar="DATE", help="From this day or time on (UTC, ISO 8601).")
+    datetime | None, typer.Option(parser=moment, metavar="DATE", help="From this day or time on (UTC, ISO 8601).")
 ]
 Until = Annotated[
     datetime | None, typer.Option(parser=_until, metavar="DATE", help="To the end of this day, or before this time.")

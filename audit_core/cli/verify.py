@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 
 from audit_core.chain.verification import Verification
 from audit_core.cli.findings import group, sentences
-from audit_core.cli.place import AsJson, Url, open_trail, read_file, read_key
+from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_file, read_key
+from audit_core.cli.report import moment
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
 from audit_core.cli.words import describe, limits, verdict
@@ -40,6 +42,17 @@ def verify(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A signed checkpoint that was kept elsewhere; repeatable."),
     ] = None,
+    anchor: Anchors = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME", parser=moment, help="When this copy was made: anchors may have newer checkpoints."
+        ),
+    ] = None,
+    max_age: Annotated[
+        float | None,
+        typer.Option(metavar="HOURS", min=0, help="How old the newest anchored checkpoint may be: is the trail alive?"),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="How many processes read and hash.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +61,10 @@ def verify(
     known = [_read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url) as trail:
         with progress_bar("Verifying") as progress:
-            found = trail.verify(pinned, known, progress, jobs=jobs)
+            found = trail.verify(
+                pinned, known, progress, anchors=anchor, as_of=as_of,
+                max_age=None if max_age is None else timedelta(hours=max_age), jobs=jobs,
+            )  # fmt: skip
         if not trail.notes_readings():
             note(NOT_RECORDED, "yellow")
         waiting = sum(1 for _ in trail.waiting())

@@ -24,9 +24,11 @@ _WORDS = {
     "checkpoint.root": "The checkpoint of {sequence} events was signed over other events than these.",
     "checkpoint.frontier": "The tree kept with the checkpoint of {sequence} events is another one.",
     "clock": "The clock was turned back before the checkpoint of {sequence} events: expected {expected}, got {got}.",
-    "known": "The checkpoint of {sequence} events that was kept elsewhere does not fit: it was taken of other events "
-    "than these.",
-    "truncated": "The trail is cut off at {sequence} events: expected {expected}, got {got}.",
+    "known": "The checkpoint of {sequence} events {kept} does not fit: it was taken of other events than these.",
+    "truncated": "The trail is cut off at {sequence} events: expected {expected} {kept}, got {got}.",
+    "silent": "The trail was stopped, or does not reach its anchors: expected {expected}, got {got}.",
+    "anchor.unreachable": "{where} could not be asked: {got}",
+    "anchor.unreadable": "{where} holds what is no checkpoint of this trail: {got}.",
     "unsigned": "{unsigned}",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to, or you gave the key of another trail: expected origin "
@@ -35,12 +37,11 @@ _WORDS = {
     "key": "The first event names another key: expected {expected}, got {got}.",
 }
 _SIGNED_ANEW = (
-    "The checkpoint of {sequence} events that was kept elsewhere does not fit: the trail was signed anew with another "
+    "The checkpoint of {sequence} events {kept} does not fit: the trail was signed anew with another "
     "key since, and is now {got}."
 )
 _NOT_COMPARED = (
-    "The checkpoint of {sequence} events that was kept elsewhere says nothing more: events that it covers were changed "
-    "or removed."
+    "The checkpoint of {sequence} events {kept} says nothing more: events that it covers were changed or removed."
 )
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
 _BEGINS_WITH_A_CAPITAL = re.compile("[A-Z][a-z]* ")  # a word, and not PostgreSQL
@@ -81,6 +82,8 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
         strange=", and is no event any more" if finding.got.startswith("a row that is no record") else "",
         removed=removed(*missing_range(finding)),
         unsigned=_not_covered(finding),
+        kept=f"that {finding.where} keeps" if finding.where else "that was kept elsewhere",
+        where=f"{finding.where[:1].upper()}{finding.where[1:]}",
     ), event_id
 
 
@@ -175,7 +178,8 @@ def limits(found: Verification, waiting: int) -> list[str]:
     if found.result is Result.UNANCHORED:
         lines.append(
             "Whoever holds the database and the signing key could have rewritten it all, or cut off its end. Keep what "
-            "`audit checkpoint` prints where they cannot change it, and give it with --checkpoint."
+            "`audit checkpoint` prints where they cannot change it, and give it with --checkpoint; or name an --anchor "
+            "that keeps it."
         )
     if found.result is Result.OK and found.anchored < found.size:
         lines.append(

@@ -6,13 +6,15 @@ elsewhere, and nothing else: rows and stored checkpoints may have been written b
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Protocol, TypeAlias
 
-from audit_core.canonical import RECORD_COLUMNS, encode_record
+from audit_core.canonical import RECORD_COLUMNS, encode_record, parse_timestamp
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import GENESIS_HASH
@@ -20,6 +22,7 @@ from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import VerifierKey
 
 CHUNK = 4_096
+CLOCKS_DIFFER = timedelta(minutes=10)  # what an anchor needs to keep a checkpoint included
 Hashed: TypeAlias = tuple[Any, Any, Any, bytes, str, Any]
 """A row's sequence, previous and own hash, the hash of its record or why it is none, and its time."""
 
@@ -48,10 +51,20 @@ class Finding:
     expected: str
     got: str
     warning: bool = False
+    where: str = ""  # which anchor it is about
 
     def __str__(self) -> str:
         place = "" if self.sequence is None else f" at sequence {self.sequence}"
         return f"{self.kind}{place}: expected {self.expected}, got {self.got}"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A checkpoint that is kept elsewhere: the chain must extend it."""
+
+    checkpoint: Checkpoint
+    where: str = ""  # the name of the anchor that keeps it
+    since: str = ""  # a time as in the record, by a clock that is not the trail's: then it was there
 
 
 class StoredHead(Protocol):
@@ -79,13 +92,22 @@ class ChainVerifier:
     """
 
     key: VerifierKey
-    known: Sequence[Checkpoint] = ()
+    known: Sequence[Known] = ()
     size: int = 0  # sequences walked so far, missing ones included
     _previous: str | None = GENESIS_HASH  # None after a gap: what was there is not known
     _tree: Frontier | None = field(default_factory=Frontier)  # None while a gap hides a leaf
     _signed: int = 0
     _happened: str = ""  # the time of the last row walked
     _times: tuple[str, str] = ("", "")  # when the last checkpoint was sealed, and when its last event happened
+    _by_size: dict[int, list[Known]] = field(default_factory=dict)
+    _sizes: list[int] = field(default_factory=list)  # of what is known, from the smallest
+    _attested: Known | None = None  # of those below the last checkpoint, the one that was kept last
+    _reached: Known | None = None  # the same, of those up to it
+
+    def __post_init__(self) -> None:
+        for known in self.known:
+            self._by_size.setdefault(known.checkpoint.size, []).append(known)
+        self._sizes = sorted(self._by_size)
 
     def walk(self, rows: Iterable[Hashed], checkpoints: Iterable[StoredHead]) -> Iterator[Finding]:
         """Yield every finding of the chain; ``rows`` are what ``hash_rows`` makes of them, in order."""
@@ -99,7 +121,8 @@ class ChainVerifier:
         yield from self._check_end()
 
     def _walk_rows(self, reader: _RowReader, stop: int | None) -> Iterator[Finding]:
-        cuts = sorted(c.size for c in self.known if c.size > self.size and (stop is None or c.size <= stop))
+        end = len(self._sizes) if stop is None else bisect_right(self._sizes, stop)
+        cuts = self._sizes[bisect_right(self._sizes, self.size) : end]
         for cut in dict.fromkeys([*cuts, stop]):  # a checkpoint may lie where one was kept
             while chunk := reader.take(cut):
                 yield from self._check_rows(chunk)
@@ -176,6 +199,12 @@ class ChainVerifier:
         if now[0] < before[0] and now[1] < before[1]:
             yield Finding("clock", stored.tree_size, f"no earlier than {before[0]}", now[0], warning=True)
         self._times = now
+        if (anchored := self._attested) is not None and is_long_before(max(now), anchored.since):
+            then = f"when {anchored.where} had the {anchored.checkpoint.size} events before"
+            expected = f"no earlier than {anchored.since}, {then}"
+            yield Finding("clock", stored.tree_size, expected, now[0], where=anchored.where)
+            self._reached = None  # once is enough
+        self._attested = self._reached  # a checkpoint may have been kept long after it was sealed
 
     def _check_root(self, head: Checkpoint, frontier: bytes | None) -> Iterator[Finding]:
         """Compare the recomputed tree, and go on from the signed one where ours is lost."""
@@ -189,20 +218,25 @@ class ChainVerifier:
             self._tree = kept
 
     def _check_known(self, size: int) -> Iterator[Finding]:
-        for known in self.known:
-            if known.size == size and self._tree is not None and self._tree.root() != known.root:
-                yield Finding("known", size, known.root.hex(), self._tree.root().hex())
-            elif known.size == size and self._tree is None:
-                yield Finding("known", size, known.root.hex(), "nothing to compare: events before it do not fit")
+        for known in self._by_size.get(size, ()):
+            expected, where = known.checkpoint.root.hex(), known.where
+            if self._tree is None:
+                got = "nothing to compare: events before it do not fit"
+                yield Finding("known", size, expected, got, where=where)
+            elif self._tree.root() != known.checkpoint.root:
+                yield Finding("known", size, expected, self._tree.root().hex(), where=where)
+            elif known.since and (self._reached is None or known.since > self._reached.since):
+                self._reached = known
 
     def _check_end(self) -> Iterator[Finding]:
         if self.size == 0:
             yield Finding("empty", None, "a log.created event", "an empty trail")
         if self.size > self._signed:
             yield Finding("unsigned", self._signed, f"a checkpoint of {self.size} events", f"one of {self._signed}")
-        for known in self.known:
-            if known.size > self.size:
-                yield Finding("truncated", self.size, f"the {known.size} events of a known checkpoint", str(self.size))
+        for size in self._sizes[bisect_right(self._sizes, self.size) :]:
+            for known in self._by_size[size]:
+                expected = f"the {size} events of a known checkpoint"
+                yield Finding("truncated", self.size, expected, str(self.size), where=known.where)
 
 
 def hash_rows(rows: Iterable[Sequence[Any]], log: str) -> Iterator[Hashed]:
@@ -232,6 +266,14 @@ class _RowReader:
             row = next(rows, None)
         self._next = row
         return chunk
+
+
+def is_long_before(time: str, since: str) -> bool:
+    """Whether it is earlier by more than two clocks that are set may differ. What is no time is no answer."""
+    try:
+        return parse_timestamp(since) - parse_timestamp(time) > CLOCKS_DIFFER
+    except ValueError:
+        return False
 
 
 def parse_head(stored: StoredHead, origin: str) -> Checkpoint:

@@ -1,0 +1,76 @@
+"""Where checkpoints are kept that whoever runs the database cannot rewrite: one file per technology, one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from audit_core.canonical import format_timestamp
+from audit_core.chain import AuditChain
+from audit_core.chain.known import Answer, Kept
+from audit_core.errors import AuditError, IntegrityError
+from audit_core.integrity.verify import Finding
+
+__all__ = ["Anchor", "ContradictionError", "Kept", "ask", "ask_all"]
+
+
+class Anchor(Protocol):
+    """Keeps the signed checkpoints of one chain.
+
+    An attacker who can modify an anchor can hide what it holds, so that nothing vouches for the trail, and accuse an
+    honest one. A trail that was rewritten he can make look right only if he holds the signing key as well.
+    """
+
+    @property
+    def name(self) -> str:
+        """Which one it is, without passwords: messages show it."""
+
+    def keep(self, note: str, chain: AuditChain) -> None:
+        """Keep the newest checkpoint of ``chain``, a signed note; one that it has already it keeps once.
+
+        Returns when it is kept. Raises StoreUnavailableError, ConfigurationError; ContradictionError when it has seen
+        what the chain does not extend.
+        """
+
+    def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        """What it holds, the largest tree first. Raises as ``keep`` does."""
+
+
+class ContradictionError(IntegrityError):
+    """An anchor has seen what the chain does not extend."""
+
+    def __init__(self, finding: Finding) -> None:
+        """The ``finding`` says what it has seen, and where."""
+        super().__init__(f"The anchor {finding.where} has seen another history of this trail: {finding}.")
+        self.finding = finding
+
+
+def ask_all(
+    anchors: Iterable[Anchor], chain: AuditChain, as_of: datetime | None = None, max_age: timedelta | None = None
+) -> list[Answer]:
+    """See ``ask``; with ``max_age`` it is a finding that none has a checkpoint that is younger."""
+    answers = [ask(anchor, chain, as_of) for anchor in anchors]
+    if max_age is not None:
+        newest = max((kept.kept_at for answer in answers for kept in answer.kept if kept.kept_at), default=None)
+        limit = (as_of or datetime.now(UTC)) - max_age
+        if newest is None or newest < limit:
+            got = f"none since {format_timestamp(newest)}" if newest else "none with a time"
+            finding = Finding("silent", None, f"a checkpoint that was anchored after {format_timestamp(limit)}", got)
+            answers.append(Answer("the anchors", findings=(finding,)))
+    return answers
+
+
+def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None) -> Answer:
+    """What the anchor holds, which had it already at ``as_of``. Raises nothing: an anchor may be down, or lie."""
+    kept: list[Kept] = []
+    try:
+        # One by one: what came before a failure counts.
+        kept.extend(one for one in anchor.kept(chain) if as_of is None or one.kept_at is None or one.kept_at <= as_of)
+    except ContradictionError as error:
+        return Answer(anchor.name, kept, (error.finding,))
+    except AuditError as error:
+        return Answer(anchor.name, kept, trouble=str(error))
+    except Exception as error:  # noqa: BLE001 - an application may have an anchor of its own
+        return Answer(anchor.name, kept, trouble=f"{type(error).__name__}: {error}")
+    return Answer(anchor.name, kept)

@@ -1,0 +1,183 @@
+"""Checkpoints go out to the anchors, from threads of their own: one that is slow or down holds up nothing else."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+
+from audit_core.anchors import Anchor
+from audit_core.chain import AuditChain
+from audit_core.errors import AuditError, StoreUnavailableError
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.note import parse_note
+from audit_core.process.threads import OneThread, OwnThread, is_own_thread
+
+EVERY_SECONDS = 60.0  # between two looks whether the chain has grown
+HEARTBEAT_SECONDS = 3_600.0  # without growth, until an event says that the trail is alive
+SHORTEST_PAUSE_SECONDS = 1.0  # before an anchor that has failed is tried again
+PATIENCE_SECONDS = 2.0  # with all of them, when the trail is closed
+logger = logging.getLogger("audit_core")
+
+
+@dataclass(slots=True)
+class AnchorState:
+    """What one anchor is known to hold."""
+
+    name: str
+    size: int = 0  # of the newest checkpoint there
+    kept_at: datetime | None = None
+    trouble: str | None = None  # why it took nothing last time
+
+
+class Anchoring:
+    """Keeps the newest checkpoint of a chain in each anchor, in whichever process seals."""
+
+    def __init__(
+        self,
+        chain: AuditChain,
+        anchors: Sequence[Anchor],
+        beat: Callable[[], object],
+        every: float = EVERY_SECONDS,
+    ) -> None:
+        """``beat`` is called when the chain has not grown for so long that somebody may take it for stopped."""
+        self.anchors = anchors
+        self._states = [AnchorState(anchor.name) for anchor in anchors]
+        nobody: Callable[[], object] = bool
+        self._threads = [
+            OneThread(_maker(chain, anchor, state, every, nobody if number else beat))
+            for number, (anchor, state) in enumerate(zip(anchors, self._states, strict=True))
+        ]
+        self._began = datetime.now(UTC)
+
+    def start(self) -> None:
+        """Start the threads of this process, unless they run."""
+        if not is_own_thread():
+            for each in self._threads:
+                each.start()
+
+    def close(self) -> None:
+        """A last try for each anchor, all at once and not for long; then the threads end."""
+        threads = [thread for each in self._threads for thread in each.all]
+        for thread in threads:
+            thread.stop()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        for thread in threads:
+            thread.wait(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def states(self) -> list[AnchorState]:
+        """What this process has done, for status and metrics."""
+        return self._states
+
+    def ages(self) -> dict[str, float]:
+        """For each anchor, how many seconds ago it last took or had the newest checkpoint; else since the beginning."""
+        now = datetime.now(UTC)
+        return {state.name: (now - (state.kept_at or self._began)).total_seconds() for state in self._states}
+
+
+def keep_now(chain: AuditChain, anchors: Sequence[Anchor]) -> Iterator[AnchorState]:
+    """Give each anchor the newest checkpoint, once. Raises what reading the trail raises."""
+    note = chain.checkpoint_note()
+    for anchor in anchors:
+        state = AnchorState(anchor.name)
+        _keep(note, chain, anchor, state)
+        yield state
+
+
+def _maker(
+    chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, beat: Callable[[], object]
+) -> Callable[[], AnchorThread]:
+    return lambda: AnchorThread(chain, anchor, state, every, beat)
+
+
+class AnchorThread(OwnThread):
+    """Looks after one anchor."""
+
+    def __init__(
+        self, chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, beat: Callable[[], object]
+    ) -> None:
+        super().__init__("audit-anchor")
+        self._chain, self._anchor, self._state, self._every, self._beat = chain, anchor, state, every, beat
+        self._calls: SimpleQueue[None] = SimpleQueue()  # no lock that a signal handler might wait for
+        # Of several processes one is the first, and the others see that the chain has grown.
+        self._patience = HEARTBEAT_SECONDS * random.uniform(1, 1.1)  # noqa: S311 - chance, no secret
+        self._grown = time.monotonic()
+
+    def stop(self) -> None:
+        """End after a last try."""
+        super().stop()
+        self._calls.put(None)
+
+    def work(self) -> None:
+        """One look after another."""
+        pause = min(SHORTEST_PAUSE_SECONDS, self._every)
+        while not self.stopped:
+            self._wait(pause)
+            if not self._is_here():
+                return
+            size = self._state.size
+            if self._look():
+                pause = self._every
+                self._beat_if_still(grown=self._state.size != size)
+            else:
+                pause = min(self._every, 2 * pause)
+
+    def _look(self) -> bool:
+        """Whether the anchor has what there is. A trail that cannot be read just now is no trouble of the anchor's."""
+        try:
+            note = self._chain.checkpoint_note()
+        except StoreUnavailableError:
+            return False
+        except Exception as error:  # noqa: BLE001 - nobody else would look again
+            return _fail(self._state, error)
+        return _keep(note, self._chain, self._anchor, self._state)
+
+    def _wait(self, seconds: float) -> None:
+        with suppress(Empty):
+            self._calls.get(timeout=seconds)
+
+    def _is_here(self) -> bool:
+        """Whether this process seals: where roles are apart, the sealer's anchors too."""
+        try:
+            return self._chain.store.may_append()
+        except AuditError:
+            return True
+
+    def _beat_if_still(self, *, grown: bool) -> None:
+        now = time.monotonic()
+        if grown:
+            self._grown = now
+        elif now - self._grown > self._patience and not self.stopped:
+            self._grown = now
+            self._beat()
+
+
+def _keep(note: str | None, chain: AuditChain, anchor: Anchor, state: AnchorState) -> bool:
+    """Whether the anchor has the newest checkpoint, if there is one."""
+    try:
+        if note is not None:
+            size = Checkpoint.parse(parse_note(note)[0]).size
+            if size != state.size or state.trouble:
+                anchor.keep(note, chain)
+            state.size, state.kept_at = size, datetime.now(UTC)
+    except Exception as error:  # noqa: BLE001 - an application may have an anchor of its own
+        return _fail(state, error)
+    if state.trouble is not None:
+        logger.warning("The anchor %s takes checkpoints again.", state.name)
+    state.trouble = None
+    return True
+
+
+def _fail(state: AnchorState, error: Exception) -> bool:
+    """Say once what is wrong, and keep it for the status."""
+    trouble = str(error) if isinstance(error, AuditError) else f"{type(error).__name__}: {error}"
+    if state.trouble is None:
+        logger.warning("The anchor %s takes no checkpoint, and is tried again: %s", state.name, trouble)
+    state.trouble = trouble
+    return False

@@ -1,0 +1,118 @@
+"""A table in a second database, which somebody else runs.
+
+An attacker who owns the table, or is a superuser there, can remove rows. It protects as far as whoever runs the trail's
+database is neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from audit_core.chain import AuditChain
+from audit_core.chain.known import Kept
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.note import encode_base64, parse_note
+from audit_core.sqlite import PATIENT_WAIT_SECONDS, SqliteDatabase
+
+if TYPE_CHECKING:
+    from audit_core.postgres import PostgresDatabase
+
+TABLE = "audit_anchors"
+_ROW = tuple[int, str, str]  # tree size, root and note
+
+
+class Database(Protocol):
+    """What is done in it."""
+
+    name: str
+
+    def make(self) -> None:
+        """The table, where it is missing."""
+
+    def insert(self, row: _ROW) -> None:
+        """Unless it is there."""
+
+    def select(self) -> Iterator[tuple[str, datetime]]:
+        """Notes, and since when they are there; the largest tree first."""
+
+    def close(self) -> None:
+        """Keep no connection: the next use may be a minute away."""
+
+
+class DatabaseAnchor:
+    """Keeps each checkpoint in a row of ``audit_anchors``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._is_made = False
+
+    @property
+    def name(self) -> str:
+        return self._database.name
+
+    def keep(self, note: str, chain: AuditChain) -> None:
+        del chain
+        checkpoint = Checkpoint.parse(parse_note(note)[0])
+        with closing(self._database):
+            if not self._is_made:
+                self._database.make()
+                self._is_made = True
+            self._database.insert((checkpoint.size, encode_base64(checkpoint.root), note))
+
+    def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        del chain
+        with closing(self._database):
+            for note, kept_at in self._database.select():
+                yield Kept(note, kept_at, is_attested=True)
+
+
+class SqliteAnchors:
+    """In a SQLite file: on another host's disk, say."""
+
+    def __init__(self, path: str) -> None:
+        self._database = SqliteDatabase(path)
+        self.name = f"the database {self._database.path}"
+        self.close = self._database.close
+
+    def make(self) -> None:
+        if not self._database.has_table(TABLE):
+            self._database.create("sqlite_anchors.sql")
+
+    def insert(self, row: _ROW) -> None:
+        with self._database.transaction(PATIENT_WAIT_SECONDS) as connection:
+            connection.execute(
+                "INSERT INTO audit_anchors (tree_size, root, note) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row
+            )
+
+    def select(self) -> Iterator[tuple[str, datetime]]:
+        query = "SELECT note, kept_at FROM audit_anchors ORDER BY tree_size DESC, rowid DESC"
+        with self._database.cursor() as cursor:
+            rows = cursor.execute(query).fetchall()
+        for note, kept_at in rows:
+            yield str(note), datetime.fromisoformat(kept_at)
+
+
+class PostgresAnchors:
+    """In a PostgreSQL database, in the schema that the URL names, or ``audit``."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self.name = f"the database {database.name}"
+        self.close = database.close
+
+    def make(self) -> None:
+        if not self._database.has_table(TABLE):
+            self._database.run("postgres_anchors.sql")
+
+    def insert(self, row: _ROW) -> None:
+        table = self._database.table(TABLE)
+        query = f"INSERT INTO {table} (tree_size, root, note) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        with self._database.transaction() as connection:
+            self._database.execute(query, row, connection)
+
+    def select(self) -> Iterator[tuple[str, datetime]]:
+        query = f"SELECT note, kept_at FROM {self._database.table(TABLE)} ORDER BY tree_size DESC, kept_at DESC"
+        yield from self._database.fetch(query)

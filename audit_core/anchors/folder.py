@@ -1,0 +1,106 @@
+"""A folder on other storage: one file for each checkpoint, never written again.
+
+An attacker who can write the folder can remove files. It protects as far as he cannot: a mount of another host's, a
+medium that is written once, a folder that a backup takes away.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from audit_core.chain import AuditChain
+from audit_core.chain.known import Kept
+from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.note import MAX_NOTE_BYTES, parse_note
+from audit_core.process.disk import sync_folder, write_all
+
+SUFFIX = ".checkpoint"
+_STEM = re.compile(r"\d{20}-[0-9a-f]{16}")
+
+
+class FolderAnchor:
+    """Keeps each checkpoint in a file that is named by the size of its tree and the beginning of its root."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder).absolute()
+
+    @property
+    def name(self) -> str:
+        return f"the folder {self.folder}"
+
+    def keep(self, note: str, chain: AuditChain) -> None:
+        del chain
+        self.put(self.folder / name_of(note), note.encode())
+
+    def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        del chain
+        for path in self.files(SUFFIX):
+            # A file's time says when it was copied here, and may be set.
+            yield Kept(self.read(path).decode(errors="replace"), self.time_of(path))
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Make a file, whole and durable. One that is there stays. Raises StoreUnavailableError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _make(path, content)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def files(self, suffix: str) -> list[Path]:
+        """Ours of this kind, the largest tree first. Raises StoreUnavailableError, ConfigurationError."""
+        try:
+            paths = [path for path in self.folder.iterdir() if path.suffix == suffix and _STEM.fullmatch(path.stem)]
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"There is no folder {self.folder}: the first checkpoint that is anchored makes it; correct the anchor "
+                "if there was one."
+            ) from None
+        except OSError as error:
+            raise self._unavailable(error) from error
+        return sorted(paths, reverse=True)
+
+    def read(self, path: Path) -> bytes:
+        """What is in a file, as far as it can be a checkpoint. Raises StoreUnavailableError."""
+        try:
+            with path.open("rb") as file:
+                return file.read(MAX_NOTE_BYTES)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def time_of(self, path: Path) -> datetime:
+        """When the file was written, by the clock of whoever keeps it. Raises StoreUnavailableError."""
+        try:
+            return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: OSError) -> StoreUnavailableError:
+        return StoreUnavailableError(f"{self.folder}: {error.strerror}: see that it is mounted, and may be used.")
+
+
+def name_of(note: str) -> str:
+    """What the file of this checkpoint is called: names sort as trees grow. Raises IntegrityError for what is none."""
+    checkpoint = Checkpoint.parse(parse_note(note)[0])
+    return f"{checkpoint.size:020d}-{checkpoint.root.hex()[:16]}{SUFFIX}"
+
+
+def _make(path: Path, content: bytes) -> None:
+    """A crash here leaves nothing by that name, or all of it."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        try:
+            write_all(fd, content)
+        finally:
+            os.close(fd)
+        draft.rename(path)
+        sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)

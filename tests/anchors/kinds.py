@@ -1,0 +1,56 @@
+"""An anchor of each kind, on servers that all tests share."""
+
+import logging
+from contextlib import contextmanager
+from functools import cache
+
+from audit_core.anchors.opening import open_anchor
+from tests.anchors.servers import Authority, Witness, serving
+from tests.postgres.server import new_database
+
+KINDS = ("folder", "sqlite", "postgres", "log", "tsa", "witness")
+
+
+@contextmanager
+def an_anchor(kind, folder, log_key):
+    """A new, empty one; with ``server`` where there is one of ours."""
+    if kind == "folder":
+        yield open_anchor(f"file://{folder}/other%20storage"), None
+    elif kind == "sqlite":
+        yield open_anchor(f"sqlite:///{folder}/second.db"), None
+    elif kind == "postgres":
+        yield open_anchor(new_database()), None
+    elif kind == "log":
+        with collected(folder / "collected.log"):
+            yield open_anchor(f"log:{folder}/collected.log"), None
+    elif kind == "tsa":
+        authority = _authority(folder.parent)
+        with serving(authority.answer) as server:
+            url = f"tsa+{server.url}/tsr?ca={authority.ca}&receipts={folder}/receipts"
+            yield open_anchor(url), server
+    else:
+        witness = Witness(log_key)
+        with serving(witness.answer) as server:
+            server.witness = witness
+            yield open_anchor(f"witness+{server.url}?key={witness.vkey}&receipts={folder}/receipts"), server
+
+
+@cache
+def _authority(folder):
+    return Authority(folder / "authority")
+
+
+@contextmanager
+def collected(path):
+    """What a log shipper does: each line with something before it."""
+    logger, handler = logging.getLogger("audit_core.anchor"), logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter('{"at": "%(asctime)s", "message": "%(message)s"}'))
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,138 @@
+"""When checkpoints go out, and that nothing waits for them."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from audit_core import AuditTrail
+from audit_core.anchors import Kept
+from audit_core.integrity.verify import Result
+from audit_core.process.threads import wait_until
+from tests.postgres.server import new_database
+
+SOON = 20
+
+
+class Notes:
+    """An anchor in memory, which can be told to fail or to wait."""
+
+    def __init__(self, name="ours"):
+        self.name, self.notes, self.error, self.gate = name, [], None, threading.Event()
+        self.gate.set()
+
+    def keep(self, note, chain):
+        self.gate.wait()
+        if self.error:
+            raise self.error
+        self.notes.append(note)
+
+    def kept(self, chain):
+        return map(Kept, reversed(self.notes))
+
+    @property
+    def size(self):
+        return int(self.notes[-1].split("\n")[1]) if self.notes else 0
+
+
+@pytest.fixture
+def anchor():
+    anchor = Notes()
+    yield anchor
+    anchor.gate.set()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path, state):
+    return new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/clinic.db"
+
+
+def test_what_is_recorded_is_anchored_soon_and_again_when_it_has_grown(url, anchor):
+    with AuditTrail(url, anchors=[anchor], anchor_every=0.05) as trail:
+        trail.record("chart.read")
+        assert wait_until(lambda: anchor.size == 3, SOON), "log.created, trail.started and the event"
+        trail.record("chart.read")
+        assert wait_until(lambda: anchor.size == 4, SOON)
+        count = len(anchor.notes)
+        assert trail.verify().result is Result.OK
+    assert len(anchor.notes) > count
+    assert anchor.size == 6, "the end of the trail, too"
+
+
+def test_without_growth_nothing_is_given_to_the_anchor_but_a_heartbeat_is_recorded(
+    tmp_path, state, anchor, monkeypatch
+):
+    monkeypatch.setattr("audit_core.anchors.anchoring.HEARTBEAT_SECONDS", 0.3)
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", anchors=[anchor], anchor_every=0.02) as trail:
+        trail.record("chart.read")
+        assert wait_until(lambda: next(trail.events(action="trail.heartbeat"), None) is not None, SOON)
+        beats = len(list(trail.events(action="trail.heartbeat")))
+        assert wait_until(lambda: anchor.size == 3 + beats, SOON)
+        assert len(set(anchor.notes)) == len(anchor.notes)
+
+
+def test_an_anchor_that_hangs_holds_up_neither_events_nor_another_anchor_nor_the_end(url, anchor, monkeypatch):
+    monkeypatch.setattr("audit_core.anchors.anchoring.PATIENCE_SECONDS", 0.1)
+    other = Notes("the other one")
+    anchor.gate.clear()
+    with AuditTrail(url, anchors=[anchor, other], anchor_every=0.05) as trail:
+        for _ in range(5):
+            trail.record("chart.read")
+        trail.flush()
+        assert wait_until(lambda: other.size == 7, SOON)
+        assert anchor.notes == []
+    assert other.size == 8
+
+
+def test_an_anchor_that_fails_is_told_in_status_and_log_and_tried_again_until_it_takes(tmp_path, state, anchor, caplog):
+    anchor.error = OSError("no route to it")
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", anchors=[anchor], anchor_every=0.02) as trail:
+        trail.record("chart.read")
+        assert wait_until(lambda: trail.status()["anchors"][0]["trouble"], SOON)
+        (told,) = trail.status()["anchors"]
+        assert (told["name"], told["size"], told["kept_at"]) == ("ours", 0, None)
+        assert "no route to it" in told["trouble"]
+        before = trail.anchor_ages()["ours"]
+        assert trail.anchor_ages()["ours"] > before, "its age grows"
+        anchor.error = None
+        assert wait_until(lambda: anchor.size == 3, SOON)
+        assert wait_until(lambda: trail.status()["anchors"][0]["trouble"] is None, SOON)
+    said = [record.getMessage() for record in caplog.records if "anchor" in record.getMessage()]
+    assert len(said) == 2
+    assert "is tried again: OSError: no route to it" in said[0]
+    assert "takes checkpoints again" in said[1]
+
+
+def test_the_age_of_an_anchor_is_a_metric(tmp_path, state, anchor):
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    from audit_core.metrics import Collector
+
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", anchors=[anchor]) as trail:
+        registry = CollectorRegistry()
+        registry.register(Collector(trail))
+        assert b'audit_anchor_age_seconds{anchor="ours"}' in generate_latest(registry)
+
+
+def test_a_trail_whose_anchor_was_never_reached_is_not_ok(tmp_path, state, anchor):
+    anchor.error = OSError("down")
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", anchors=[anchor], lifecycle=False) as trail:
+        trail.record("chart.read")
+        trail.flush()
+        assert trail.verify().result is Result.UNANCHORED
+        assert trail.verify(max_age=timedelta(hours=1)).result is Result.FAILED
+
+
+def test_a_child_of_a_fork_anchors_too(tmp_path, state):
+    import os
+
+    folder = tmp_path / "other"
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", anchors=[f"file://{folder}"], anchor_every=0.05) as trail:
+        trail.record("chart.read")
+        assert wait_until(lambda: len(list(folder.glob("*.checkpoint"))) >= 1, SOON)
+        if (child := os.fork()) == 0:
+            trail.record("in the child")
+            size = trail.store.extent().events
+            found = wait_until(lambda: any(int(p.name[:20]) >= size for p in folder.glob("*.checkpoint")), SOON)
+            os._exit(0 if found else 1)
+        assert os.waitpid(child, 0)[1] == 0
