@@ -41,6 +41,11 @@ def open_anchor(url: str) -> Anchor:
         return DatabaseAnchor(SqliteAnchors(rest.removeprefix("///")))
     if scheme == "file" and (path := unquote(urlsplit(url).path)):
         return FolderAnchor(path)
+    if scheme == "s3":
+        from audit_core.anchors.bucket import BucketAnchor
+        from audit_core.s3 import open_bucket
+
+        return BucketAnchor(*open_bucket(url))
     kind, _, transport = scheme.partition("+")
     if kind in {"tsa", "witness"} and transport in {"http", "https"}:
         return _open_service(kind, url.removeprefix(f"{kind}+"))

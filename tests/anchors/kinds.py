@@ -1,5 +1,6 @@
 """An anchor of each kind, on servers that all tests share."""
 
+import itertools
 import logging
 from contextlib import contextmanager
 from functools import cache
@@ -7,8 +8,9 @@ from functools import cache
 from audit_core.anchors.opening import open_anchor
 from tests.anchors.servers import Authority, Witness, serving
 from tests.postgres.server import new_database
+from tests.s3.server import new_place
 
-KINDS = ("folder", "sqlite", "postgres", "log", "tsa", "witness")
+KINDS = ("folder", "sqlite", "postgres", "log", "s3", "tsa", "witness")
 
 
 @contextmanager
@@ -19,10 +21,12 @@ def an_anchor(kind, folder, log_key):
     elif kind == "sqlite":
         yield open_anchor(f"sqlite:///{folder}/second.db"), None
     elif kind == "postgres":
-        yield open_anchor(new_database()), None
+        yield open_anchor(f"{_database()}&schema=anchors_{next(_numbers)}"), None
     elif kind == "log":
         with collected(folder / "collected.log"):
             yield open_anchor(f"log:{folder}/collected.log"), None
+    elif kind == "s3":
+        yield open_anchor(new_place()), None
     elif kind == "tsa":
         authority = _authority(folder.parent)
         with serving(authority.answer) as server:
@@ -33,6 +37,14 @@ def an_anchor(kind, folder, log_key):
         with serving(witness.answer) as server:
             server.witness = witness
             yield open_anchor(f"witness+{server.url}?key={witness.vkey}&receipts={folder}/receipts"), server
+
+
+_numbers = itertools.count(1)
+
+
+@cache
+def _database():
+    return new_database()
 
 
 @cache

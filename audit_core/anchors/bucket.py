@@ -1,0 +1,63 @@
+"""A bucket of S3 with Object Lock: not even who owns the account can remove a checkpoint before its time.
+
+An attacker who may write to the bucket can add what is no checkpoint. One who owns the account can close it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from audit_core.anchors.folder import name_of
+from audit_core.chain import AuditChain
+from audit_core.chain.known import Kept
+from audit_core.errors import ConflictError, StoreUnavailableError
+from audit_core.s3 import Bucket
+
+READERS = 16  # requests at a time
+
+
+class BucketAnchor:
+    """Keeps each checkpoint in an object of its own, locked in COMPLIANCE mode."""
+
+    def __init__(self, bucket: Bucket, prefix: str) -> None:
+        self._bucket, self._prefix = bucket, prefix
+        self._is_checked = False
+
+    @property
+    def name(self) -> str:
+        return f"the bucket s3://{self._bucket.name}/{self._prefix}"
+
+    def keep(self, note: str, chain: AuditChain) -> None:
+        del chain
+        self._check()
+        key = self._prefix + name_of(note)
+        try:
+            self._bucket.put_new(key, note.encode())
+        except ConflictError as error:
+            raise StoreUnavailableError(f"{self.name} holds something else as {key}.") from error
+
+    def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        del chain
+        self._check()
+        objects = [versions for versions in self._bucket.objects(self._prefix) if not _is_foreign(versions[0].key)]
+        unlocked = None
+        with ThreadPoolExecutor(READERS, "audit-anchor") as readers:
+            for versions, found in zip(
+                reversed(objects), readers.map(self._bucket.read, reversed(objects)), strict=True
+            ):
+                if found.is_locked:
+                    yield Kept(found.body.decode(errors="replace"), found.modified, is_attested=True)
+                else:
+                    unlocked = versions[0].key
+        if unlocked:  # the others count all the same
+            raise StoreUnavailableError(f"{self.name} holds {unlocked} without a lock, which anybody can exchange.")
+
+    def _check(self) -> None:
+        if not self._is_checked:
+            self._bucket.check()
+            self._is_checked = True
+
+
+def _is_foreign(key: str) -> bool:
+    return not key.endswith(".checkpoint")
