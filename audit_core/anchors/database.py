@@ -104,8 +104,13 @@ class PostgresAnchors:
         self.close = database.close
 
     def make(self) -> None:
-        if not self._database.has_table(TABLE):
-            self._database.run("postgres_anchors.sql")
+        if self._database.has_table(TABLE):
+            return
+        schema = self._database.schema
+        if not self._database.fetch("SELECT to_regnamespace(%s) IS NOT NULL", (f'"{schema}"',))[0][0]:
+            with self._database.transaction() as connection:
+                self._database.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"', (), connection)
+        self._database.run("postgres_anchors.sql")
 
     def insert(self, row: _ROW) -> None:
         table = self._database.table(TABLE)

@@ -7,6 +7,7 @@ from functools import cache
 
 from audit_core.anchors.opening import open_anchor
 from tests.anchors.servers import Authority, Witness, serving
+from tests.postgres import server
 from tests.postgres.server import new_database
 from tests.s3.server import new_place
 
@@ -29,22 +30,27 @@ def an_anchor(kind, folder, log_key):
         yield open_anchor(new_place()), None
     elif kind == "tsa":
         authority = _authority(folder.parent)
-        with serving(authority.answer) as server:
-            url = f"tsa+{server.url}/tsr?ca={authority.ca}&receipts={folder}/receipts"
-            yield open_anchor(url), server
+        with serving(authority.answer) as service:
+            url = f"tsa+{service.url}/tsr?ca={authority.ca}&receipts={folder}/receipts"
+            yield open_anchor(url), service
     else:
         witness = Witness(log_key)
-        with serving(witness.answer) as server:
-            server.witness = witness
-            yield open_anchor(f"witness+{server.url}?key={witness.vkey}&receipts={folder}/receipts"), server
+        with serving(witness.answer) as service:
+            service.witness = witness
+            yield open_anchor(f"witness+{service.url}?key={witness.vkey}&receipts={folder}/receipts"), service
 
 
 _numbers = itertools.count(1)
 
 
-@cache
+_made = []
+
+
 def _database():
-    return new_database()
+    """One for all tests of a module: it is dropped at the end of that."""
+    if not _made or _made[-1] not in server._databases:
+        _made.append(new_database())
+    return _made[-1]
 
 
 @cache

@@ -1,7 +1,6 @@
 -- Checkpoints of a trail that lies in another database. Rows are appended and never change: whoever keeps them here
 -- needs USAGE on the schema, and INSERT and SELECT on the table. The owner should be somebody else.
 
-CREATE SCHEMA IF NOT EXISTS audit;
 CREATE TABLE IF NOT EXISTS audit.audit_anchors (
     tree_size  bigint NOT NULL,
     root       text NOT NULL,                  -- base64, as in the note
