@@ -16,7 +16,7 @@ from audit_core.keys import state_directory
 from audit_core.redaction import Redactor
 
 FORMS = (
-    "file:///mnt/other/checkpoints, postgresql://host/database, sqlite:////mnt/other/file.db, log:, "
+    "file:///storage/clinic, postgresql://host/database, sqlite:////storage/file.db, log:, "
     "s3://bucket/prefix, tsa+https://host/path?ca=FILE or witness+https://host/path?key=KEY"
 )
 

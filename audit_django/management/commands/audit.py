@@ -21,7 +21,7 @@ class Command(BaseCommand):
     """Passes everything on, ``--help`` too."""
 
     help = (
-        "The trail: init, status, seal, verify, events, show, checkpoint, prove, check-proof, report, keygen, "
+        "The trail: init, status, seal, anchor, verify, events, show, checkpoint, prove, check-proof, report, keygen, "
         "partitions, doctor, triggers, check."
     )
     requires_system_checks = []
