@@ -9,6 +9,7 @@ from audit_core.integrity.note import Signer, VerifierKey
 from audit_core.policy import AuditPolicy, AuditRule, audited
 from audit_core.redaction import Redactor
 from audit_core.stores import AuditStore
+from audit_core.stores.s3 import S3AuditStore
 from audit_core.trail import AuditTrail
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "AuditTrail",
     "Outcome",
     "Redactor",
+    "S3AuditStore",
     "Signer",
     "Verification",
     "VerifierKey",

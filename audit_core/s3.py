@@ -35,6 +35,7 @@ class Version(NamedTuple):
 class Locked(NamedTuple):
     """The version of an object that counts: the first one that was locked."""
 
+    id: str
     body: bytes
     modified: datetime
     is_locked: bool  # in COMPLIANCE mode: not even the account's owner can change that
@@ -80,15 +81,20 @@ class Bucket:
                 "bucket with Object Lock (aws s3api create-bucket --object-lock-enabled-for-bucket)."
             )
 
-    def put_new(self, key: str, body: bytes) -> None:
-        """Write an object that is not there yet, locked for years.
+    @property
+    def place(self) -> str:
+        """Which bucket it is: two servers may have one of the same name."""
+        return f"{self._where[0] or 's3'}/{self.name}"
+
+    def put_new(self, key: str, body: bytes) -> str:
+        """Write an object that is not there yet, locked for years; the id of its version.
 
         Raises ConflictError when another one is there, StoreUnavailableError when nobody knows whether it was written:
         then the next try finds it.
         """
         try:
             with self._translated():
-                self._client.put_object(
+                put = self._client.put_object(
                     Bucket=self.name,
                     Key=key,
                     Body=body,
@@ -100,8 +106,10 @@ class Bucket:
         except ConflictError:
             # It may be ours: an answer that was lost is asked for again.
             there = next(iter(self.objects(key)), None)
-            if there is None or self.read(there).body != body:
+            if there is None or (found := self.read(there)).body != body:
                 raise
+            return found.id
+        return str(put["VersionId"])
 
     def objects(self, prefix: str, before: str = "") -> Iterator[list[Version]]:
         """The versions of each object, the oldest first, in the order of keys; of keys that come after ``before``."""
@@ -119,7 +127,7 @@ class Bucket:
                 is_locked = got.get("ObjectLockMode") == "COMPLIANCE"
                 if is_locked or found is None:
                     until = got.get("ObjectLockRetainUntilDate")
-                    found = Locked(got["Body"].read(), version.modified, is_locked, until)
+                    found = Locked(version.id, got["Body"].read(), version.modified, is_locked, until)
             if is_locked:
                 break
         if found is None:

@@ -37,7 +37,7 @@ from audit_core.rows import to_json
 from audit_core.signing import SigningKey
 from audit_core.status import describe
 from audit_core.telling import ToldChange, events_as_json
-from audit_core.urls import open_store, open_url, without_password
+from audit_core.urls import open_outbox, open_store, open_url, without_password
 from audit_core.waiting import read_waiting
 from audit_core.watching import watchers
 from audit_core.writing.backlog import Backlog
@@ -46,6 +46,10 @@ from audit_core.writing.writer import Writer
 
 FLUSH_SECONDS = 10.0
 ORIGIN_LIMIT = 200  # characters; it stands in every record
+NO_OUTBOX = (
+    'Events wait for a bucket in a database, where they commit with the change: name it, AuditTrail("s3://...", '
+    'outbox="postgresql://host/database").'
+)
 logger = logging.getLogger("audit_core")
 
 
@@ -86,12 +90,14 @@ class AuditTrail:
         self._key, self._lifecycle = SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
         others = [outbox] if isinstance(outbox, str) else list(outbox)
-        self.outboxes: list[Outbox] = [own_outbox, *(open_url(other).outbox for other in others)]
+        self.outboxes: list[Outbox] = [*([own_outbox] if own_outbox else []), *map(open_outbox, others)]
+        if lifecycle and not self.outboxes:
+            raise ConfigurationError(NO_OUTBOX)
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(
             self.store, self._key.for_sealing, _checked_origin(origin), begin_with=self._key.for_beginning
         )
-        self.sealer = Sealer(self.chain, self.outboxes)
+        self.sealer = Sealer(self.chain, self.outboxes, own=own_outbox is not None)
         self.anchors = open_anchors(anchors)
         self._anchoring = Anchoring(self.chain, self.anchors, self._beat, anchor_every)
         self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
@@ -361,6 +367,8 @@ class AuditTrail:
         Not by one without the key, who would change his evidence, and not where that would begin a trail. Where another
         role seals, whoever may write to the outbox records it, and needs no key.
         """
+        if not self.outboxes:
+            return False
         try:
             return self.store.is_writable() and (not self.store.may_append() or self._key.is_named_by(self.chain))
         except AuditError:  # a table is missing, or what AUDIT_KEY holds is no key

@@ -29,7 +29,7 @@ class Parts(NamedTuple):
     """Store and outbox of one database, where its spill files lie, and what tells when we may write to it."""
 
     store: AuditStore
-    outbox: Outbox
+    outbox: Outbox | None  # None where events cannot wait in it
     directory: Path | None = None
     gate: Gate | None = None
 
@@ -48,15 +48,24 @@ def open_url(url: str) -> Parts:
         return Parts(SqliteStore(database), SqliteOutbox(database), directory, Gate(directory))
     if scheme in _POSTGRES:
         return _open_postgres(url)
+    if scheme == "s3":
+        return _open_s3(url)
     raise ConfigurationError(
         "The trail's URL is postgresql://host/database, sqlite:///path/to/file.db (four slashes for an absolute path), "
-        f"or memory: for tests, not {Redactor().text(url)!r}."
+        f"s3://bucket/prefix, or memory: for tests, not {Redactor().text(url)!r}."
     )
 
 
 def open_store(url: str) -> AuditStore:
     """The store alone, for a process that only reads it. Raises as ``open_url`` does."""
     return open_url(url).store
+
+
+def open_outbox(url: str) -> Outbox:
+    """The outbox alone. Raises ConfigurationError where there can be none."""
+    if (outbox := open_url(url).outbox) is None:
+        raise ConfigurationError("Events cannot wait in a bucket: the URL of an outbox is that of a database.")
+    return outbox
 
 
 def without_password(text: str) -> str:
@@ -67,7 +76,8 @@ def without_password(text: str) -> str:
 def schema_sql(url: str, *, roles: bool = False) -> str:
     """The SQL that makes a trail at ``url``, and with ``roles`` those who share it. Raises ConfigurationError."""
     if url.partition(":")[0] not in _POSTGRES:
-        open_url(url)
+        if open_url(url).outbox is None:
+            raise ConfigurationError("A bucket has no tables: there is no SQL to run.")
         return "\n".join(map(read_sql, ("sqlite.sql", "sqlite_outbox.sql")))
     from audit_core.postgres import PostgresDatabase, script_for
 
@@ -85,6 +95,13 @@ def _open_postgres(url: str) -> Parts:
     database = PostgresDatabase(url)
     directory = state_directory() / "spill" / sha256(f"{database.name} {database.schema}".encode()).hexdigest()[:16]
     return Parts(PostgresStore(database), PostgresOutbox(database), directory)
+
+
+def _open_s3(url: str) -> Parts:
+    from audit_core.stores.s3 import open_s3_store
+
+    directory = state_directory() / "spill" / sha256(url.partition("?")[0].encode()).hexdigest()[:16]
+    return Parts(open_s3_store(url), None, directory)
 
 
 def _names_a_file(path: str) -> bool:

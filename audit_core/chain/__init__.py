@@ -13,7 +13,7 @@ from audit_core.chain.known import Answer, Kept
 from audit_core.chain.proof import FRONTIER_EVERY, Proof, prove, prove_consistency, stored_root
 from audit_core.chain.verification import Verification, created_details, signed_by, verify_store
 from audit_core.draft import Draft, draft_of, event_of, place
-from audit_core.errors import ConfigurationError, ConflictError, IntegrityError
+from audit_core.errors import BusyError, ConfigurationError, ConflictError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
 from audit_core.identity import new_event_id
 from audit_core.integrity.checkpoint import Checkpoint
@@ -103,7 +103,9 @@ class AuditChain:
         checkpoint = self._sign(tree, size)
         try:
             self.store.append(rows, checkpoint, connection)
-        except ConflictError as error:  # of those who seal, one at a time does
+        except ConflictError as error:  # of those who seal, one at a time does, where there are locks
+            if not self.store.seals_in_transaction and self.store.head() != edge.checkpoint:
+                raise BusyError("Another process has sealed meanwhile.") from error
             raise IntegrityError(
                 f"What stands in the tables leaves no place for the events from sequence {size} on ({error}): nothing "
                 "is sealed over it; run `audit verify`. Events wait in the outbox."

@@ -26,6 +26,8 @@ _WORDS = {
     "clock": "The clock was turned back before the checkpoint of {sequence} events: expected {expected}, got {got}.",
     "known": "The checkpoint of {sequence} events {kept} does not fit: it was taken of other events than these.",
     "truncated": "The trail is cut off at {sequence} events: expected {expected} {kept}, got {got}.",
+    "object": "The object of the events from {sequence} on: expected {expected}, got {got}. What was locked first is "
+    "what is read.",
     "silent": "The trail was stopped, or does not reach its anchors: expected {expected}, got {got}.",
     "anchor.unreachable": "{where} could not be asked: {got}",
     "anchor.unreadable": "{where} holds what is no checkpoint of this trail: {got}.",

@@ -29,9 +29,9 @@ class Sealer:
     crash between the two, the second try finds the event's id in the chain and only removes it.
     """
 
-    def __init__(self, chain: AuditChain, outboxes: Sequence[Outbox]) -> None:
-        self.chain = chain
-        self.outboxes = outboxes
+    def __init__(self, chain: AuditChain, outboxes: Sequence[Outbox], *, own: bool = True) -> None:
+        """Whether the first outbox is in the store's ``own`` database."""
+        self.chain, self.outboxes, self._own = chain, outboxes, own
         self.trouble: str | None = None  # why nothing is sealed just now
         self._next_try = 0.0
         self._appended = False  # in the transaction that is open
@@ -50,6 +50,8 @@ class Sealer:
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
         """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
+        if not self.outboxes:
+            raise ConfigurationError("There is no outbox to write to: name one with AuditTrail(url, outbox=...).")
         if not self.chain.store.seals_in_transaction:
             self.outboxes[0].commit(events)
             return
@@ -72,13 +74,14 @@ class Sealer:
 
     def _move_all(self, number: int, outbox: Outbox, limit: int) -> bool:
         try:
-            return self._move_foreign(outbox, limit) if number else self._move_own(limit)
+            is_own = self._own and number == 0
+            return self._move_own(limit) if is_own else self._move_foreign(outbox, limit)
         except RefusedError as error:
             self._move_around(outbox, limit, error)
 
     def _move_around(self, outbox: Outbox, limit: int, error: RefusedError) -> NoReturn:
         """Seal what is not refused. What is refused stays where it is, and is named: nothing else has kept it."""
-        own = outbox is self.outboxes[0]
+        own = self._own and outbox is self.outboxes[0]
         with self._own_transaction() as connection:
             waiting = outbox.take(limit, connection if own else None)
             refused: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from audit_core.rows import STORED_COLUMNS
 from audit_core.stores import StoredCheckpoint
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.postgres import PostgresStore
+from audit_core.stores.s3 import S3AuditStore
+from audit_core.stores.s3_objects import key_of
 
 AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 
@@ -66,6 +69,9 @@ def put_back(store: object, loot: Loot) -> None:
     if isinstance(store, PostgresStore):
         put_back_in_postgres(store, loot)
         return
+    if isinstance(store, S3AuditStore):
+        put_back_in_s3(store, loot)
+        return
     with store.database.transaction(5) as connection, without_guards(connection):
         connection.execute("DELETE FROM audit_events")
         connection.execute("DELETE FROM audit_checkpoints")
@@ -90,6 +96,35 @@ def put_back_in_postgres(store: PostgresStore, loot: Loot) -> None:
             raise ImpossibleError(str(error)) from error
         with suppress(psycopg.errors.UniqueViolation), connection.transaction():
             connection.execute(UNIQUE_EVENTS)
+
+
+def put_back_in_s3(store: S3AuditStore, loot: Loot) -> None:
+    """As whoever has the disks of the server, where no lock holds: the objects are others, and have no past."""
+    store._prefix = f"{store._prefix}x/"
+    store._recent.clear()
+    log = json.loads(loot.rows[0][AT["details"]]).get("origin", "") if loot.rows else ""
+    rows, ends = list(loot.rows), [head.tree_size for head in loot.heads]
+    for head, end in zip(loot.heads, ends, strict=True):
+        mine = [row for row in rows if row[AT["sequence"]] < end]
+        rows = [row for row in rows if row not in mine]
+        store._bucket.put_new(f"{store._prefix}{key_of(head.first_sequence)}", _as_object(mine, head, log))
+    if rows:
+        first = max(0, *ends) if len(ends) > 1 else sum(ends)
+        store._bucket.put_new(f"{store._prefix}{key_of(first)}", _as_object(rows, None, log))
+    store._mirror.open()
+    store._sync()
+
+
+def _as_object(rows: list[list], head: StoredCheckpoint | None, log: str) -> bytes:
+    lines = []
+    for row in rows:
+        record = dict(zip(STORED_COLUMNS, row, strict=True)) | {"log": log, "v": 1}
+        event_hash, record["details"] = record.pop("event_hash"), json.loads(record["details"])
+        lines.append(json.dumps({"event_hash": event_hash, "record": record}, sort_keys=True, ensure_ascii=False))
+    if head is not None:
+        frontier = None if head.frontier is None else base64.b64encode(head.frontier).decode()
+        lines.append(json.dumps({"checkpoint": head._asdict() | {"frontier": frontier}}))
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 class ImpossibleError(Exception):

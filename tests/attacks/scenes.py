@@ -3,14 +3,18 @@
 from contextlib import contextmanager
 from functools import cache
 
+from audit_core.s3 import open_bucket
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.memory import MemoryStore
+from audit_core.stores.s3 import S3AuditStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.urls import open_url
 from tests.attacks.attacker import UNIQUE_EVENTS, Loot, put_back, superuser
 from tests.postgres.server import new_database
+from tests.s3.server import new_place
 
-STORES = ("memory", "sqlite", "postgres")
+TABLES = ("memory", "sqlite", "postgres")  # whose rows an attacker edits one by one
+STORES = (*TABLES, "s3")
 
 
 @contextmanager
@@ -22,6 +26,9 @@ def empty_store(kind, tmp_path):
 
 
 def _made(kind, tmp_path):
+    if kind == "s3":
+        bucket, prefix = open_bucket(new_place())
+        return S3AuditStore(bucket, prefix, mirror=tmp_path / "mirror.db")
     store = MemoryStore() if kind == "memory" else SqliteStore(SqliteDatabase(tmp_path / "trail.db"))
     store.create()
     return store

@@ -15,7 +15,7 @@ from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain, make_event, seal
 from tests.attacks.attacker import AT, put_back, steal
-from tests.attacks.scenes import STORES, empty_store
+from tests.attacks.scenes import TABLES, empty_store
 from tests.reports.trails import tamper
 
 LOG = "example.com/test"
@@ -53,7 +53,7 @@ def build(store):
     return chain
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=TABLES)
 def chain(request, tmp_path):
     with empty_store(request.param, tmp_path) as store:
         yield build(store)

@@ -1,0 +1,229 @@
+"""A trail in a bucket: what somebody may do to it, two who seal at once, answers that are lost, and the mirror."""
+
+import hashlib
+import json
+
+import pytest
+
+from audit_core import AuditTrail, VerifierKey
+from audit_core.cli import main
+from audit_core.errors import BusyError, ConfigurationError, IntegrityError, StoreUnavailableError
+from audit_core.integrity.verify import Result
+from audit_core.keys import LocalSigner
+from audit_core.outbox.memory import MemoryOutbox
+from audit_core.s3 import open_bucket
+from audit_core.stores.memory import MemoryStore
+from audit_core.stores.s3 import S3AuditStore
+from audit_core.stores.s3_objects import first_of, key_of, read_batch, write_batch
+from audit_core.testing import ORIGIN, make_chain, make_event, seal
+from audit_core.writing.sealer import Sealer
+from tests.postgres.server import new_database
+from tests.s3.server import client, new_place
+
+KEY = VerifierKey(ORIGIN, LocalSigner(b"k" * 32).public_key)
+
+
+@pytest.fixture
+def url():
+    return new_place()
+
+
+def open_store(url, path):
+    bucket, prefix = open_bucket(url)
+    return S3AuditStore(bucket, prefix, mirror=path)
+
+
+@pytest.fixture
+def chain(url, tmp_path):
+    """log.created and four events, in objects that begin at 0 and 3."""
+    chain = make_chain(open_store(url, tmp_path / "mirror.db"))
+    seal(chain, [make_event(n) for n in range(2)])
+    seal(chain, [make_event(n) for n in range(2)])
+    yield chain
+    chain.store.close()
+
+
+def put(store, first, body=b"{}"):
+    client().put_object(Bucket=store._bucket.name, Key=f"{store._prefix}{key_of(first)}", Body=body)
+
+
+def found_in(chain):
+    found = chain.verify(KEY)
+    return found.result, {(finding.kind, finding.sequence) for finding in found.findings}
+
+
+# --- Whoever may write to the bucket
+
+
+def test_a_later_version_and_a_delete_marker_change_no_event_and_are_findings(chain, tmp_path):
+    store = chain.store
+    before = list(store.rows())
+    put(store, 3, b"nothing")
+    client().delete_object(Bucket=store._bucket.name, Key=f"{store._prefix}{key_of(0)}")
+    other = make_chain(open_store(store_url(store), tmp_path / "other.db"))  # who has seen nothing of it before
+    assert list(other.store.rows()) == list(store.rows()) == before
+    assert found_in(other) == found_in(chain) == (Result.FAILED, {("object", 0), ("object", 3)})
+    seal(chain, [make_event()])
+    assert chain.store.extent() == (6, 6)
+    other.store.close()
+
+
+def store_url(store):
+    return f"s3://{store._bucket.name}/{store._prefix}?endpoint={store._bucket._where[0]}"
+
+
+def test_an_object_at_the_next_place_stops_the_trail_and_is_told(chain):
+    put(chain.store, 5, b'{"checkpoint":{}}\n')
+    with pytest.raises(IntegrityError, match="leaves no place"):
+        seal(chain, [make_event()])
+    assert found_in(chain) == (Result.FAILED, {("object", 5)})
+
+
+def test_a_strange_object_is_a_finding(chain):
+    client().put_object(Bucket=chain.store._bucket.name, Key=f"{chain.store._prefix}readme", Body=b"hello")
+    assert found_in(chain) == (Result.FAILED, {("object", None)})
+
+
+def test_a_bucket_without_object_lock_is_refused_at_the_start(state):
+    with pytest.raises(ConfigurationError, match="lacks versioning and Object Lock"):
+        AuditTrail(new_place(lock=False), outbox="memory:")
+
+
+# --- Two who seal
+
+
+def test_of_two_who_seal_at_one_place_one_is_told_and_goes_on_behind_the_other(chain, tmp_path):
+    other = make_chain(open_store(store_url(chain.store), tmp_path / "other.db"))
+    seal(other, [make_event(1)])
+    head = other.store.head()
+    seal(chain, [make_event(2)])
+    other.store.head = lambda connection=None: head if connection else type(other.store).head(other.store)
+    with pytest.raises(BusyError, match="sealed meanwhile"):
+        seal(other, [make_event(3)])
+    del other.store.head
+    seal(other, [make_event(3)])
+    assert found_in(chain) == (Result.UNANCHORED, set())
+    assert chain.store.extent() == (8, 8)
+    other.store.close()
+
+
+class Unreliable:
+    """A bucket whose answers are lost: after the object was written, or before."""
+
+    def __init__(self, bucket, when):
+        self._bucket, self._when = bucket, when
+
+    def __getattr__(self, name):
+        return getattr(self._bucket, name)
+
+    def put_new(self, key, body):
+        if self._when == "after":
+            self._bucket.put_new(key, body)
+        raise StoreUnavailableError("the answer was lost")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_lost_answer_seals_each_event_once(chain, when):
+    outbox, store = MemoryOutbox(), chain.store
+    sealer = Sealer(chain, [outbox], own=False)
+    outbox.put([make_event(n) for n in range(3)], None)
+    reliable, store._bucket = store._bucket, Unreliable(store._bucket, when)
+    with pytest.raises(StoreUnavailableError):
+        sealer.seal()
+    store._bucket = reliable
+    outbox.put([make_event(9)], None)
+    sealer.seal()
+    assert list(outbox.waiting()) == []
+    assert found_in(chain) == (Result.UNANCHORED, set())
+    assert store.extent().events == 9
+
+
+def test_a_batch_costs_one_request_that_lists_and_one_that_writes(chain):
+    asked = []
+    events = chain.store._bucket._client.meta.events
+    events.register("before-send.s3", lambda request, **_: asked.append(request.method), unique_id="count")
+    outbox = MemoryOutbox()
+    sealer = Sealer(chain, [outbox], own=False)
+    for n in range(3):
+        outbox.put([make_event(n)], None)
+        sealer.seal_some(100)
+    events.unregister("before-send.s3", unique_id="count")
+    assert asked == ["GET", "PUT"] * 3
+
+
+# --- The mirror
+
+
+def test_a_mirror_that_was_deleted_or_is_of_another_bucket_is_made_anew(chain, tmp_path):
+    expected = list(chain.store.rows())
+    other = make_chain(open_store(new_place(), tmp_path / "mirror of another.db"))
+    seal(other, [make_event()])
+    other.store.close()
+    for name in ("not there yet.db", "mirror of another.db"):
+        store = open_store(store_url(chain.store), tmp_path / name)
+        assert store.head() == chain.store.head()
+        assert list(store._mirror.rows()) == expected
+        store.close()
+
+
+# --- The format
+
+
+def test_a_line_holds_the_record_byte_by_byte(chain):
+    store = chain.store
+    body = client().get_object(Bucket=store._bucket.name, Key=f"{store._prefix}{key_of(3)}")["Body"].read()
+    *events, checkpoint = body.splitlines()
+    for line in events:
+        record = line.partition(b'"record":')[2][:-1]
+        assert hashlib.sha256(b"\x00" + record).hexdigest() == json.loads(line)["event_hash"]
+    assert json.loads(checkpoint)["checkpoint"]["tree_size"] == 5
+
+
+def test_every_byte_of_an_object_counts():
+    chain = make_chain(MemoryStore())
+    seal(chain, [make_event(n, actor_id="42") for n in range(2)])
+    rows, head = chain.store.events, chain.store.heads[0]
+    body = write_batch(rows, head, ORIGIN)
+    assert read_batch(body, 0, ORIGIN) == (rows, head)
+    sealed_at = body.index(b"sealed_at")  # which nobody signs
+    for place in range(len(body)):
+        if sealed_at - 1 <= place < sealed_at + 41 or body[place : place + 1] == b"\n":
+            continue
+        flipped = bytearray(body)
+        flipped[place] ^= 1
+        chain.store.events, checkpoint = read_batch(bytes(flipped), 0, ORIGIN)
+        chain.store.heads = [checkpoint] if checkpoint else []
+        assert chain.verify(KEY).result is Result.FAILED, flipped[place - 20 : place + 20]
+
+
+def test_names_sort_as_sequences_do():
+    assert [first_of(key_of(n)) for n in (0, 9, 10, 2**62)] == [0, 9, 10, 2**62]
+    assert first_of("readme") is first_of("1.jsonl") is None
+
+
+# --- A whole trail
+
+
+@pytest.mark.parametrize("outbox", ["sqlite", "postgres"])
+def test_what_an_application_records_is_sealed_into_the_bucket(url, outbox, tmp_path, state, capsys):
+    waits = new_database() if outbox == "postgres" else f"sqlite:///{tmp_path}/app.db"
+    with AuditTrail(url, outbox=waits) as trail:
+        for n in range(20):
+            trail.record("chart.read", resource=("patient", n))
+        trail.flush()
+        assert trail.store.extent().events == 22, "log.created and trail.started too"
+        assert [event.resource_id for event in trail.events(resource="patient", newest_first=False)][-1] == "19"
+        assert next(trail.waiting(), None) is None
+        assert trail.verify().findings == ()
+    capsys.readouterr()
+    assert main(["verify", "--url", url]) == 3, "an auditor needs no outbox"
+    assert "a consistent chain" in capsys.readouterr().out
+    assert main(["events", "--url", url, "--limit", "1"]) == 0
+    assert main(["verify", "--url", url, "--jobs", "2"]) == 3
+
+
+def test_a_trail_in_a_bucket_says_that_it_needs_an_outbox(url, state):
+    with pytest.raises(ConfigurationError, match="Events wait for a bucket in a database"):
+        AuditTrail(url)
+    with pytest.raises(ConfigurationError, match="cannot wait in a bucket"):
+        AuditTrail("memory:", outbox=url)
