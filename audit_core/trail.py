@@ -17,6 +17,7 @@ from audit_core.anchors.opening import open_anchors
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Answer
 from audit_core.chain.proof import Proof
+from audit_core.chain.seen import Seen
 from audit_core.chain.verification import Verification
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Acting, AuditContext, current
@@ -303,6 +304,8 @@ class AuditTrail:
         anchors: Iterable[str | Anchor] | None = None,
         as_of: datetime | None = None,
         max_age: timedelta | None = None,
+        seen: Seen | None = None,
+        whole: bool = False,
         jobs: int = 1,
     ) -> Verification:
         """Check the whole chain; see ``AuditChain.verify``. That it was checked is itself an event.
@@ -317,7 +320,15 @@ class AuditTrail:
         again = partial(open_store, self.url) if self._directory else None  # memory is where it is
         answers = self.ask_anchors(anchors, as_of, max_age)
         found = self.chain.verify(
-            key, known, progress, anchored=answers, own=self._key.own, jobs=jobs, open_store=again
+            key,
+            known,
+            progress,
+            anchored=answers,
+            own=self._key.own,
+            seen=seen,
+            whole=whole,
+            jobs=jobs,
+            open_store=again,
         )
         self.note_reading("trail.verified", {"result": found.result, "size": found.size, "origin": found.origin})
         return found

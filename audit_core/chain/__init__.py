@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from audit_core.canonical import encode_record, format_timestamp
+from audit_core.chain.created import created_details
 from audit_core.chain.hashing import OpenStore
 from audit_core.chain.known import Answer, Kept
 from audit_core.chain.proof import FRONTIER_EVERY, Proof, prove, prove_consistency, stored_root
-from audit_core.chain.verification import Verification, created_details, signed_by, verify_store
+from audit_core.chain.seen import BEFORE, Seen
+from audit_core.chain.verification import Verification, signed_by, verify_store
 from audit_core.draft import Draft, draft_of, event_of, place
 from audit_core.errors import BusyError, ConfigurationError, ConflictError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
@@ -125,6 +127,8 @@ class AuditChain:
         *,
         anchored: Iterable[Answer] = (),
         own: Signer | None = None,
+        seen: Seen | None = None,
+        whole: bool = False,
         jobs: int = 1,
         open_store: OpenStore | None = None,
     ) -> Verification:
@@ -138,10 +142,17 @@ class AuditChain:
         sound one that is not signed with ``own``; IntegrityError when a known checkpoint is none, or of another trail;
         StoreUnavailableError when the tables cannot be read.
 
+        The chain must also extend what was ``seen`` before. Only what came since is read, and neither indexes nor
+        repeated ids are looked for, unless the ``whole`` of it is asked for.
+
         ``jobs`` processes read and hash, each on a store that ``open_store`` (which can be pickled) gives it.
         """
         answers = [Answer(kept=[Kept(note) for note in known]), *anchored]
-        return verify_store(self.store, key, answers, own, progress, jobs=jobs, open_store=open_store)
+        if seen is not None:
+            answers.append(Answer(BEFORE, [Kept(seen.note)]))
+        return verify_store(
+            self.store, key, answers, own, progress, jobs=jobs, open_store=open_store, seen=seen, whole=whole
+        )
 
     def prove(self, event: str | int) -> Proof:
         """The inclusion proof of one event, by its id or its sequence, in the newest checkpoint.

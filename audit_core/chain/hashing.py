@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -17,15 +17,17 @@ OpenStore = Callable[[], AuditStore]
 _store: AuditStore | None = None  # of a process that hashes
 
 
-def hash_chain(store: AuditStore, stop: int, log: str, jobs: int, open_store: OpenStore | None) -> Iterator[Hashed]:
-    """Every row below sequence ``stop``, in order. Several ``jobs`` open the store by themselves."""
+def hash_chain(
+    store: AuditStore, stop: int, log: str, *, jobs: int = 1, open_store: OpenStore | None = None, start: int = LOWEST
+) -> Iterator[Hashed]:
+    """Every row from ``start`` to before ``stop``, in order. Several ``jobs`` open the store by themselves."""
     if jobs == 1 or open_store is None:
-        yield from hash_rows(store.rows(LOWEST, stop), log)
+        yield from hash_rows(store.rows(start, stop), log)
         return
     # Not by a fork: another thread of this process may be in the middle of something.
     with ProcessPoolExecutor(jobs, get_context("spawn"), _open, (open_store,)) as pool:
         hole = stop
-        for end, rows in _ahead(pool, stop, log, 2 * jobs):
+        for end, rows in _ahead(pool, _ranges(start, stop), log, 2 * jobs):
             yield from rows
             if not rows:  # no honest chain has such a hole, and an attacker's may be of any size
                 hole = end
@@ -33,10 +35,12 @@ def hash_chain(store: AuditStore, stop: int, log: str, jobs: int, open_store: Op
     yield from hash_rows(store.rows(hole, stop), log)
 
 
-def _ahead(pool: ProcessPoolExecutor, stop: int, log: str, depth: int) -> Iterator[tuple[int, list[Hashed]]]:
+def _ahead(
+    pool: ProcessPoolExecutor, ranges: Iterable[tuple[int, int]], log: str, depth: int
+) -> Iterator[tuple[int, list[Hashed]]]:
     """The end of each range, and its rows."""
     waiting: deque[tuple[int, Future[list[Hashed]]]] = deque()
-    for start, end in _ranges(stop):
+    for start, end in ranges:
         waiting.append((end, pool.submit(_hash_range, start, end, log)))
         if len(waiting) > depth:
             done, future = waiting.popleft()
@@ -45,8 +49,7 @@ def _ahead(pool: ProcessPoolExecutor, stop: int, log: str, depth: int) -> Iterat
         yield done, future.result()
 
 
-def _ranges(stop: int) -> Iterator[tuple[int, int]]:
-    start = LOWEST
+def _ranges(start: int, stop: int) -> Iterator[tuple[int, int]]:
     while start < stop:
         end = min(max(start, 0) + RANGE, stop)
         yield start, end

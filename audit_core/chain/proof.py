@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from audit_core.canonical import decode, encode_record
-from audit_core.chain.verification import created_details
+from audit_core.chain.created import created_details
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.link import leaf_hash

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, starmap
 from typing import Any, NamedTuple
 
 from audit_core.canonical import encode_record
+from audit_core.chain.created import created_details
 from audit_core.chain.hashing import LOWEST, OpenStore, hash_chain
 from audit_core.chain.known import Answer, compare
+from audit_core.chain.seen import Seen
+from audit_core.chain.walking import Walker
 from audit_core.errors import AuditError, ConfigurationError, Cures, IntegrityError
+from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import leaf_hash
-from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
-from audit_core.integrity.verify import ChainVerifier, Finding, Hashed, Known, Result, parse_head
-from audit_core.rows import Row, from_row
+from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note
+from audit_core.integrity.verify import Finding, Hashed, Known, Result, parse_head
+from audit_core.rows import Row
 from audit_core.stores import AuditStore, Extent, StoredCheckpoint
 
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
@@ -39,6 +43,8 @@ class Verification:
     anchored: int = 0
     pinned: bool = False  # whether the key came from outside the trail
     warnings: tuple[Finding, ...] = ()
+    start: int = 0  # events before it were not looked at: they were verified before
+    seen: Seen | None = None  # what to go on from next time; None where something is wrong
 
 
 class _Trust(NamedTuple):
@@ -64,6 +70,8 @@ def verify_store(
     *,
     jobs: int = 1,
     open_store: OpenStore | None = None,
+    seen: Seen | None = None,
+    whole: bool = False,
 ) -> Verification:
     """See ``AuditChain.verify``. Whoever has been asked was asked before: what is sealed since is more than he has."""
     damage = list(store.check_schema())
@@ -79,29 +87,41 @@ def verify_store(
     trust = _find_trust(store, created, key, own, answers)
     if isinstance(trust, Finding):
         return Verification(Result.FAILED, (*damage, trust), "", extent.events)
-    rows = hash_chain(store, extent.events, trust.key.name, jobs, open_store)
-    walk = _findings(store, trust, created, extent, _reporting(rows, extent.events, progress))
+    begin = None if whole or seen is None or not _goes_on(store, seen, trust) else seen
+    start = LOWEST if begin is None else begin.tree.size
+    rows = hash_chain(store, extent.events, trust.key.name, jobs=jobs, open_store=open_store, start=start)
+    walker = Walker(store, trust.key, trust.known, begin)
+    walk = _findings(walker, created, extent, _reporting(rows, extent.events, progress))
     readable = _readable(walk, damaged=bool(damage))
     found = _summarise(chain(damage, trust.strange, readable), trust, extent.events)
     if trust.doubt is not None and found.result is not Result.FAILED:
         raise trust.doubt
-    return found
+    return replace(found, start=max(0, start), seen=walker.seen if found.result is not Result.FAILED else None)
+
+
+def _goes_on(store: AuditStore, seen: Seen, trust: _Trust) -> bool:
+    """Whether what was seen is of this chain, and its last event still stands there: else all of it is looked at."""
+    checkpoint, size = Checkpoint.parse(parse_note(seen.note)[0]), seen.tree.size
+    is_known = any(known.checkpoint == checkpoint for known in trust.known)
+    return is_known and store.leaf_hashes(size - 1, size) == [seen.last_hash]
 
 
 def _findings(
-    store: AuditStore,
-    trust: _Trust,
+    walker: Walker,
     created: Mapping[str, Any],
     extent: Extent,
     rows: Iterator[Hashed],
 ) -> Iterator[Finding]:
-    yield from _check_created(created, trust.key)
-    if created.get("origin") != trust.key.name and _is_first(store.row(0), created):
+    store = walker.store
+    yield from _check_created(created, walker.key)
+    if created.get("origin") != walker.key.name and _is_first(store.row(0), created):
         return  # another trail, in which every record would be called changed
-    verifier = ChainVerifier(trust.key, trust.known)
+    if walker.begin is not None:
+        yield from walker.walk(rows, extent.signed)
+        return
     with ThreadPoolExecutor(1, "audit-indexes") as beside:  # the database compares while we hash
         indexes = beside.submit(lambda: list(islice(store.check_indexes(), FINDINGS_AT_MOST)))
-        yield from verifier.walk(rows, _checkpoints_until(store, extent.signed))
+        yield from walker.walk(rows, extent.signed)
         yield from starmap(_duplicate, store.duplicate_ids())
         yield from indexes.result()
 
@@ -112,15 +132,6 @@ def _is_first(row: Row | None, created: Mapping[str, Any]) -> bool:
         return row is not None and leaf_hash(encode_record(row[:-1], created["origin"])).hex() == row[-1]
     except (LookupError, TypeError, ValueError):
         return False
-
-
-def created_details(store: AuditStore, connection: Any = None) -> dict[str, Any]:
-    """What the first record says; empty where it cannot be read."""
-    row = store.row(0, connection)
-    try:
-        return from_row(row).details if row else {}
-    except IntegrityError:
-        return {}
 
 
 def signed_by(head: StoredCheckpoint | None, key: VerifierKey) -> bool:
@@ -191,13 +202,6 @@ def _readable(findings: Iterator[Finding], *, damaged: bool) -> Iterator[Finding
     except ConfigurationError:
         if not damaged:
             raise
-
-
-def _checkpoints_until(store: AuditStore, last: int) -> Iterator[StoredCheckpoint]:
-    for checkpoint in store.checkpoints(LOWEST):
-        if checkpoint.tree_size > last:
-            return
-        yield checkpoint
 
 
 def _duplicate(event_id: object, sequence: object) -> Finding:

@@ -111,7 +111,7 @@ def seal(
             _check_head(trail)
         if trail.store.seals_in_transaction:
             note("Here whoever writes an event seals it: only what a process left behind has to be sealed.")
-        with _until_told() as told:
+        with until_told() as told:
             if follow:
                 _try_seal(trail, quiet=False)
                 trail.keep_sealing()
@@ -158,7 +158,7 @@ def _seal(trail: AuditTrail, *, quiet: bool = False) -> None:
 
 
 @contextmanager
-def _until_told() -> Iterator[threading.Event]:
+def until_told() -> Iterator[threading.Event]:
     """Set by SIGTERM and SIGINT, while the block runs."""
     told = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from audit_core.chain.verification import Verification
+from audit_core.cli.alarm import Alarm
 from audit_core.cli.findings import group, sentences
+from audit_core.cli.keeping import until_told
+from audit_core.cli.memory import recall, remember, usual_place
 from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_file, read_key
 from audit_core.cli.report import moment
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
-from audit_core.cli.words import describe, limits, verdict
-from audit_core.errors import IntegrityError
+from audit_core.cli.words import describe, limits, sentence, verdict
+from audit_core.errors import AuditError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import parse_note
 from audit_core.integrity.verify import Finding, Result
@@ -53,23 +57,80 @@ def verify(
         float | None,
         typer.Option(metavar="HOURS", min=0, help="How old the newest anchored checkpoint may be: is the trail alive?"),
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Go on from what was verified last, which is remembered here."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="With --state: check all events all the same.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Again and again, until SIGTERM or Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="With --follow: how often.")] = 300.0,
+    on_failure: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Run it when verification fails, with the result as JSON.")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="POST the result as JSON to it when verification fails.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="How many processes read and hash.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Check the whole trail. Exit code 0 OK, 1 FAILED, 3 UNANCHORED, 2 could not be verified."""
     pinned = None if key is None else read_key(key)
     known = [_read_checkpoint(path) for path in checkpoint or ()]
+    alarm = Alarm(on_failure, webhook)
     with open_trail(context, url) as trail:
-        with progress_bar("Verifying") as progress:
-            found = trail.verify(
-                pinned, known, progress, anchors=anchor, as_of=as_of,
-                max_age=None if max_age is None else timedelta(hours=max_age), jobs=jobs,
-            )  # fmt: skip
         if not trail.notes_readings():
             note(NOT_RECORDED, "yellow")
-        waiting = sum(1 for _ in trail.waiting())
-        (_say_json if as_json else _say)(found, trail, waiting)
-    raise typer.Exit(EXIT_CODES[found.result])
+        memory = usual_place(trail.url) if follow and state is None else state
+
+        def check() -> int:
+            seen = None if memory is None else recall(memory)
+            with progress_bar("Verifying") as progress:
+                found = trail.verify(
+                    pinned, known, progress, anchors=anchor, as_of=as_of,
+                    max_age=None if max_age is None else timedelta(hours=max_age),
+                    seen=seen, whole=full, jobs=jobs,
+                )  # fmt: skip
+            if memory is not None and found.seen is not None:
+                remember(memory, found.seen)
+            return _tell(found, trail, alarm, as_json=as_json)
+
+        code = _follow(check, alarm, every) if follow else _check_once(check, alarm)
+    raise typer.Exit(code)
+
+
+def _check_once(check: Callable[[], int], alarm: Alarm) -> int:
+    try:
+        return check()
+    except (AuditError, OSError) as error:
+        alarm.ring({"result": "unknown", "exit_code": 2, "reason": sentence(error)})
+        raise
+
+
+def _follow(check: Callable[[], int], alarm: Alarm, every: float) -> int:
+    """One after another, whatever each comes to; the exit code of the last."""
+    code = 2
+    with until_told() as told:
+        while not told.is_set():
+            try:
+                code = _check_once(check, alarm)
+            except (AuditError, OSError) as error:
+                code = 2
+                note(sentence(error), "red")
+            told.wait(every)
+    return code
+
+
+def _tell(found: Verification, trail: AuditTrail, alarm: Alarm, *, as_json: bool) -> int:
+    waiting = sum(1 for _ in trail.waiting())
+    if as_json:
+        say_json(_as_json(found, trail, waiting))
+    else:
+        _say(found, trail, waiting)
+    if found.result is Result.FAILED:
+        alarm.ring(_as_json(found, trail, waiting))
+    else:
+        alarm.rest()
+    return EXIT_CODES[found.result]
 
 
 def _read_checkpoint(path: Path) -> str:
@@ -96,23 +157,22 @@ def _say(found: Verification, trail: AuditTrail, waiting: int) -> None:
         say(f"  {line}")
 
 
-def _say_json(found: Verification, trail: AuditTrail, waiting: int) -> None:
-    say_json(
-        {
-            "result": found.result.value,
-            "exit_code": EXIT_CODES[found.result],
-            "origin": found.origin,
-            "size": found.size,
-            "anchored": found.anchored,
-            "pinned": found.pinned,
-            "waiting": waiting,
-            "findings": [_as_dict(finding, trail) for finding in found.findings],
-            "warnings": [_as_dict(finding, trail) for finding in found.warnings],
-            "verdict": verdict(found)[0],
-            "summary": summary(found, group(found.findings, trail)),
-            "limits": limits(found, waiting),
-        }
-    )
+def _as_json(found: Verification, trail: AuditTrail, waiting: int) -> dict[str, Any]:
+    return {
+        "result": found.result.value,
+        "exit_code": EXIT_CODES[found.result],
+        "origin": found.origin,
+        "size": found.size,
+        "start": found.start,
+        "anchored": found.anchored,
+        "pinned": found.pinned,
+        "waiting": waiting,
+        "findings": [_as_dict(finding, trail) for finding in found.findings],
+        "warnings": [_as_dict(finding, trail) for finding in found.warnings],
+        "verdict": verdict(found)[0],
+        "summary": summary(found, group(found.findings, trail)),
+        "limits": limits(found, waiting),
+    }
 
 
 def _as_dict(finding: Finding, trail: AuditTrail) -> dict[str, Any]:

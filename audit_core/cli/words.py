@@ -188,6 +188,11 @@ def limits(found: Verification, waiting: int) -> list[str]:
             f"The last {found.size - found.anchored:,} events came after that checkpoint: only the signing key vouches "
             "for them, and more that were cut off would not be missed."
         )
+    if found.start:
+        lines.append(
+            f"The {found.start:,} events that were verified before were not looked at again, nor was it whether an id "
+            "stands twice: --full does."
+        )
     if not found.pinned and found.origin:
         lines.append("The verifier key was taken from the trail itself: give the one that you were handed with --key.")
     if waiting:

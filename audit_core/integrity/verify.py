@@ -94,7 +94,7 @@ class ChainVerifier:
     key: VerifierKey
     known: Sequence[Known] = ()
     size: int = 0  # sequences walked so far, missing ones included
-    _previous: str | None = GENESIS_HASH  # None after a gap: what was there is not known
+    _previous: Any = GENESIS_HASH  # None after a gap: what was there is not known
     _tree: Frontier | None = field(default_factory=Frontier)  # None while a gap hides a leaf
     _signed: int = 0
     _happened: str = ""  # the time of the last row walked
@@ -109,10 +109,15 @@ class ChainVerifier:
             self._by_size.setdefault(known.checkpoint.size, []).append(known)
         self._sizes = sorted(self._by_size)
 
+    @property
+    def state(self) -> tuple[Frontier | None, Any]:
+        """The tree of what was walked, and the hash of the last event; with findings they may be anything."""
+        return self._tree, self._previous
+
     def walk(self, rows: Iterable[Hashed], checkpoints: Iterable[StoredHead]) -> Iterator[Finding]:
         """Yield every finding of the chain; ``rows`` are what ``hash_rows`` makes of them, in order."""
         reader = _RowReader(rows)
-        yield from self._check_known(0)
+        yield from self._check_known(self.size)
         for checkpoint in checkpoints:
             yield from self._walk_rows(reader, checkpoint.tree_size)
             yield from self._check_missing_tail(checkpoint.tree_size)

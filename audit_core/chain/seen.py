@@ -1,0 +1,44 @@
+"""What a verifier has seen: enough of a chain to go on from there, and to notice when it was another one.
+
+An attacker who can write where it is kept can have events skipped, or the trail accused: it is the verifier's own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.merkle import Frontier
+from audit_core.integrity.note import decode_base64, encode_base64, parse_note
+
+BEFORE = "whoever verified it before"  # where the checkpoint is kept that was seen last
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A verified chain, up to one of its checkpoints."""
+
+    note: str  # that checkpoint, signed
+    tree: Frontier
+    last_hash: str  # ``event_hash`` of the last event
+
+    def to_json(self) -> str:
+        """As a file keeps it."""
+        frontier = encode_base64(self.tree.to_bytes())
+        return json.dumps({"checkpoint": self.note, "frontier": frontier, "last_hash": self.last_hash}, indent=2) + "\n"
+
+    @classmethod
+    def parse(cls, text: str) -> Seen:
+        """Read what ``to_json`` wrote. Raises ConfigurationError for anything else."""
+        try:
+            found = json.loads(text)
+            note, last_hash = str(found["checkpoint"]), str(found["last_hash"])
+            checkpoint = Checkpoint.parse(parse_note(note)[0])
+            tree = Frontier.from_bytes(checkpoint.size, decode_base64(str(found["frontier"])))
+        except (ValueError, TypeError, LookupError, IntegrityError) as error:
+            raise ConfigurationError(f"this is not what `audit verify --state` writes ({error})") from error
+        if tree.root() != checkpoint.root:
+            raise ConfigurationError("its tree is not that of its checkpoint")
+        return cls(note, tree, last_hash)
