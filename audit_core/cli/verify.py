@@ -78,8 +78,6 @@ def verify(
     known = [_read_checkpoint(path) for path in checkpoint or ()]
     alarm = Alarm(on_failure, webhook)
     with open_trail(context, url) as trail:
-        if not trail.notes_readings():
-            note(NOT_RECORDED, "yellow")
         memory = usual_place(trail.url) if follow and state is None else state
 
         def check() -> int:
@@ -90,6 +88,8 @@ def verify(
                     max_age=None if max_age is None else timedelta(hours=max_age),
                     seen=seen, whole=full, jobs=jobs,
                 )  # fmt: skip
+            if not trail.notes_readings():
+                note(NOT_RECORDED, "yellow")
             if memory is not None and found.seen is not None:
                 remember(memory, found.seen)
             return _tell(found, trail, alarm, as_json=as_json)
