@@ -1,17 +1,22 @@
 """When checkpoints go out, and that nothing waits for them."""
 
+import subprocess
+import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from audit_core import AuditTrail
 from audit_core.anchors import Kept
+from audit_core.cli import main
 from audit_core.integrity.verify import Result
 from audit_core.process.threads import wait_until
-from tests.postgres.server import new_database
+from tests.postgres.server import as_role, new_database
 
 SOON = 20
+ROOT = Path(__file__).parents[2]
 
 
 class Notes:
@@ -136,3 +141,32 @@ def test_a_child_of_a_fork_anchors_too(tmp_path, state):
             found = wait_until(lambda: any(int(p.name[:20]) >= size for p in folder.glob("*.checkpoint")), SOON)
             os._exit(0 if found else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_where_another_role_seals_the_application_anchors_nothing_and_the_sealer_does(state, anchor, caplog):
+    owner = new_database()
+    assert main(["init", "--url", owner, "--roles"]) == 0
+    application, sealer = as_role(owner, "audit_application"), as_role(owner, "audit_sealer")
+    with AuditTrail(application, create=False, anchors=[anchor], anchor_every=0.02) as trail:
+        trail.record("chart.read")
+        (threads,) = trail._anchoring._threads
+        assert wait_until(lambda: threads.all and all(thread.ended for thread in threads.all), SOON)
+    assert (anchor.notes, [r for r in caplog.records if "anchor" in r.getMessage()]) == ([], [])
+    with AuditTrail(sealer, create=False, anchors=[anchor], anchor_every=0.02, lifecycle=False) as trail:
+        trail.keep_sealing()
+        assert wait_until(lambda: anchor.size == 4, SOON), "log.created, the start, the event and the stop"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_sealer_that_follows_anchors_too(kind, tmp_path, state):
+    url = new_database() if kind == "postgres" else f"sqlite:///{tmp_path}/clinic.db"
+    assert main(["init", "--url", url]) == 0
+    folder = tmp_path / "other"
+    words = ["seal", "--follow", "--url", url, "--anchor", f"file://{folder}"]
+    process = subprocess.Popen([sys.executable, "-m", "audit_core.cli", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        assert wait_until(lambda: list(folder.glob("*.checkpoint")), 60)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()

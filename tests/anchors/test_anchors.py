@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit_core.anchors import ask, ask_all
 from audit_core.anchors.anchoring import keep_now
@@ -17,6 +18,7 @@ from audit_core.s3 import open_bucket
 from audit_core.stores.memory import MemoryStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from tests.anchors.kinds import KINDS, an_anchor
+from tests.anchors.servers import Witness
 from tests.attacks.attacker import AT, put_back, steal
 
 OURS, THIEFS = LocalSigner(b"k" * 32), LocalSigner(b"t" * 32)
@@ -419,3 +421,32 @@ def test_a_witness_that_does_not_know_the_trail_is_told_with_the_cure(chain, anc
 def test_a_url_that_is_none_of_an_anchor_says_what_is_one(url, says):
     with pytest.raises(ConfigurationError, match=says):
         open_anchor(url)
+
+
+@pytest.mark.parametrize("anchor", ["witness"], indirect=True)
+def test_a_cosignature_of_another_witness_is_none(chain, anchor):
+    other = Witness(str(KEY), anchor.server.witness.name)
+    other.key = Ed25519PrivateKey.from_private_bytes(b"x" * 32)
+    anchor.server.answer = other.answer
+    (state,) = keep_now(chain, [anchor])
+    assert "answers with what is no cosignature" in state.trouble
+    assert verify(chain, anchor).result is Result.UNANCHORED
+
+
+@pytest.mark.parametrize("anchor", ["witness"], indirect=True)
+def test_a_cosignature_of_another_tree_is_none(chain, anchor):
+    keep(chain, anchor)
+    older = anchor.server.witness._cosign("example.com/test\n4\nAAAA\n")
+    seal(chain, [make_event()])
+    anchor.server.hook = lambda *_: (200, older.encode())
+    (state,) = keep_now(chain, [anchor])
+    assert "answers with what is no cosignature" in state.trouble
+
+
+@pytest.mark.parametrize("anchor", ["witness"], indirect=True)
+def test_a_witness_that_claims_to_have_seen_more_is_named_by_the_verdict(chain, anchor):
+    anchor.server.hook = lambda *_: (409, b"14\n")
+    found = verify(chain, anchor)
+    assert [(one.kind, one.where) for one in found.findings] == [("truncated", "the witness witness.example/w1")]
+    (state,) = keep_now(chain, [anchor])
+    assert "has seen another history of this trail" in state.trouble
