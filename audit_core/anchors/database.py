@@ -6,6 +6,7 @@ database is neither.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
+from audit_core.errors import ConfigurationError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import encode_base64, parse_note
 from audit_core.sqlite import PATIENT_WAIT_SECONDS, SqliteDatabase
@@ -28,6 +30,9 @@ class Database(Protocol):
     """What is done in it."""
 
     name: str
+
+    def is_same(self, database: object) -> bool:
+        """Whether that is this one."""
 
     def make(self) -> None:
         """The table, where it is missing."""
@@ -54,7 +59,7 @@ class DatabaseAnchor:
         return self._database.name
 
     def keep(self, note: str, chain: AuditChain) -> None:
-        del chain
+        self._refuse_own(chain)
         checkpoint = Checkpoint.parse(parse_note(note)[0])
         with closing(self._database):
             if not self._is_made:
@@ -63,10 +68,17 @@ class DatabaseAnchor:
             self._database.insert((checkpoint.size, encode_base64(checkpoint.root), note))
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
-        del chain
+        self._refuse_own(chain)
         with closing(self._database):
             for note, kept_at in self._database.select():
                 yield Kept(note, kept_at, is_attested=True)
+
+    def _refuse_own(self, chain: AuditChain) -> None:
+        """To vouch for itself a database needs no anchor."""
+        if self._database.is_same(getattr(chain.store, "database", None)):
+            raise ConfigurationError(
+                f"{self.name} holds the trail itself, and whoever rewrites that rewrites both: anchor in another one."
+            )
 
 
 class SqliteAnchors:
@@ -76,6 +88,11 @@ class SqliteAnchors:
         self._database = SqliteDatabase(path)
         self.name = f"the database {self._database.path}"
         self.close = self._database.close
+
+    def is_same(self, database: object) -> bool:
+        if not isinstance(database, SqliteDatabase):
+            return False
+        return os.path.realpath(database.path) == os.path.realpath(self._database.path)
 
     def make(self) -> None:
         if not self._database.has_table(TABLE):
@@ -102,6 +119,9 @@ class PostgresAnchors:
         self._database = database
         self.name = f"the database {database.name}"
         self.close = database.close
+
+    def is_same(self, database: object) -> bool:
+        return getattr(database, "name", None) == self._database.name
 
     def make(self) -> None:
         if self._database.has_table(TABLE):

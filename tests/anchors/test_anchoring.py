@@ -170,3 +170,13 @@ def test_a_sealer_that_follows_anchors_too(kind, tmp_path, state):
         assert process.wait(60) == 0
     finally:
         process.kill()
+
+
+def test_the_trails_own_database_is_no_anchor(url):
+    with AuditTrail(url, anchors=[url], lifecycle=False) as trail:
+        trail.record("chart.read")
+        trail.flush()
+        (state,) = trail.anchor_now()
+        assert "holds the trail itself" in state.trouble
+        found = trail.verify()
+        assert (found.result, [one.kind for one in found.warnings]) == (Result.UNANCHORED, ["anchor.unreachable"])

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from tests.django.projects import ROOT, Project, migrated_project
+from tests.django.projects import PRELUDE, ROOT, Project, migrated_project
 
 
 @pytest.fixture
@@ -532,3 +532,18 @@ def test_pytest_django_works_as_before(project, tmp_path, options):
         output, _ = process.communicate(timeout=100)
         assert process.returncode == 0, output
     assert bool(list(tmp_path.glob("test_*sqlite3*"))) == (options == ["--reuse-db"])
+
+
+def test_the_trail_of_a_project_is_anchored_where_its_settings_say(migrated):
+    folder = migrated.folder / "elsewhere"
+    settings = (
+        f"from django.conf import settings\nsettings.AUDIT = {{**settings.AUDIT, 'ANCHORS': ['file://{folder}']}}\n"
+    )
+    code = "from audit_django import get_trail\nget_trail().record('chart.read')\nget_trail().close()\n"
+    migrated.script(settings + PRELUDE + code, prelude="")
+    assert list(folder.glob("*.checkpoint"))
+    verify = "from django.core.management import call_command\ncall_command('audit', 'verify')\n"
+    assert "OK:" in migrated.script(settings + PRELUDE + verify, prelude="").stdout
+    assert "UNANCHORED" in migrated.script(verify, check=False).stdout
+    wrong = settings.replace(f"['file://{folder}']", f"'file://{folder}'")
+    assert "give a list of strings" in migrated.script(wrong + PRELUDE + code, prelude="", check=False).stderr
