@@ -23,6 +23,7 @@ from tests.attacks.attacker import AT, put_back, steal
 
 OURS, THIEFS = LocalSigner(b"k" * 32), LocalSigner(b"t" * 32)
 KEY = VerifierKey(ORIGIN, OURS.public_key)
+EARLIER = "2026-01-01T12:00:03.000000Z"  # when the events of these tests happened
 TIMED = [kind for kind in KINDS if kind not in {"log", "witness"}]
 
 
@@ -167,8 +168,7 @@ def test_a_trail_that_was_signed_anew_is_found_also_by_whoever_has_no_key(chain,
 def test_a_clock_that_was_turned_back_is_found_by_the_anchors_clock(chain, anchor):
     keep(chain, anchor)
     seal(chain, [make_event(-86_400)])
-    earlier = "2020-01-01T00:00:00.000000Z"
-    change(chain, lambda loot: loot.heads.__setitem__(-1, loot.heads[-1]._replace(sealed_at=earlier)))
+    change(chain, lambda loot: loot.heads.__setitem__(-1, loot.heads[-1]._replace(sealed_at=EARLIER)))
     found = verify(chain, anchor)
     assert (found.result, [(one.kind, one.sequence) for one in found.findings]) == (Result.FAILED, [("clock", 14)])
 
@@ -450,3 +450,12 @@ def test_a_witness_that_claims_to_have_seen_more_is_named_by_the_verdict(chain, 
     assert [(one.kind, one.where) for one in found.findings] == [("truncated", "the witness witness.example/w1")]
     (state,) = keep_now(chain, [anchor])
     assert "has seen another history of this trail" in state.trouble
+
+
+@pytest.mark.parametrize("anchor", ["sqlite"], indirect=True)
+def test_a_checkpoint_that_was_kept_long_after_it_was_sealed_accuses_no_clock(chain, anchor):
+    change(chain, lambda loot: loot.heads.__setitem__(-1, loot.heads[-1]._replace(sealed_at=EARLIER)))
+    keep(chain, anchor)
+    assert verify(chain, anchor).result is Result.OK
+    seal(chain, [make_event()])
+    assert verify(chain, anchor).findings == ()

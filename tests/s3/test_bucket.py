@@ -48,7 +48,9 @@ def test_nobody_can_remove_it_or_shorten_that(place):
 
 def test_a_later_version_and_a_delete_marker_change_nothing(place):
     bucket, prefix = place
-    client().put_object(Bucket=bucket.name, Key=f"{prefix}one", Body=b"second")
+    until = datetime.now(UTC) + timedelta(days=9_999)
+    lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+    client().put_object(Bucket=bucket.name, Key=f"{prefix}one", Body=b"second", **lock)
     client().delete_object(Bucket=bucket.name, Key=f"{prefix}one")
     assert bucket.read(only(bucket, prefix)).body == b"first"
     assert sorted(version.is_marker for version in only(bucket, prefix)) == [False, False, True]
