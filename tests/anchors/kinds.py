@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 from contextlib import contextmanager
 from functools import cache
 
@@ -43,14 +44,14 @@ def an_anchor(kind, folder, log_key):
 _numbers = itertools.count(1)
 
 
-_made = []
-
-
 def _database():
-    """One for all tests of a module: it is dropped at the end of that."""
-    if not _made or _made[-1] not in server._databases:
-        _made.append(new_database())
-    return _made[-1]
+    return _database_on(os.environ.get("AUDIT_TEST_POSTGRES") or server.shared().url)
+
+
+@cache
+def _database_on(url):
+    """One for all tests, as long as that server is there."""
+    return new_database()
 
 
 @cache

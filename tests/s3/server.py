@@ -4,7 +4,6 @@ import atexit
 import itertools
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +19,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testsecret", "AWS_DEFAULT_REGION": "us-east-1"}
 ACTIONS = ["Admin", "Read", "Write", "List", "Tagging", "BypassGovernanceRetention"]
 PORTS = ("-master.port", "-volume.port", "-filer.port", "-s3.port", "-s3.port.iceberg", "-s3.port.lance")
+# Whatever ends this process, kill -9 as well, closes the pipe, and the server ends with it.
+GUARD = """folder=$1 sockets=$2; shift 2; "$@" </dev/null >"$folder/log" 2>&1 &
+cat; kill -9 $!; wait; rm -rf "$folder" $sockets"""
 GRPC = 10_000  # above each port there is another one
 _numbers = itertools.count(1)
 
@@ -32,15 +34,16 @@ class Server:
         credentials = {"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}
         identity = {"name": "test", "credentials": [credentials], "actions": ACTIONS}
         (self.folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        self.ports = ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
         self.url = f"http://127.0.0.1:{ports['-s3.port']}"
         words = [f"{name}={port}" for name, port in ports.items()]
         words += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}", "-filer", "-s3"]
         words += [f"-s3.config={self.folder}/s3.json", "-volume.max=100", "-master.volumeSizeLimitMB=64"]
         words += ["-master.telemetry=false"]
-        with (self.folder / "log").open("wb") as log:
-            weed = Path(sys.executable).with_name("weed")
-            self.process = subprocess.Popen([weed, "server", *words], stdout=log, stderr=log, cwd=self.folder)
+        sockets = [f"{tempfile.gettempdir()}/seaweedfs-*-{n}.sock" for p in ports.values() for n in (p, p + GRPC)]
+        weed = Path(sys.executable).with_name("weed")
+        command = ["sh", "-c", GUARD, "guard", self.folder, " ".join(sockets), weed, "server", *words]
+        self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         atexit.register(self.stop)
 
     def wait(self):
@@ -55,14 +58,9 @@ class Server:
                 return
 
     def stop(self):
+        """Stop it for good, and remove what it has made."""
         atexit.unregister(self.stop)
-        self.process.kill()
-        self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for port in self.ports.values():
-            for number in (port, port + GRPC):
-                for socket_ in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{number}.sock"):
-                    socket_.unlink()
+        self._guard.communicate()
 
 
 def _free_ports(count):
