@@ -22,6 +22,7 @@ PORTS = ("-master.port", "-volume.port", "-filer.port", "-s3.port", "-s3.port.ic
 # Whatever ends this process, kill -9 as well, closes the pipe, and the server ends with it.
 GUARD = """folder=$1 sockets=$2; shift 2; "$@" </dev/null >"$folder/log" 2>&1 &
 cat; kill -9 $!; wait; rm -rf "$folder" $sockets"""
+SOCKETS = Path("/tmp")  # noqa: S108 - where the server makes them, whatever TMPDIR says
 GRPC = 10_000  # above each port there is another one
 _numbers = itertools.count(1)
 
@@ -40,7 +41,7 @@ class Server:
         words += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}", "-filer", "-s3"]
         words += [f"-s3.config={self.folder}/s3.json", "-volume.max=100", "-master.volumeSizeLimitMB=64"]
         words += ["-master.telemetry=false"]
-        sockets = [f"{tempfile.gettempdir()}/seaweedfs-*-{n}.sock" for p in ports.values() for n in (p, p + GRPC)]
+        sockets = [str(SOCKETS / f"seaweedfs-*-{n}.sock") for p in ports.values() for n in (p, p + GRPC)]
         weed = Path(sys.executable).with_name("weed")
         command = ["sh", "-c", GUARD, "guard", self.folder, " ".join(sockets), weed, "server", *words]
         self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
