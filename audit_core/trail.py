@@ -311,8 +311,8 @@ class AuditTrail:
         """Check the whole chain; see ``AuditChain.verify``. That it was checked is itself an event.
 
         Asks ``anchors``, or the trail's own, what they hold, and of a copy that was made at ``as_of`` what they held
-        then. With ``max_age`` the newest checkpoint that one of them keeps must not be older: a trail that was stopped
-        makes none.
+        then. With ``max_age`` the newest checkpoint that one of them keeps must not be older, or the last event, where
+        there is none to ask: a trail that was stopped makes none.
 
         Without a ``key`` it is this process's own, if it has one, else the one that the trail names. Raises
         ConfigurationError when a sound trail is signed with another key than this process's: say then which is right.

@@ -49,16 +49,23 @@ class ContradictionError(IntegrityError):
 def ask_all(
     anchors: Iterable[Anchor], chain: AuditChain, as_of: datetime | None = None, max_age: timedelta | None = None
 ) -> list[Answer]:
-    """See ``ask``; with ``max_age`` it is a finding that none has a checkpoint that is younger."""
+    """See ``ask``; with ``max_age`` it is a finding that none has a checkpoint that is younger.
+
+    Where there is no anchor to ask, the last event has to be younger.
+    """
     answers = [ask(anchor, chain, as_of) for anchor in anchors]
     if max_age is not None:
-        newest = max((kept.kept_at for answer in answers for kept in answer.kept if kept.kept_at), default=None)
+        newest, what = _newest(answers) if answers else chain.last_time(), "anchored" if answers else "sealed"
         limit = (as_of or datetime.now(UTC)) - max_age
         if newest is None or newest < limit:
             got = f"none since {format_timestamp(newest)}" if newest else "none with a time"
-            finding = Finding("silent", None, f"a checkpoint that was anchored after {format_timestamp(limit)}", got)
+            finding = Finding("silent", None, f"something {what} after {format_timestamp(limit)}", got)
             answers.append(Answer("the anchors", findings=(finding,)))
     return answers
+
+
+def _newest(answers: Iterable[Answer]) -> datetime | None:
+    return max((kept.kept_at for answer in answers for kept in answer.kept if kept.kept_at), default=None)
 
 
 def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None) -> Answer:

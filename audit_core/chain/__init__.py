@@ -181,6 +181,14 @@ class AuditChain:
             )
         return note
 
+    def last_time(self) -> datetime | None:
+        """When the last sealed event happened, as it says itself; None where there is none that can be read."""
+        row = self.store.row(self.store.extent().events - 1)
+        try:
+            return from_row(row).timestamp if row else None
+        except IntegrityError:
+            return None
+
     def prove_consistency(self, old_size: int, size: int) -> tuple[bytes, ...]:
         """That the tree of ``size`` events extends the one of ``old_size`` (RFC 9162 2.1.4), by the stored hashes.
 

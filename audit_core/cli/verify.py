@@ -55,7 +55,9 @@ def verify(
     ] = None,
     max_age: Annotated[
         float | None,
-        typer.Option(metavar="HOURS", min=0, help="How old the newest anchored checkpoint may be: is the trail alive?"),
+        typer.Option(
+            metavar="HOURS", min=0, help="How old the newest anchored checkpoint, or event, may be: is it alive?"
+        ),
     ] = None,
     state: Annotated[
         Path | None,

@@ -180,3 +180,11 @@ def test_the_trails_own_database_is_no_anchor(url):
         assert "holds the trail itself" in state.trouble
         found = trail.verify()
         assert (found.result, [one.kind for one in found.warnings]) == (Result.UNANCHORED, ["anchor.unreachable"])
+
+
+def test_without_an_anchor_the_age_of_the_last_event_tells_whether_the_trail_is_alive(tmp_path, state):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
+        trail.record("chart.read")
+        trail.flush()
+        assert trail.verify(max_age=timedelta(hours=1)).result is Result.UNANCHORED
+        assert trail.verify(max_age=timedelta(0)).result is Result.FAILED

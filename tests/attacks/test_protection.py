@@ -296,7 +296,8 @@ def test_what_the_page_says_of_an_attack_is_so(scene, attack, cells):
 
 def check_cell(scene, attack, means, cell):
     key = None if means == "chain" else KEY
-    answers = ask_all([scene.anchor], scene.chain, max_age=timedelta(hours=2)) if means == "anchored" else []
+    age = timedelta(hours=2) if means == "anchored" or (attack is stop and means != "chain") else None
+    answers = ask_all([scene.anchor] if means == "anchored" else [], scene.chain, max_age=age)
     try:
         found = scene.chain.verify(key, [scene.kept] if means == "kept" else [], anchored=answers)
     except ConfigurationError:  # there is nothing to verify
