@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -344,7 +343,7 @@ class AuditTrail:
         """Size, head, what waits and since when, who seals, with which key; what this process has anchored."""
         return {
             **describe(self.url, self.sealer, self._key, self.waiting()),
-            "anchors": [asdict(state) for state in self._anchoring.states],
+            "anchors": [state.described() for state in self._anchoring.states],
             "process": self.counters(),
         }
 

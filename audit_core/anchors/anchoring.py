@@ -7,11 +7,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 
 from audit_core.anchors import Anchor
+from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.errors import AuditError, StoreUnavailableError
 from audit_core.integrity.checkpoint import Checkpoint
@@ -33,6 +34,10 @@ class AnchorState:
     size: int = 0  # of the newest checkpoint there
     kept_at: datetime | None = None
     trouble: str | None = None  # why it took nothing last time
+
+    def described(self) -> dict[str, object]:
+        """For a status."""
+        return {**asdict(self), "kept_at": format_timestamp(self.kept_at) if self.kept_at else None}
 
 
 class Anchoring:

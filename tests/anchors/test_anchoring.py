@@ -1,5 +1,6 @@
 """When checkpoints go out, and that nothing waits for them."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -101,6 +102,7 @@ def test_an_anchor_that_fails_is_told_in_status_and_log_and_tried_again_until_it
         assert trail.anchor_ages()["ours"] > before, "its age grows"
         anchor.error = None
         assert wait_until(lambda: anchor.size == 3, SOON)
+        assert json.dumps(trail.status()["anchors"])
         assert wait_until(lambda: trail.status()["anchors"][0]["trouble"] is None, SOON)
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("The anchor")]
     assert len(said) == 2

@@ -47,10 +47,11 @@ class Scene:
     chain: AuditChain
     anchor: DatabaseAnchor
     kept: str = ""
+    seen: object = None
 
     def keep(self):
         """What an auditor does by hand, and the trail by itself."""
-        self.kept = self.chain.checkpoint_note()
+        self.kept, self.seen = self.chain.checkpoint_note(), self.chain.verify(KEY).seen
         self.anchor.keep(self.kept, self.chain)
 
     def let_hours_pass(self):
@@ -280,7 +281,7 @@ def test_every_row_of_the_page_has_its_attack_and_every_attack_its_row():
     assert [row[0] for row in page_rows()] == list(ATTACKS)
 
 
-MEANS = ("chain", "signed", "kept", "anchored")
+MEANS = ("chain", "signed", "kept", "seen", "anchored")
 CASES = [
     pytest.param(attack, cells, id=attack.__name__) for row, *cells in page_rows() for attack in ATTACKS.get(row, [])
 ]
@@ -299,7 +300,13 @@ def check_cell(scene, attack, means, cell):
     age = timedelta(hours=2) if means == "anchored" or (attack is stop and means != "chain") else None
     answers = ask_all([scene.anchor] if means == "anchored" else [], scene.chain, max_age=age)
     try:
-        found = scene.chain.verify(key, [scene.kept] if means == "kept" else [], anchored=answers)
+        found = scene.chain.verify(
+            key,
+            [scene.kept] if means == "kept" else [],
+            anchored=answers,
+            seen=scene.seen if means == "seen" else None,
+            whole=True,
+        )
     except ConfigurationError:  # there is nothing to verify
         assert (attack, means, cell[0]) == (empty, "chain", "N")
         return
