@@ -11,8 +11,12 @@ from audit_core.chain import AuditChain
 from audit_core.chain.known import Answer, Kept
 from audit_core.errors import AuditError, IntegrityError
 from audit_core.integrity.verify import Finding
+from audit_core.process.forking import lock_across_forks
 
-__all__ = ["Anchor", "ContradictionError", "Kept", "ask", "ask_all"]
+__all__ = ["Anchor", "ContradictionError", "Kept", "ask", "ask_all", "in_sqlite"]
+
+# A thread that anchors must not be inside of SQLite when another one forks: the child would find it locked for ever.
+in_sqlite = lock_across_forks()
 
 
 class Anchor(Protocol):

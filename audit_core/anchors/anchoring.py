@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 
-from audit_core.anchors import Anchor
+from audit_core.anchors import Anchor, in_sqlite
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.errors import AuditError, StoreUnavailableError
@@ -136,7 +136,8 @@ class AnchorThread(OwnThread):
     def _look(self) -> bool:
         """Whether the anchor has what there is. A trail that cannot be read just now is no trouble of the anchor's."""
         try:
-            note = self._chain.checkpoint_note()
+            with in_sqlite:
+                note = self._chain.checkpoint_note()
         except StoreUnavailableError:
             return False
         except Exception as error:  # noqa: BLE001 - nobody else would look again
@@ -150,7 +151,8 @@ class AnchorThread(OwnThread):
     def _is_here(self) -> bool:
         """Whether this process seals: where roles are apart, the sealer's anchors too."""
         try:
-            return self._chain.store.may_append()
+            with in_sqlite:
+                return self._chain.store.may_append()
         except AuditError:
             return True
 

@@ -12,17 +12,19 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from audit_core.anchors import in_sqlite
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import encode_base64, parse_note
-from audit_core.sqlite import PATIENT_WAIT_SECONDS, SqliteDatabase
+from audit_core.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from audit_core.postgres import PostgresDatabase
 
 TABLE = "audit_anchors"
+WAIT_SECONDS = 1.0  # for a SQLite file that somebody else writes; then it is tried again
 _ROW = tuple[int, str, str]  # tree size, root and note
 
 
@@ -95,11 +97,12 @@ class SqliteAnchors:
         return os.path.realpath(database.path) == os.path.realpath(self._database.path)
 
     def make(self) -> None:
-        if not self._database.has_table(TABLE):
-            self._database.create("sqlite_anchors.sql")
+        with in_sqlite:
+            if not self._database.has_table(TABLE):
+                self._database.create("sqlite_anchors.sql")
 
     def insert(self, row: _ROW) -> None:
-        with self._database.transaction(PATIENT_WAIT_SECONDS) as connection:
+        with in_sqlite, self._database.transaction(WAIT_SECONDS) as connection:
             connection.execute(
                 "INSERT INTO audit_anchors (tree_size, root, note) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audit_core.anchors import ContradictionError
+from audit_core.anchors import ContradictionError, in_sqlite
 from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
 from audit_core.anchors.web import Response, post
 from audit_core.chain import AuditChain
@@ -60,7 +60,8 @@ class WitnessAnchor:
         raise StoreUnavailableError(f"{self.name} is given other checkpoints all the time: it is tried again later.")
 
     def _request(self, note: str, chain: AuditChain, old: int, size: int) -> bytes:
-        proof = chain.prove_consistency(old, size) if 0 < old < size else ()
+        with in_sqlite:
+            proof = chain.prove_consistency(old, size) if 0 < old < size else ()
         return "".join([f"old {old}\n", *(f"{encode_base64(digest)}\n" for digest in proof), "\n", note]).encode()
 
     def _keep_receipt(self, note: str, response: Response) -> None:

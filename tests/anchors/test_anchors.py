@@ -193,7 +193,8 @@ def test_a_copy_is_compared_with_what_was_anchored_when_it_was_made(chain, ancho
     copy = make_chain(MemoryStore())
     put_back(copy.store, steal(chain.store))
     made = max(kept.kept_at for kept in anchor.kept(chain)) + timedelta(milliseconds=1)
-    while datetime.now(UTC) <= made + timedelta(seconds=anchor.kind in {"s3", "tsa"}):  # whose clocks count seconds
+    tick = 1 if anchor.kind in {"s3", "tsa"} else 0.05  # seconds that their clocks tell apart
+    while datetime.now(UTC) <= made + timedelta(seconds=tick):
         time.sleep(0.01)
     seal(chain, [make_event()])
     keep(chain, anchor)
