@@ -38,7 +38,7 @@ def serve_wsgi() -> None:
 def serve_asgi() -> None:
     import uvicorn
 
-    uvicorn.run("example_projects.django_clinic.asgi:application", port=PORT, lifespan="off")
+    uvicorn.run("example_projects.django_clinic.asgi:application", port=PORT, http="h11", lifespan="off")
 
 
 if __name__ == "__main__":
