@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,15 @@ def databases(engine: str, variants: Iterable[str]) -> Iterator[Databases]:
         yield Databases({v: server.url.replace("/postgres?", f"/{v}?") for v in variants}, pid)
     finally:
         server.stop()
+
+
+def count(url: str, query: str) -> int:
+    """What a query counts."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            return int(connection.execute(query).fetchone()[0])
+    with psycopg.connect(url) as connection:
+        return int(connection.execute(query).fetchone()[0])
 
 
 def django_database(url: str) -> dict[str, Any]:

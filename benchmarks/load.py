@@ -19,6 +19,7 @@ _LOOK_SECONDS, _IDLE_SECONDS, _PATIENCE_SECONDS = 0.1, 0.02, 5.0
 class Measured(NamedTuple):
     """One load."""
 
+    number: int  # requests that were answered
     rate: float  # requests a second
     p99: float  # milliseconds
     app: float  # microseconds of CPU for a request, user and system: the application's process with all its threads
@@ -44,6 +45,7 @@ def load(url: str, method: str, *, connections: int, seconds: int, processes: Pr
     number = int(_found(r"(\d+) requests in", text)[0])
     latency, unit = _found(r"99%\s+([\d.]+)(us|ms|s)", text)
     return Measured(
+        number,
         float(_found(r"Requests/sec:\s+([\d.]+)", text)[0]),
         float(latency) * _UNITS[unit],
         (_cpu(app) - before[0]) / number * 1e6,

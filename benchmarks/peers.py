@@ -24,7 +24,13 @@ REQUEST_PEERS = {
     "flask": {},
     "django": {"easy_audit": "django-easy-audit==1.3.9"},
 }
-_ALSO = {"fastapi": ("asyncpg", "aiosqlite", "greenlet")}
+EVENTS = {  # where each writes what it tells of requests
+    "auditlog_fastapi": "audit_logs",
+    "bh_waiting": "bh_audit_events",
+    "bh_queued": "bh_audit_events",
+    "fastapi_audit_log": "fastapi_audit_logs",
+    "easy_audit": "easyaudit_requestevent",
+}
 _UNAUDITED = "/read"
 
 

@@ -23,13 +23,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from benchmarks.databases import databases
+from benchmarks.databases import Databases, count, databases
 from benchmarks.load import Measured, Processes, load
-from benchmarks.peers import REQUEST_PEERS, captures_rows, python_with
+from benchmarks.peers import EVENTS, REQUEST_PEERS, captures_rows, python_with
 
 OURS = ("plain", "durable", "buffered")
 REQUESTS = (("GET", "read"), ("POST", "empty"), ("POST", "work"), ("POST", "change"))
@@ -38,7 +39,7 @@ START_SECONDS = 30.0
 
 class Server(NamedTuple):
     port: int
-    pid: int
+    processes: Processes
 
 
 def free_port() -> int:
@@ -48,16 +49,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(framework: str, variant: str, url: str) -> Iterator[Server]:
+def serving(framework: str, variant: str, places: Databases) -> Iterator[Server]:
     """The application in a process of its own."""
     port, folder = free_port(), tempfile.mkdtemp()
     python = sys.executable if variant in OURS else python_with(*REQUEST_PEERS[framework].values())
     environment = {**os.environ, "AUDIT_STATE_DIR": folder}
-    command = [python, "-m", "benchmarks.apps", framework, variant, str(port), url]
+    command = [python, "-m", "benchmarks.apps", framework, variant, str(port), places.urls[variant]]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         wait_for(port, f"{framework} {variant}")
-        yield Server(port, process.pid)
+        yield Server(port, Processes(process.pid, places.server))
     finally:
         process.terminate()
         process.wait()
@@ -77,34 +78,55 @@ def wait_for(port: int, name: str) -> None:
 
 def measure(framework: str, engine: str, options: argparse.Namespace) -> None:
     variants = [*OURS, *(REQUEST_PEERS[framework] if options.peers else ())]
-    with ExitStack() as stack:
-        places = stack.enter_context(databases(engine, variants))
-        servers = {v: stack.enter_context(serving(framework, v, places.urls[v])) for v in variants}
-        for method, path in REQUESTS:
-            asked = [v for v in variants if path != "change" or v in OURS or captures_rows(v)]
-            for connections in options.connections:
-                rounds = []
-                for turn in range(options.rounds + 1):  # the first one warms up
-                    order = asked[turn % len(asked) :] + asked[: turn % len(asked)]
-                    found = {}
-                    for variant in order:
-                        port, pid = servers[variant]
-                        url = f"http://127.0.0.1:{port}/{path}"
-                        processes = Processes(pid, places.server)
-                        found[variant] = load(
-                            url, method, connections=connections, seconds=options.seconds, processes=processes
-                        )
-                    rounds.append(found)
-                tell(f"{framework:7} {engine:10} {method:4} /{path:6} {connections:2}", asked, rounds[1:])
+    answered: Counter[str] = Counter()
+    with databases(engine, variants) as places:
+        with ExitStack() as stack:
+            servers = {v: stack.enter_context(serving(framework, v, places)) for v in variants}
+            for method, path in REQUESTS:
+                asked = {v: s for v, s in servers.items() if path != "change" or v in OURS or captures_rows(v)}
+                for connections in options.connections:
+                    rounds = in_turn(asked, method, path, connections, options)
+                    tell(f"{framework:7} {engine:10} {method:4} /{path:6} {connections:2}", rounds[1:])
+                    if method == "POST":
+                        for found in rounds:
+                            answered.update({v: found[v].number for v in found})
+        told = {v: events_of(v, places.urls[v]) / answered[v] for v in variants[1:]}
+    shares = "  ".join(f"{variant} {share:.3f}" for variant, share in told.items())
+    print(f"{framework:7} {engine:10} events of each audited request, after an orderly stop: {shares}", flush=True)
 
 
-def tell(name: str, variants: list[str], rounds: list[dict[str, Measured]]) -> None:
+def in_turn(
+    servers: Mapping[str, Server], method: str, path: str, connections: int, options: argparse.Namespace
+) -> list[dict[str, Measured]]:
+    """Each round loads each of the servers once. The first one warms up."""
+    names, rounds = list(servers), []
+    for turn in range(options.rounds + 1):
+        first = turn % len(names)
+        found = {}
+        for name in [*names[first:], *names[:first]]:
+            url, processes = f"http://127.0.0.1:{servers[name].port}/{path}", servers[name].processes
+            found[name] = load(url, method, connections=connections, seconds=options.seconds, processes=processes)
+        rounds.append(found)
+    return rounds
+
+
+def events_of(variant: str, url: str) -> int:
+    """How many there are of requests; a few more than wrk has seen answered when it stopped."""
+    if variant in EVENTS:
+        return count(url, f"SELECT count(*) FROM {EVENTS[variant]}")
+    schema = "" if url.startswith("sqlite") else "audit."
+    return count(url, f"SELECT count(*) FROM {schema}audit_events WHERE action LIKE 'POST %'") + count(
+        url, f'SELECT count(*) FROM {schema}audit_outbox WHERE event LIKE \'%"action":"POST %\''
+    )
+
+
+def tell(name: str, rounds: list[dict[str, Measured]]) -> None:
     def median(variant: str, field: str) -> float:
         return statistics.median(getattr(found[variant], field) for found in rounds)
 
     rate, app, database = (median("plain", field) for field in ("rate", "app", "database"))
     print(f"{name} connections: {rate:5.0f}/s, {app:.0f} + {database:.0f} us CPU without", flush=True)
-    for variant in variants[1:]:
+    for variant in sorted(rounds[0].keys() - {"plain"}):
         share = statistics.median(found[variant].rate / found["plain"].rate for found in rounds)
         p99 = statistics.median(found[variant].p99 / found["plain"].p99 for found in rounds)
         more_app = statistics.median(found[variant].app - found["plain"].app for found in rounds)
