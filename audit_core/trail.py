@@ -431,6 +431,7 @@ class AuditTrail:
             lambda counts: Backlog(self._directory, self.store.known, self._own_events.gap, counts),
             gate=self._gate,
             block=block,
+            waits=self.durable,
             greeting=self._own_events.started if self._lifecycle else None,
             started=partial(self._begin, close_at_the_end(self)),
         )

@@ -61,10 +61,17 @@ class Inbox:
         self._items.put(slot := [item])
         return not self._left or _take_out(slot) is None  # else nobody would take it any more
 
-    def take(self, limit: int, timeout: float | None) -> tuple[list[Submitted], Flush | Poke | None]:
-        """At most ``limit`` events, and what else stands behind them; waits at most ``timeout`` s for the first."""
+    def take(
+        self, limit: int, timeout: float | None, gather: float = 0.0
+    ) -> tuple[list[Submitted], Flush | Poke | None]:
+        """At most ``limit`` events, and what else stands behind them.
+
+        Waits at most ``timeout`` seconds for the first, then ``gather`` seconds for others unless there are enough.
+        """
         events: list[Submitted] = []
         item = self._next(0 if self.closed else timeout)
+        if gather and isinstance(item, Submitted) and not self.closed and len(self) < limit:
+            time.sleep(gather)
         while isinstance(item, Submitted):
             events.append(item)
             item = self._next(0) if len(events) < limit else None

@@ -22,6 +22,7 @@ from audit_core.writing.inbox import Flush, Poke, Submitted
 from audit_core.writing.sealer import Sealer
 from audit_core.writing.writer_thread import WriterThread
 
+GATHER_SECONDS = 0.05  # a commit costs as much for one event as for dozens
 logger = logging.getLogger("audit_core")
 
 
@@ -35,11 +36,16 @@ class Writer:
         *,
         gate: Gate | None = None,
         block: bool = False,
+        waits: bool = True,
         greeting: Callable[[], AuditEvent] | None = None,
         started: Callable[[], None] | None = None,
     ) -> None:
-        """``greeting`` makes the first event of every thread; ``started`` is told of each."""
+        """``greeting`` makes the first event of every thread; ``started`` is told of each.
+
+        Where nobody ``waits`` for his event, one commit gathers those of a moment.
+        """
         self._sealer, self._make_backlog = sealer, make_backlog
+        self._gather = 0.0 if waits else GATHER_SECONDS
         self._gate, self._block, self._greeting, self._started = gate, block, greeting, started
         self._threads = OneThread(self._make_thread)
         self._counts = Counts()
@@ -129,7 +135,9 @@ class Writer:
     def _make_thread(self) -> WriterThread:
         sealer = self.follower or self._sealer
         backlog = self._make_backlog(self._counts)
-        thread = WriterThread(sealer, backlog, counts=self._counts, gate=self._gate, block=self._block)
+        thread = WriterThread(
+            sealer, backlog, counts=self._counts, gate=self._gate, block=self._block, gather=self._gather
+        )
         if self._greeting:
             thread.inbox.put(Submitted(self._greeting()))
         return thread

@@ -46,8 +46,10 @@ class WriterThread(OwnThread):
         counts: Counts,
         gate: Gate | None,
         block: bool,
+        gather: float,
     ) -> None:
         super().__init__("audit-writer")
+        self._gather = gather
         self._sealer, self._counts, self._gate, self._block = sealer, counts, gate, block
         self.inbox, self.backlog = Inbox(), backlog
         self._answers = Answers()
@@ -80,7 +82,7 @@ class WriterThread(OwnThread):
         """Until the inbox is closed and empty."""
         moved = False
         while not self.inbox.leave():
-            batch, control = self.inbox.take(BATCH, self._patience(moved=moved))
+            batch, control = self.inbox.take(BATCH, self._patience(moved=moved), self._gather)
             self.rest()
             moved = False
             try:

@@ -20,6 +20,7 @@ from audit_core.writing import backlog as backlog_module
 from audit_core.writing.answers import Waiter
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.inbox import Inbox, Submitted
+from audit_core.writing.writer import GATHER_SECONDS
 from audit_core.writing.writer_thread import BATCH
 from tests.crash.test_processes import start
 
@@ -164,6 +165,35 @@ class TestStopping:
         assert [submitted.event.timestamp.second for submitted in events] == [1, 2]
         assert control is None
         assert inbox.leave()
+
+    @pytest.mark.parametrize("come_meanwhile", [1, 2])
+    def test_an_inbox_gathers_what_comes_in_a_moment_after_the_first_event(self, monkeypatch, come_meanwhile):
+        inbox = Inbox()
+        inbox.put(Submitted(make_event(1)))
+        arrive = iter([make_event(2 + n) for n in range(come_meanwhile)])
+        monkeypatch.setattr(time, "sleep", lambda _: [inbox.put(Submitted(event)) for event in arrive])
+        events, _ = inbox.take(10, None, gather=60)
+        assert len(events) == 1 + come_meanwhile
+
+    @pytest.mark.parametrize("closed", [True, False])
+    def test_an_inbox_that_is_closed_or_has_enough_gathers_no_longer(self, monkeypatch, closed):
+        inbox = Inbox()
+        for number in range(1, 4):
+            inbox.put(Submitted(make_event(number)))
+        if closed:
+            inbox.close()
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it gathers"))
+        events, _ = inbox.take(4 if closed else 2, None, gather=60)
+        assert len(events) == (3 if closed else 2)
+
+    @pytest.mark.parametrize("durable", [True, False])
+    def test_only_where_nobody_waits_are_events_gathered(self, path, monkeypatch, durable):
+        gathered = []
+        monkeypatch.setattr("audit_core.writing.inbox.time", SimpleNamespace(sleep=gathered.append))
+        with AuditTrail(f"sqlite:///{path}", durable=durable, lifecycle=False) as trail:
+            trail.record("a.b")
+            trail.flush()
+        assert gathered == ([] if durable else [GATHER_SECONDS])
 
     def test_what_is_put_into_an_inbox_that_is_left_meanwhile_is_given_back(self):
         inbox = Inbox()
