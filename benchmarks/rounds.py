@@ -12,14 +12,24 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 
 class Took(NamedTuple):
     """A part of it."""
 
-    seconds: float
+    seconds: float  # by the clock
+    cpu: float  # seconds of CPU in the variant's process, not in the database's server
     told: int  # rows that were written of the changes
+
+
+def took(work: Callable[[], object], told: Callable[[], int]) -> Took:
+    """Do it. ``told`` counts the rows that have been written of changes."""
+    before, began, cpu = told(), perf_counter(), process_time()
+    work()
+    seconds, cpu = perf_counter() - began, process_time() - cpu
+    return Took(seconds, cpu, told() - before)
 
 
 Rounds = Sequence[Mapping[str, Sequence[Took]]]
@@ -29,7 +39,7 @@ def answer(do: Callable[[str], Iterable[Took]]) -> None:
     """A variant's process: one line in, one round, one line out."""
     print("ready", flush=True)
     for name in sys.stdin:
-        print(*(f"{took.seconds} {took.told}" for took in list(do(name.strip()))), flush=True)
+        print(*(f"{one.seconds} {one.cpu} {one.told}" for one in list(do(name.strip()))), flush=True)
 
 
 @contextmanager
@@ -58,22 +68,24 @@ def in_turn(processes: Mapping[str, Any], work: str, rounds: int) -> Rounds:
 
 
 def tell(title: str, parts: Sequence[str], rounds: Rounds, rows: int) -> None:
-    """Print medians of the rounds' ratios to the variant that is called plain."""
+    """Print medians of the rounds' ratios to the variant that is called plain, by the clock and of CPU."""
     for place, part in enumerate(parts):
-        plain = [found["plain"][place].seconds for found in rounds]
-        figures = []
-        for name in rounds[0]:
-            if name != "plain":
-                ratios = [found[name][place].seconds / took for found, took in zip(rounds, plain, strict=True)]
-                of_each = rounds[-1][name][place].told / rows
-                note = "" if of_each == 1 else f" ({of_each:.3g} told of each)"
-                figures.append(f"{name} {statistics.median(ratios):.2f}{note}")
-        alone = f"{statistics.median(plain) * 1000:6.0f} ms plain"
-        print(f"{title} {part:11} {alone};  {'  '.join(figures)}", flush=True)
+        plain = [found["plain"][place] for found in rounds]
+        clock, cpu = (statistics.median(one[field] for one in plain) * 1000 for field in (0, 1))
+        print(f"{title} {part}: {clock:.0f} ms, {cpu:.0f} ms CPU without", flush=True)
+        for name in sorted(rounds[0].keys() - {"plain"}):
+            ones = [found[name][place] for found in rounds]
+            shares = [
+                statistics.median(one[field] / without[field] for one, without in zip(ones, plain, strict=True))
+                for field in (0, 1)
+            ]
+            of_each = ones[-1].told / rows
+            note = "" if of_each == 1 else f", {of_each:.3g} told of each"
+            print(f"    {name:18} {shares[0]:6.2f}, CPU {shares[1]:6.2f}{note}", flush=True)
 
 
 def _ask(process: Any, work: str) -> list[Took]:
     process.stdin.write(f"{work}\n")
     process.stdin.flush()
-    words = process.stdout.readline().split()
-    return [Took(float(seconds), int(told)) for seconds, told in zip(words[::2], words[1::2], strict=True)]
+    words = iter(process.stdout.readline().split())
+    return [Took(float(clock), float(cpu), int(told)) for clock, cpu, told in zip(words, words, words, strict=True)]

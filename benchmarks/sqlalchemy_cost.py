@@ -11,7 +11,6 @@ not run meanwhile, but on SQLite, where it is part of the transaction: its cost 
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, configure_mappers, 
 
 from benchmarks.databases import databases
 from benchmarks.peers import python_with, sqlalchemy_url
-from benchmarks.rounds import Took, answer, asking, in_turn, tell
+from benchmarks.rounds import Took, answer, asking, in_turn, tell, took
 from benchmarks.sqlalchemy_peers import (
     ONLY_POSTGRESQL,
     REQUIREMENTS,
@@ -35,8 +34,8 @@ from benchmarks.sqlalchemy_peers import (
 OURS, PEERS = ("plain", "ours", "triggers"), tuple(REQUIREMENTS)
 ONLY_THERE = ("triggers", *ONLY_POSTGRESQL)
 KINDS = {
-    "single": ("one row a commit", ("create", "update", "delete"), 300),
-    "hundred": ("a hundred rows a commit", ("create", "update", "delete"), 2_000),
+    "single": ("one row a commit", ("create", "update", "delete"), 150),
+    "hundred": ("a hundred rows a commit", ("create", "update", "delete"), 500),
     "statement": ("a statement of many rows", ("insert", "update", "delete"), 10_000),
 }
 Sessions = sessionmaker[Session]
@@ -102,7 +101,7 @@ class Work:
                 session.delete(patient)
 
         for work in (create, change, remove):
-            yield self.took([(work, start) for start in range(1, rows + 1, size)])
+            yield self.did([(work, start) for start in range(1, rows + 1, size)])
 
     def statements(self, rows: int) -> Iterator[Took]:
         """Insert, update and delete all rows with one statement."""
@@ -113,15 +112,15 @@ class Work:
             def execute(session: Session, _: int, statement: Any = statement, parameters: Any = parameters) -> None:
                 session.execute(statement, parameters)
 
-            yield self.took([(execute, 0)])
+            yield self.did([(execute, 0)])
 
-    def took(self, commits: list[tuple[Callable[[Session, int], None], int]]) -> Took:
-        before, began = self.told(), time.perf_counter()
-        for work, start in commits:
-            with self.sessions.begin() as session:
-                work(session, start)
-        seconds = time.perf_counter() - began
-        return Took(seconds, self.told() - before)
+    def did(self, commits: list[tuple[Callable[[Session, int], None], int]]) -> Took:
+        def run() -> None:
+            for work, start in commits:
+                with self.sessions.begin() as session:
+                    work(session, start)
+
+        return took(run, self.told)
 
 
 def audit(variant: str, url: str, engine: Any, sessions: Sessions) -> None:
@@ -181,7 +180,7 @@ def measure(engine: str, variants: list[str], options: argparse.Namespace) -> No
             command = ["-m", "benchmarks.sqlalchemy_cost", "--serve", variant, places.urls[variant]]
             processes[variant] = stack.enter_context(asking(python, *command))
         for kind, (title, parts, most) in KINDS.items():
-            rows = int(most * options.scale)
+            rows = max(100, int(most * options.scale) // 100 * 100)  # whole commits
             tell(f"{engine:10} {title:24}", parts, in_turn(processes, f"{kind} {rows}", options.rounds), rows)
 
 
