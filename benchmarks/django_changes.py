@@ -36,7 +36,7 @@ APPS = {
 }
 WITHOUT_SEALING = ("ours", "triggers")
 ONLY_THERE = ("triggers", "sealing", *ONLY_POSTGRESQL)
-SINGLE, BULK = ("create", "update", "delete"), ("bulk_create", "bulk_update", "bulk_delete")
+SINGLE, BULK = ("create", "update", "delete"), ("bulk_create", "QuerySet.update", "SQL UPDATE", "QuerySet.delete")
 
 
 def start_django(variant: str, url: str) -> None:
@@ -98,6 +98,7 @@ class Work:
         visits = [self.one(number) for number in range(self.rows)]
         yield self.did(lambda: Visit.objects.bulk_create(visits))
         yield self.did(lambda: Visit.objects.update(number=F("number") + 1, reason="none"))
+        yield self.did(lambda: sql("UPDATE clinic_visit SET number = number + 1"))
         yield self.did(Visit.objects.all().delete)
 
     def did(self, *operations: Callable[[], object]) -> Took:
@@ -107,6 +108,13 @@ class Work:
                     operation()
 
         return took(work, lambda: told(self.variant))
+
+
+def sql(statement: str) -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
 
 
 def request(variant: str) -> AbstractContextManager[object]:
