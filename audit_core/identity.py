@@ -28,5 +28,5 @@ def event_id_of(nanoseconds: int, content: bytes) -> str:
 
 def _event_id(milliseconds: int, noise: int) -> str:
     number = (milliseconds & 0xFFFFFFFFFFFF) << 80 | _VERSION_7 | noise >> 62 << 64 | noise & _LOWER
-    digits = f"{number:032x}"
+    digits = number.to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -123,5 +123,7 @@ def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 
 def _below(path: str, root_path: str) -> str:
     """The path that the application's routes see."""
+    if not root_path:
+        return path
     below = path.removeprefix(root_path)
     return below if below.startswith("/") else path
