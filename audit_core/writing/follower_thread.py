@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import time
 from contextlib import suppress
 
 from audit_core.errors import AuditError, BusyError, RefusedError
@@ -24,51 +23,47 @@ class FollowerThread(OwnThread):
         super().__init__("audit-sealer")
         self._sealer = sealer
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._urgent: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._begun = self.done = 0  # passes over the outbox
-        self._hurried = False
         self.is_elsewhere = False  # this process's role may not seal: a process of another one does
         self.trouble: str | None = None
         self.other_sealer: str | None = None  # who was at work when this one last looked
 
     def wake(self) -> None:
         """There is something to seal."""
-        if self._calls.empty():
-            self._calls.put(None)
+        _call(self._calls)
 
     def hurry(self) -> int:
         """Seal at once; the number of the first pass that sees all that is committed now."""
         wanted = self._begun + 1
-        self._hurried = True
-        self.wake()
+        self._urge()
         return wanted
 
     def stop(self) -> None:
         """End after a last pass."""
         super().stop()
-        self.wake()
+        self._urge()
+
+    def _urge(self) -> None:
+        _call(self._urgent)  # first: who has heard the other one waits for this one, to gather
+        _call(self._calls)
 
     def work(self) -> None:
         """One pass after another."""
         pause = LOOK_SECONDS
         while not (self.stopped or self.is_elsewhere):
-            if self._woken(pause) and not (self._hurried or self.stopped):
-                time.sleep(GATHER_SECONDS)
-                self._woken(0)
+            if _is_called(self._calls, pause):
+                _is_called(self._urgent, GATHER_SECONDS)
+                _is_called(self._calls, 0)
             self.rest()
             pause = LOOK_SECONDS if self._pass() else min(LONGEST_PAUSE_SECONDS, 2 * pause)
         if not self.is_elsewhere:
             self._pass()  # what was committed while the last one ran, the event of the stop itself among it
 
-    def _woken(self, timeout: float) -> bool:
-        with suppress(queue.Empty):
-            self._calls.get(timeout=timeout)
-            return True
-        return False
-
     def _pass(self) -> bool:
         """One look; whether the next one comes as soon as usual."""
         self._begun += 1
-        this, self._hurried = self._begun, False
+        this = self._begun
         try:
             if self._sealer.chain.store.may_append():
                 while self._sealer.seal_some(BATCH) and not self.stopped:
@@ -93,3 +88,17 @@ class FollowerThread(OwnThread):
         self.trouble = self.other_sealer = None
         self.done = this
         return True
+
+
+def _call(calls: queue.SimpleQueue[None]) -> None:
+    """One is enough, however many call."""
+    if calls.empty():
+        calls.put(None)
+
+
+def _is_called(calls: queue.SimpleQueue[None], timeout: float) -> bool:
+    """Whether somebody calls within ``timeout`` seconds."""
+    with suppress(queue.Empty):
+        calls.get(timeout=timeout)
+        return True
+    return False

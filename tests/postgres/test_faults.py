@@ -16,7 +16,8 @@ class Faulty:
 
     def __init__(self, monkeypatch):
         self.statements, self.cut_at, self.done = 0, 0, False
-        for owner, name in ((psycopg.Connection, "execute"), (psycopg.Cursor, "copy")):
+        ways = ((psycopg.Connection, "execute"), (psycopg.ClientCursor, "execute"), (psycopg.Cursor, "copy"))
+        for owner, name in ways:
             monkeypatch.setattr(owner, name, self.wrapped(getattr(owner, name)))
 
     def wrapped(self, original):
@@ -86,3 +87,13 @@ def test_an_orderly_stop_seals_what_came_while_the_sealer_was_at_work(state, mon
     with AuditTrail(trail.url, lifecycle=False, create=False) as trail:
         assert list(trail.waiting()) == []
         assert [event.action for event in trail.events()] == ["trail.stopped", "a.b", "trail.started", "log.created"]
+
+
+@pytest.mark.parametrize("hurry", [AuditTrail.flush, AuditTrail.close])
+def test_a_sealer_that_gathers_events_is_hurried_by_whoever_waits_for_it(state, monkeypatch, hurry):
+    monkeypatch.setattr("audit_core.writing.follower_thread.GATHER_SECONDS", 600)
+    trail = AuditTrail(new_database(), lifecycle=False)
+    trail.record("a.b")
+    hurry(trail)
+    assert all(event.sealed for event in trail.events())
+    trail.close()
