@@ -22,7 +22,7 @@ AUDIT = [sys.executable, "-m", "audit_core.cli"]
 
 
 def start(*words, url):
-    environment = {**os.environ, "AUDIT_URL": url}
+    environment = {**os.environ, "AUDIT_URL": url, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [*AUDIT, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -139,7 +139,8 @@ def test_a_database_that_cannot_hold_every_text_is_refused_with_the_cure(state, 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_sealer_that_is_told_to_stop_leaves_nothing_that_was_committed_a_second_before(url, number):
     sealers = [start("seal", "--follow", url=as_role(url, "audit_sealer")) for _ in range(2)]
-    time.sleep(2)
+    for sealer in sealers:
+        assert sealer.stdout.readline()  # it has looked once, and follows
     with AuditTrail(as_role(url, "audit_application"), lifecycle=False) as application:
         for _ in range(20):
             application.record("from.application")
