@@ -1,8 +1,10 @@
+import asyncio
+
 import pytest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.responses import Response
-from starlette.routing import Host, Mount, Route, Router
+from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient
 
 from audit_core import AuditTrail
@@ -78,6 +80,44 @@ def test_the_template_through_mounts_hosts_and_endpoint_classes(method, path, ac
         with TestClient(app) as client:
             assert client.request(method, path).status_code == 200
         assert next(trail.events()).action == action
+
+
+def test_under_trio_a_request_and_a_websocket_leave_their_events_and_the_lifespan_closes_the_trail(tmp_path):
+    async def room(websocket):
+        await websocket.accept()
+        await websocket.close()
+
+    def boom(request):
+        raise ValueError
+
+    routes = [Route("/charts/{chart_id:int}", Chart), Route("/boom", boom, methods=["POST"])]
+    app = Starlette(routes=[*routes, WebSocketRoute("/room", room)])
+    trail = AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False)
+    app.add_middleware(AuditMiddleware, trail=trail)
+    with TestClient(app, backend="trio", raise_server_exceptions=False) as client:
+        assert client.post("/charts/7").status_code == 200
+        assert client.post("/boom").status_code == 500
+        with client.websocket_connect("/room"):
+            pass
+    assert [event.action for event in trail.events(newest_first=False) if not event.action.startswith("log.")] == [
+        "POST /charts/{chart_id}", "POST /boom", "websocket.open", "websocket.close",
+    ]  # fmt: skip
+    assert all(event.sealed for event in trail.events())
+
+
+def test_a_scope_without_headers_is_a_request_like_another():
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message)
+
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        asyncio.run(AuditMiddleware(plain, trail)({"type": "http", "method": "POST", "path": "/x"}, receive, send))
+        assert next(trail.events()).action == "POST (unrouted)"
+    assert sent[0]["status"] == 200
 
 
 @pytest.mark.parametrize(
