@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -109,9 +110,11 @@ class Request(Exchange):
         if not self.answer.ended:
             self.find_route()
         written = self.answer.fail(error)
-        # A task that is cancelled must not wait: the writer has the event.
-        if isinstance(error, Exception) and not await settled(written) and not was_started:
-            await self._refuse()
+        if not isinstance(error, Exception):  # a task that is cancelled must not wait: the writer has the event
+            return
+        with suppress(anyio.get_cancelled_exc_class()):  # nor take the application's error away
+            if not await settled(written) and not was_started:
+                await self._refuse()
 
     async def _refuse(self) -> None:
         status, headers, body = self.answer.refuse()

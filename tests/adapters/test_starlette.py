@@ -1,5 +1,6 @@
 import asyncio
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
@@ -103,6 +104,27 @@ def test_under_trio_a_request_and_a_websocket_leave_their_events_and_the_lifespa
         "POST /charts/{chart_id}", "POST /boom", "websocket.open", "websocket.close",
     ]  # fmt: skip
     assert all(event.sealed for event in trail.events())
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_error_of_an_application_that_is_cancelled_is_still_its_own(backend):
+    error = RuntimeError("its own")
+
+    async def main():
+        cancel = anyio.CancelScope()
+
+        async def failing(scope, receive, send):
+            cancel.cancel()
+            raise error
+
+        with cancel, pytest.raises(RuntimeError) as raised:
+            await AuditMiddleware(failing, trail)({"type": "http", "method": "POST", "path": "/x"}, None, None)
+        assert raised.value is error
+
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        anyio.run(main, backend=backend)
+        trail.flush()
+        assert next(trail.events()).details["exception"] == "RuntimeError"
 
 
 def test_a_scope_without_headers_is_a_request_like_another():
