@@ -127,6 +127,21 @@ def test_the_error_of_an_application_that_is_cancelled_is_still_its_own(backend)
         assert next(trail.events()).details["exception"] == "RuntimeError"
 
 
+def test_the_id_of_a_session_that_the_server_keeps_is_a_keyed_hash():
+    class Session(dict):
+        session_id = "hunter2\0\ud800"
+
+    async def with_session(scope, receive, send):
+        scope["session"] = Session()
+        await plain(scope, receive, send)
+
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        TestClient(AuditMiddleware(with_session, trail)).post("/x")
+        event = next(trail.events())
+        assert event.session_id == trail.redactor.keyed_hash(Session.session_id)
+    assert "hunter2" not in repr(event)
+
+
 def test_a_scope_without_headers_is_a_request_like_another():
     sent = []
 
