@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
 from audit_core.context import Actor
 from audit_core.requests.actors import actor_of
-from audit_core.requests.answer import Answer, settled_async
+from audit_core.requests.answer import Answer
 from audit_core.requests.request import RequestAudit
 from audit_fastapi.routing import route_of
+from audit_fastapi.waiting import settled
 
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
 
@@ -51,7 +54,7 @@ class Exchange:
 
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
-        values = [value for key, value in self.scope["headers"] if key == wanted]
+        values = [value for key, value in self.scope.get("headers", ()) if key == wanted]
         return b", ".join(values).decode("latin-1") if values else None
 
     def _actor(self) -> Actor | None:
@@ -66,7 +69,7 @@ class Request(Exchange):
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
-        await self.audit.begin_async()
+        await self.audit.begin_async(anyio.sleep)
         with self.audit:
             try:
                 await app(self.scope, self.receive, self.send)
@@ -76,7 +79,7 @@ class Request(Exchange):
             if not self.answer.started:  # the server answers with an error of its own
                 await self._start(500)
             else:
-                await settled_async(self.answer.close(is_client_gone=self.gone))
+                await settled(self.answer.close(is_client_gone=self.gone))
 
     async def receive(self) -> Message:
         """What the server tells the application."""
@@ -99,7 +102,7 @@ class Request(Exchange):
 
     async def _start(self, status: int) -> None:
         self.find_route()
-        if not await settled_async(self.answer.start(status)):
+        if not await settled(self.answer.start(status)):
             await self._refuse()
 
     async def _raised(self, error: BaseException) -> None:
@@ -107,9 +110,11 @@ class Request(Exchange):
         if not self.answer.ended:
             self.find_route()
         written = self.answer.fail(error)
-        # A task that is cancelled must not wait: the writer has the event.
-        if isinstance(error, Exception) and not await settled_async(written) and not was_started:
-            await self._refuse()
+        if not isinstance(error, Exception):  # a task that is cancelled must not wait: the writer has the event
+            return
+        with suppress(anyio.get_cancelled_exc_class()):  # nor take the application's error away
+            if not await settled(written) and not was_started:
+                await self._refuse()
 
     async def _refuse(self) -> None:
         status, headers, body = self.answer.refuse()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
@@ -39,7 +38,7 @@ class AuditMiddleware:
         async def closing(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
                 try:
-                    await asyncio.to_thread(self.trail.close)
+                    await anyio.to_thread.run_sync(self.trail.close)
                 finally:
                     await send(message)
             else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message
 from starlette.websockets import WebSocketDisconnect
 
-from audit_core.requests.answer import settled_async
 from audit_core.requests.request import SocketAudit
 from audit_fastapi.exchange import Exchange
+from audit_fastapi.waiting import settled
 
 _OPENINGS = frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"})
 
@@ -40,7 +40,7 @@ class Socket(Exchange):
             self.find_route()
             written = self.audit.respond(500, failure)
             if failure is None or isinstance(failure, Exception):  # a task that is cancelled must not wait
-                await settled_async(written)
+                await settled(written)
 
     async def receive(self) -> Message:
         """What the client says."""
@@ -58,7 +58,7 @@ class Socket(Exchange):
             self.find_route()
             status = 101 if kind == "websocket.accept" else message.get("status", 403)
             self.open = kind == "websocket.accept"  # also where it is cancelled while it waits
-            if not await settled_async(self.audit.respond(status)):
+            if not await settled(self.audit.respond(status)):
                 self.open, self.refused = False, True
                 message = {"type": "websocket.close", "code": self.audit.refuse()}
             elif kind != "websocket.close":

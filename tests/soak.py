@@ -4,7 +4,8 @@ python -m tests.soak torture [--minutes 60]     on each version of PostgreSQL in
 python -m tests.soak interleavings              every order of two transactions and the sealer
 python -m tests.soak growth [--events 10000000]
 python -m tests.soak hostile [--minutes 60]     raw HTTP of attackers, to each framework with an audit and without
-python -m tests.soak suites                     the own tests of SQLAlchemy and Django, with capture
+python -m tests.soak schemas [--examples 200]   the example applications by their schema, with an audit and without
+python -m tests.soak suites                     the own tests of SQLAlchemy, Starlette, FastAPI, Flask and Django
 """
 
 import argparse
@@ -73,8 +74,9 @@ def besiege(minutes, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["torture", "interleavings", "growth", "hostile", "suites"])
+    parser.add_argument("what", choices=["torture", "interleavings", "growth", "hostile", "schemas", "suites"])
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--events", type=int, default=10_000_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
@@ -85,9 +87,15 @@ def main():
             interleave()
         elif options.what == "hostile":
             besiege(options.minutes, Path(state))
+        elif options.what == "schemas":
+            os.environ["CLINIC_DATABASE"] = f"sqlite:///{state}/schema.db"
+            from tests.hostile import clinics
+
+            if differences := clinics.play(state, options.examples):
+                sys.exit(f"An answer is another one with an audit than without: {differences}")
         elif options.what == "suites":
             if not trial.play(Path(state)):
-                sys.exit("A test fails with capture that does not fail without it; see above.")
+                sys.exit("A test fails with us that does not fail without; see above.")
         else:
             from benchmarks.postgres import growth
 

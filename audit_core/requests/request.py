@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -115,10 +115,13 @@ class RequestAudit:
             self._open = self._trail.opened(wait=wait)
         return self._open or not self.holds_gate
 
-    async def begin_async(self) -> None:
-        """The same in an event loop, whose other requests must not wait until a commit of ours has ended."""
-        while not self.begin(wait=False):  # noqa: ASYNC110 - it may be another process that commits
-            await asyncio.sleep(_MOMENT_SECONDS)
+    async def begin_async(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """The same in an event loop, whose other requests must not wait until a commit of ours has ended.
+
+        ``sleep`` is that loop's, where it may be another one than asyncio's.
+        """
+        while not self.begin(wait=False):
+            await sleep(_MOMENT_SECONDS)
 
     def active(self) -> Resumed:
         """Its context is current inside of the block."""

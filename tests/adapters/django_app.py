@@ -19,7 +19,7 @@ from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.views import View  # noqa: E402
 
 from audit_django import AuditMiddleware, add_details, audited, set_actor, set_outcome  # noqa: E402
-from tests.adapters.servers import SECRET, alarge, large  # noqa: E402
+from tests.adapters.servers import SECRET, alarge, fail, large  # noqa: E402
 
 made = SimpleNamespace(trail=None, urls=None)
 
@@ -109,7 +109,7 @@ def make_urls(trail, probe, *, asgi):  # noqa: C901 - one function for each rout
 
     def boom(request):
         probe.calls["/boom"] += 1
-        raise ValueError(SECRET)
+        fail()
 
     async def aboom(request):
         boom(request)

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from audit_core import AuditTrail
 from audit_fastapi import AuditMiddleware, add_details, audited, set_actor, set_outcome
-from tests.adapters.servers import SECRET, Probe, alarge
+from tests.adapters.servers import SECRET, Probe, alarge, fail
 
 Marked = Annotated[str | None, Header()]
 ALL = ["GET", "POST", "PUT", "DELETE"]
@@ -67,7 +67,7 @@ def make_app(trail: AuditTrail, probe: Probe) -> FastAPI:  # noqa: C901 - a func
     @app.api_route("/boom", methods=ALL)
     def boom():
         probe.calls["/boom"] += 1
-        raise ValueError(SECRET)
+        fail()
 
     @app.api_route("/denied/{status}", methods=ALL)
     async def denied(status: int):

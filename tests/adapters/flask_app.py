@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, g, request, stream_with_context
 
 from audit_core import AuditTrail
 from audit_flask import Audit, add_details, audited, set_actor, set_outcome
-from tests.adapters.servers import SECRET, Probe, large
+from tests.adapters.servers import SECRET, Probe, fail, large
 
 ALL = ["GET", "POST", "PUT", "DELETE"]
 
@@ -59,7 +59,7 @@ def make_app(trail: AuditTrail, probe: Probe) -> Flask:  # noqa: C901 - a functi
     @app.route("/boom", methods=ALL)
     def boom():
         probe.calls["/boom"] += 1
-        raise ValueError(SECRET)
+        fail()
 
     @app.route("/denied/<int:status>", methods=ALL)
     def denied(status):

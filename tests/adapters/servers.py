@@ -11,7 +11,7 @@ A class answers ``make_app(trail, probe)`` with the application that every frame
     GET    /patients/{patient_id}/chart       200; marked @audited("chart.read", resource="chart:{patient_id}")
     GET    /reports/monthly                   200
     GET    /health                            200
-    ANY    /boom                              raises ValueError(SECRET), which nobody handles
+    ANY    /boom                              calls fail(), whose ValueError nobody handles
     ANY    /denied/{status}                   an empty response of that status (an integer)
     POST   /stream                            a stream: b"first", then a wait for probe.release, then b"second"
     POST   /broken-stream                     a stream: b"first", then RuntimeError(SECRET)
@@ -53,6 +53,16 @@ SECRET = "the password is hunter2"
 PATIENCE_SECONDS = 10.0
 LARGE_CHUNKS = 256
 _CHUNK = bytes(2**20)
+
+
+def fail() -> None:
+    """Raise a ValueError that has a secret wherever an exception can have one."""
+    error = ValueError(SECRET, {"password": SECRET})
+    error.add_note(SECRET)
+    try:
+        raise ExceptionGroup(SECRET, [KeyError(SECRET)])  # noqa: TRY301 - to be the cause
+    except ExceptionGroup as cause:
+        raise error from cause
 
 
 @dataclass

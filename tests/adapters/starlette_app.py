@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 
 from audit_core import AuditTrail
 from audit_fastapi import AuditMiddleware, add_details, audited, set_actor, set_outcome
-from tests.adapters.servers import SECRET, Probe, alarge
+from tests.adapters.servers import SECRET, Probe, alarge, fail
 
 ALL = ["GET", "POST", "PUT", "DELETE"]
 
@@ -47,7 +47,7 @@ def make_app(trail: AuditTrail, probe: Probe) -> Starlette:  # noqa: C901 - a fu
 
     def boom(request):
         probe.calls["/boom"] += 1
-        raise ValueError(SECRET)
+        fail()
 
     async def denied(request):
         probe.calls["/denied/{status}"] += 1

@@ -1,8 +1,11 @@
+import asyncio
+
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.responses import Response
-from starlette.routing import Host, Mount, Route, Router
+from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient
 
 from audit_core import AuditTrail
@@ -78,6 +81,80 @@ def test_the_template_through_mounts_hosts_and_endpoint_classes(method, path, ac
         with TestClient(app) as client:
             assert client.request(method, path).status_code == 200
         assert next(trail.events()).action == action
+
+
+def test_under_trio_a_request_and_a_websocket_leave_their_events_and_the_lifespan_closes_the_trail(tmp_path):
+    async def room(websocket):
+        await websocket.accept()
+        await websocket.close()
+
+    def boom(request):
+        raise ValueError
+
+    routes = [Route("/charts/{chart_id:int}", Chart), Route("/boom", boom, methods=["POST"])]
+    app = Starlette(routes=[*routes, WebSocketRoute("/room", room)])
+    trail = AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False)
+    app.add_middleware(AuditMiddleware, trail=trail)
+    with TestClient(app, backend="trio", raise_server_exceptions=False) as client:
+        assert client.post("/charts/7").status_code == 200
+        assert client.post("/boom").status_code == 500
+        with client.websocket_connect("/room"):
+            pass
+    assert [event.action for event in trail.events(newest_first=False) if not event.action.startswith("log.")] == [
+        "POST /charts/{chart_id}", "POST /boom", "websocket.open", "websocket.close",
+    ]  # fmt: skip
+    assert all(event.sealed for event in trail.events())
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_error_of_an_application_that_is_cancelled_is_still_its_own(backend):
+    error = RuntimeError("its own")
+
+    async def main():
+        cancel = anyio.CancelScope()
+
+        async def failing(scope, receive, send):
+            cancel.cancel()
+            raise error
+
+        with cancel, pytest.raises(RuntimeError) as raised:
+            await AuditMiddleware(failing, trail)({"type": "http", "method": "POST", "path": "/x"}, None, None)
+        assert raised.value is error
+
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        anyio.run(main, backend=backend)
+        trail.flush()
+        assert next(trail.events()).details["exception"] == "RuntimeError"
+
+
+def test_the_id_of_a_session_that_the_server_keeps_is_a_keyed_hash():
+    class Session(dict):
+        session_id = "hunter2\0\ud800"
+
+    async def with_session(scope, receive, send):
+        scope["session"] = Session()
+        await plain(scope, receive, send)
+
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        TestClient(AuditMiddleware(with_session, trail)).post("/x")
+        event = next(trail.events())
+        assert event.session_id == trail.redactor.keyed_hash(Session.session_id)
+    assert "hunter2" not in repr(event)
+
+
+def test_a_scope_without_headers_is_a_request_like_another():
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message)
+
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        asyncio.run(AuditMiddleware(plain, trail)({"type": "http", "method": "POST", "path": "/x"}, receive, send))
+        assert next(trail.events()).action == "POST (unrouted)"
+    assert sent[0]["status"] == 200
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.hostile.wire import exchange
 
 MOMENTS = timedelta(seconds=5)  # an event may be written after others that have begun later
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+SECRET = "hunter2"  # the attacks have it in queries, paths, headers, bodies and exceptions
 PATIENCE = (0.1, 0.5, 2.0)  # seconds: whether a server waits for more, or is busy, is seen by waiting longer
 
 
@@ -57,6 +58,7 @@ class Pair:
         since = max((event.timestamp for event in self._told.values()), default=LONG_AGO) - MOMENTS
         events = {event.event_id: event for event in self._trail.events(since=since)}
         for event in events.values():
+            assert SECRET not in repr(event)
             if event.event_id not in self._told and event.action not in {"log.created", "response.broken"}:
                 self.events[event.details["method"], event.details["status"]] += 1
         self._told = events

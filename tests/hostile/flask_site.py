@@ -7,7 +7,7 @@ from flask import Flask, request, session
 from audit_core import AuditTrail
 from audit_flask import Audit
 from tests.hostile.arrivals import Arrivals
-from tests.hostile.everything import Everything
+from tests.suites.everything import Everything
 
 ALL = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 

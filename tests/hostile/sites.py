@@ -14,8 +14,8 @@ from audit_core import AuditTrail
 from tests.adapters.processes import ROOT, free_port
 from tests.adapters.servers import UvicornServer, WaitressServer, wait_until
 from tests.hostile.arrivals import Arrivals
-from tests.hostile.everything import Everything
 from tests.hostile.wire import LAST, exchange
+from tests.suites.everything import Everything
 
 DURING = {"lifecycle": False, "trusted_proxies": ["127.0.0.1"]}  # so that all that they say is looked at
 

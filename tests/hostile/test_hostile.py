@@ -6,7 +6,7 @@ from tests.hostile.differential import fuzz, paired
 from tests.hostile.sites import SITES
 from tests.hostile.traffic import HEADERS, plain
 
-EXAMPLES = 150  # for each; `scripts/soak` goes on for hours
+EXAMPLES = 60  # for each; `scripts/soak` goes on for hours
 
 
 @pytest.fixture(scope="module", params=SITES)

@@ -1,5 +1,6 @@
 """The runner of Django's own tests, which notes each outcome."""
 
+import os
 import unittest
 
 from django.test.runner import DiscoverRunner
@@ -39,7 +40,7 @@ class Runner(DiscoverRunner):
         return Result
 
     def run_suite(self, suite, **kwargs):
-        outcomes.count_events()
+        outcomes.count_events(os.environ.get("SUITE_COUNTS", "_carry"))
         result = super().run_suite(suite, **kwargs)
         outcomes.note_events()
         return result

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from audit_core import AuditTrail
 
 CAPTURES = os.environ.get("SUITE_CAPTURE") == "1"
+_FILE = Path(os.environ.get("SUITE_OUTCOMES", os.devnull))  # known now: a test may take the environment away
 _MESSAGE = 4000  # characters of it, from its end
 _events = Counter()
 
@@ -27,20 +28,21 @@ class Outcomes(NamedTuple):
 
 def note(test, outcome, message=""):
     """One test has ``passed``, ``failed`` or been ``skipped``."""
-    with Path(os.environ["SUITE_OUTCOMES"]).open("a", encoding="utf-8") as file:
+    with _FILE.open("a", encoding="utf-8") as file:
         print(json.dumps([test, outcome, message[-_MESSAGE:]]), file=file)
 
 
-def count_events():
-    """Count what every trail carries, from now on."""
-    carry = AuditTrail._carry
+def count_events(method="_carry"):
+    """Count what every trail is given, from now on: by capture, or, with ``submit``, by requests."""
+    original = getattr(AuditTrail, method)
 
-    def counting(self, events, *where):
-        events = list(events)
-        _events["carried"] += len(events)
-        return carry(self, events, *where)
+    def counting(self, events, *where, **more):
+        if method == "_carry":
+            events = list(events)
+        _events[method] += len(events) if method == "_carry" else 1
+        return original(self, events, *where, **more)
 
-    AuditTrail._carry = counting
+    setattr(AuditTrail, method, counting)
 
 
 def note_events():

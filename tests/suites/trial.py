@@ -1,21 +1,34 @@
-"""The own test suites of SQLAlchemy and Django, without capture and with it: which tests fail only with it, and why."""
+"""Other people's test suites, without us and with us: which tests fail only with us, and why.
+
+SQLAlchemy's and Django's with capture of their ORMs; Starlette's, FastAPI's, Flask's and Django's with an audit around
+each application.
+"""
 
 import importlib.metadata
 import os
 import subprocess
 import sys
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.postgres.server import shared
 from tests.suites import outcomes
-from tests.suites.known import DJANGO, SQLALCHEMY
+from tests.suites.known import DJANGO, DJANGO_REQUESTS, FASTAPI, FLASK, SQLALCHEMY, STARLETTE
 
 ROOT = Path(__file__).parents[2]
-PYTEST = ("-m", "pytest", "-p", "tests.suites.sqlalchemy_plugin", "-p", "no:django", "-p", "no:cacheprovider")
-OPTIONS = ("-q", "--maxfail=100000", "-o", "addopts=--tb short -p warnings -p logging --strict-markers")
-RUNTESTS = ("runtests.py", "--settings", "tests.suites.django_settings", "--parallel", "1", "--noinput")
+PYTEST = ("-m", "pytest", "-q", "-p", "no:django", "-p", "no:cacheprovider")
+AUDITED = (*PYTEST, "-p", "request_plugin", "-o", "timeout=120")
+OPTIONS = (
+    "-p",
+    "tests.suites.sqlalchemy_plugin",
+    "--maxfail=100000",
+    "-o",
+    "addopts=--tb short -p warnings -p logging --strict-markers",
+)
+RUNTESTS = ("runtests.py", "--parallel", "1", "--noinput", "--settings")
+CAPTURED, HANDLED = (*RUNTESTS, "tests.suites.django_settings"), (*RUNTESTS, "tests.suites.django_requests")
 # What of Django's concerns its ORM, and the admin, which uses most of it.
 DJANGO_TESTS = """
     admin_views admin_inlines aggregation annotations auth_tests backends basic bulk_create composite_pk
@@ -42,6 +55,21 @@ POSTGRES_TESTS = """
     order_with_respect_to proxy_models queries save_delete_hooks select_for_update serializers signals
     transaction_hooks transactions update update_only_fields
 """.split()
+# What has a handler, a middleware or a test client in it, but for the admin.
+REQUEST_TESTS = """
+    asgi async auth_tests builtin_server cache conditional_processing csrf_tests decorators file_uploads flatpages_tests
+    generic_views handlers httpwrappers logging_tests messages_tests middleware middleware_exceptions redirects_tests
+    requests_tests responses servers sessions_tests shortcuts signed_cookies_tests sitemaps_tests staticfiles_tests
+    syndication_tests test_client test_client_regress urlpatterns urlpatterns_reverse view_tests wsgi
+""".split()
+# Of its tutorials, which are many and alike, those that have to do with how a request is answered.
+TUTORIALS = [
+    f"tests/test_tutorial/test_{name}" for name in "background_tasks dependencies middleware websockets".split()
+]
+FASTAPI_TESTS = [
+    "tests", "--ignore=tests/test_tutorial", "--ignore=tests/benchmarks", "--ignore=tests/memory_benchmarks",
+    "--continue-on-collection-errors", *TUTORIALS,
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,13 +81,19 @@ class Suite:
     command: tuple[str, ...]
     tests: list[str]
     known: dict[str, list[str]]  # parts of the names of the tests that differ, by the reason why
-    database: str = "SQLite"
+    what: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
+ON_SERVER = "capture on PostgreSQL"
 SUITES = (
-    Suite("sqlalchemy", "", (*PYTEST, *OPTIONS), ["test/orm", "test/ext"], SQLALCHEMY),
-    Suite("django", "tests", RUNTESTS, DJANGO_TESTS, DJANGO),
-    Suite("django", "tests", RUNTESTS, POSTGRES_TESTS, DJANGO, "PostgreSQL"),
+    Suite("sqlalchemy", "", (*PYTEST, *OPTIONS), ["test/orm", "test/ext"], SQLALCHEMY, "capture"),
+    Suite("django", "tests", CAPTURED, DJANGO_TESTS, DJANGO, "capture"),
+    Suite("django", "tests", CAPTURED, POSTGRES_TESTS, DJANGO, ON_SERVER),
+    Suite("starlette", "", AUDITED, ["tests"], STARLETTE, "requests"),
+    Suite("fastapi", "", AUDITED, FASTAPI_TESTS, FASTAPI, "requests"),
+    Suite("flask", "", AUDITED, ["tests"], FLASK, "requests"),
+    Suite("django", "tests", HANDLED, REQUEST_TESTS, DJANGO_REQUESTS, "requests", {"SUITE_COUNTS": "submit"}),
 )
 
 
@@ -74,8 +108,8 @@ def _play(suite, state):
     source = unpack(suite.package, version, state)
     without, audited = (_run(suite, source, state, capture=capture) for capture in (False, True))
     ran, failed = len(without.passed) + len(without.failed), len(without.failed)
-    print(f"{suite.package} {version} on {suite.database}: {ran:,} tests ran, {failed} failed without capture;")
-    print(f"with it {audited.events:,} events were written, and these tests failed that had not:")
+    print(f"{suite.package} {version}, {suite.what}: {ran:,} tests ran, {failed} failed without us;")
+    print(f"with us {audited.events:,} events were written, and these tests failed that had not:")
     unknown = compare(without, audited, suite.known)
     return not unknown
 
@@ -86,7 +120,7 @@ def compare(without, audited, known):
     did_not_run = (without.passed | without.failed.keys()) - audited.passed - audited.failed.keys()
     differ |= dict.fromkeys(did_not_run, "It did not run.")
     if not audited.events:
-        differ["every test"] = "Capture wrote no event, so nothing was tried."
+        differ["every test"] = "There was no event, so nothing was tried."
     for reason, names in known.items():
         explained = [test for test in differ if any(name in test for name in names)]
         print(f"  {len(explained):4} {reason}")
@@ -110,15 +144,16 @@ def unpack(package, version, state):
 
 
 def _run(suite, source, state, *, capture):
-    name = f"{suite.package}-{suite.database}-{'with' if capture else 'without'}"
+    name = f"{suite.package}-{suite.what}-{'with' if capture else 'without'}"
     path = state / f"{name}.jsonl"
     environment = {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(Path(__file__).parent))),
         "PYTHONNOUSERSITE": "1",  # or SQLAlchemy's tests take its source and not what is installed
         "SUITE_OUTCOMES": str(path),
         "SUITE_CAPTURE": str(int(capture)),
+        **suite.environment,
     }
-    if suite.database == "PostgreSQL":
+    if suite.what == ON_SERVER:
         environment["SUITE_SERVER"] = os.environ.get("AUDIT_TEST_POSTGRES") or shared().url
     command = (sys.executable, *suite.command, *suite.tests)
     with (state / f"{name}.log").open("w", encoding="utf-8") as log:
