@@ -1,0 +1,34 @@
+import os
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Header
+
+from audit_fastapi import AuditMiddleware, set_actor
+from tests.servers.notes import Note, sessions, trail_of_environment
+
+
+def named(x_actor: Annotated[str, Header()]) -> None:
+    set_actor(x_actor)
+
+
+def make_app() -> FastAPI:
+    trail = trail_of_environment()
+    factory, app = sessions(trail), FastAPI()
+    app.add_middleware(AuditMiddleware, trail=trail)
+
+    @app.get("/health")
+    async def health():
+        return {"pid": os.getpid()}
+
+    @app.post("/empty", status_code=201)
+    async def empty():
+        return {}
+
+    @app.post("/notes/{number}", status_code=201, dependencies=[Depends(named)])
+    def write(number: int, x_marker: Annotated[str, Header()]):
+        with factory.begin() as session:
+            session.add(Note(marker=x_marker))
+        trail.record("note.written", details={"marker": x_marker})
+        return {"number": number}
+
+    return app
