@@ -1,10 +1,12 @@
 import os
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Header
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from audit_fastapi import AuditMiddleware, set_actor
 from tests.servers.notes import Note, sessions, trail_of_environment
+from tests.servers.streams import aparts
 
 
 def named(x_actor: Annotated[str, Header()]) -> None:
@@ -30,5 +32,16 @@ def make_app() -> FastAPI:
             session.add(Note(marker=x_marker))
         trail.record("note.written", details={"marker": x_marker})
         return {"number": number}
+
+    @app.post("/large/{mebibytes}")
+    async def large(mebibytes: int):
+        return StreamingResponse(aparts(mebibytes))
+
+    @app.post("/upload")
+    async def upload(request: Request):
+        total = 0
+        async for part in request.stream():
+            total += len(part)
+        return PlainTextResponse(str(total))
 
     return app

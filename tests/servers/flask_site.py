@@ -1,9 +1,10 @@
 import os
 
-from flask import Flask, request
+from flask import Flask, Response, request
 
 from audit_flask import Audit, set_actor
 from tests.servers.notes import Note, sessions, trail_of_environment
+from tests.servers.streams import parts
 
 
 def make_app() -> Flask:
@@ -27,5 +28,13 @@ def make_app() -> Flask:
             session.add(Note(marker=marker))
         trail.record("note.written", details={"marker": marker})
         return {"number": number}, 201
+
+    @app.post("/large/<int:mebibytes>")
+    def large(mebibytes):
+        return Response(parts(mebibytes))
+
+    @app.post("/upload")
+    def upload():
+        return str(sum(len(part) for part in iter(lambda: request.stream.read(65536), b"")))
 
     return app

@@ -3,6 +3,7 @@
 POST /notes/{number}   201: set_actor(the X-Actor header), then a row with the X-Marker header, then
                        trail.record("note.written", details={"marker": ...})
 POST /empty            201, and nothing of the application's own
+POST /large/{mebibytes} and /upload: see streams.py
 GET  /health           {"pid": ...}: which process answers
 """
 

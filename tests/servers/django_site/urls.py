@@ -1,10 +1,12 @@
 import os
 
-from django.http import JsonResponse
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
 from audit_django import get_trail, set_actor
 from tests.servers.django_site.models import Note
+from tests.servers.streams import aparts, parts
 
 
 def health(request):
@@ -23,4 +25,18 @@ def write(request, number):
     return JsonResponse({"number": number}, status=201)
 
 
-urlpatterns = [path("health", health), path("empty", empty), path("notes/<int:number>", write)]
+def large(request, mebibytes):
+    return StreamingHttpResponse(aparts(mebibytes) if isinstance(request, ASGIRequest) else parts(mebibytes))
+
+
+def upload(request):
+    return HttpResponse(str(sum(len(part) for part in iter(lambda: request.read(65536), b""))))
+
+
+urlpatterns = [
+    path("health", health),
+    path("empty", empty),
+    path("notes/<int:number>", write),
+    path("large/<int:mebibytes>", large),
+    path("upload", upload),
+]
