@@ -93,7 +93,7 @@ def ask_until_stopped(server: Running, count: int, clients: int) -> list[Answer]
     """So many requests; then one worker is killed while others come, and then the server is told to stop."""
     numbers = itertools.count()
     answers = ask_all(server.url, itertools.islice(numbers, count), clients)
-    assert answered(answers) == count, Counter(answer.status for answer in answers)
+    assert answered(answers) == count, (Counter(answer.status for answer in answers), server.said)
     with asking(server.url, numbers, clients) as meanwhile:
         assert wait_until(lambda: answered(meanwhile) > clients, 30)
         os.kill(server.a_worker(), signal.SIGKILL)
