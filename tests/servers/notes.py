@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from audit_core import AuditTrail
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
 
-BUSY_SECONDS = 30  # SQLite's patience: it has one writer, and a hundred clients want to be it
+BUSY_SECONDS = 120  # SQLite's patience: it has one writer, and of a hundred who want to be it some wait for long
 CONNECTIONS = 10  # of one process to PostgreSQL
 
 

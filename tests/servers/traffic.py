@@ -42,7 +42,7 @@ class Answer:
 def ask(url: str, number: int, path: str = "/notes/{number}", client: int = 0) -> Answer:
     """One request, on a connection of its own."""
     parts, wanted = urlsplit(url), Answer(number, 0, client=client)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=180)
     try:
         headers = {"X-Actor": wanted.actor, "X-Marker": wanted.marker, "Content-Length": "0"}
         connection.request("POST", path.format(number=number), headers=headers)
