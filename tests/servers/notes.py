@@ -31,8 +31,12 @@ class Note(Base):
     marker: Mapped[str]
 
 
+DURABLE = "AUDIT_BUFFERED" not in os.environ
+
+
 def trail_of_environment() -> AuditTrail:
-    return AuditTrail(os.environ["AUDIT_URL"], on_failure=os.environ.get("AUDIT_ON_FAILURE", "spill"))
+    on_failure = os.environ.get("AUDIT_ON_FAILURE", "spill")
+    return AuditTrail(os.environ["AUDIT_URL"], on_failure=on_failure, durable=DURABLE)
 
 
 def engine_of(url: str):

@@ -5,7 +5,7 @@ import pytest
 from tests.postgres.server import new_database
 from tests.servers.notes import make_tables
 from tests.servers.running import SERVERS, running
-from tests.servers.traffic import REQUEST, answered, ask_until_stopped, check
+from tests.servers.traffic import REQUEST, answered, ask_all, ask_until_stopped, check
 
 # Each server on one of the two; tests/soak.py takes all of them on both.
 DATABASES = {
@@ -32,3 +32,15 @@ def test_every_event_is_there_once_and_no_actors_are_mixed_whatever_ends(name, t
     actions = check(url, answers)
     assert actions[REQUEST] >= answered(answers) > REQUESTS
     assert actions["trail.started"] == actions["trail.stopped"] + 1 >= 2, f"more than one was killed: {server.said}"
+
+
+@pytest.mark.parametrize(
+    "name", ["FastAPI under uvicorn", "Flask under gunicorn with gevent", "Django under gunicorn with threads"]
+)
+def test_where_nobody_waits_for_his_event_an_orderly_stop_loses_none(name, tmp_path, state):
+    url = f"sqlite:///{tmp_path}/notes.db"
+    make_tables(url)
+    with running(SERVERS[name], url, tmp_path, AUDIT_BUFFERED="1") as server:
+        answers = ask_all(server.url, range(CLIENTS), CLIENTS)
+    assert answered(answers) == CLIENTS
+    check(url, answers)

@@ -2,7 +2,7 @@
 
 import os
 
-from tests.servers.notes import BUSY_SECONDS
+from tests.servers.notes import BUSY_SECONDS, DURABLE
 
 _URL = os.environ["AUDIT_URL"]
 
@@ -31,4 +31,4 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {"default": _database()}
 INSTALLED_APPS = ["django.contrib.contenttypes", "tests.servers.django_site", "audit_django"]
 MIDDLEWARE = ["audit_django.AuditMiddleware"]
-AUDIT = {"ON_FAILURE": os.environ.get("AUDIT_ON_FAILURE", "spill")}
+AUDIT = {"ON_FAILURE": os.environ.get("AUDIT_ON_FAILURE", "spill"), "DURABLE": DURABLE}
