@@ -15,7 +15,10 @@ from tests.adapters.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
 UVICORN = ("-m", "uvicorn", "--port", "{port}", "--workers", "2", "--log-level", "warning")
-GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "2", "--no-control-socket")
+GUNICORN = (
+    "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "2", "--no-control-socket",
+    "--timeout", "100", "--graceful-timeout", "100",  # the machine may be busy
+)  # fmt: skip
 THREADS = (*GUNICORN, "--threads", "16")
 GEVENT = (*GUNICORN, "--worker-class", "gevent", "--worker-connections", "40")
 FLASK = "tests.servers.flask_site:make_app()"
@@ -53,7 +56,7 @@ class Running:
         """As an operator does it; it has time to end what it has begun."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        self.process.wait(100)
 
 
 @contextmanager
