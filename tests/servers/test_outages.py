@@ -22,6 +22,7 @@ SOME = 30  # answers, of which there are some from each client
 ONE_WORKER = ("--workers", "1")
 EMPTY = "POST /empty"
 NAMES = ["FastAPI under uvicorn", "Flask under gunicorn with gevent", "Django under gunicorn with threads"]
+LONG = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def sealed(url):
         return found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES[:2], pytest.param(NAMES[2], marks=LONG)])
 def test_while_the_server_is_down_requests_go_on_and_their_events_are_sealed_once_and_in_order(
     name, server, url, tmp_path
 ):
@@ -104,7 +105,7 @@ def test_what_a_worker_had_put_aside_when_it_was_killed_is_sealed_by_the_next_on
     assert {len(found[answer.request_id, EMPTY]) for answer in answers if answer.status == 201} == {1}
 
 
-@pytest.mark.parametrize("name", NAMES[1:2])
+@pytest.mark.parametrize("name", [pytest.param(NAMES[0], marks=LONG), NAMES[1], pytest.param(NAMES[2], marks=LONG)])
 def test_where_an_event_can_be_durable_nowhere_and_must_be_the_answer_is_503_until_it_can(name, server, url, tmp_path):
     (tmp_path / "file").touch()
     settings = {
@@ -131,7 +132,7 @@ def test_where_an_event_can_be_durable_nowhere_and_must_be_the_answer_is_503_unt
         assert len(found[answer.request_id, "response.broken"]) == (answer.status == 503), answer
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
+@pytest.mark.parametrize("name", [*NAMES[:2], pytest.param(NAMES[2], marks=LONG)])
 def test_while_the_outbox_makes_everybody_wait_what_is_not_audited_is_answered(name, url, tmp_path):
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with traffic(name, url, tmp_path) as (site, answers), psycopg.connect(url) as other:

@@ -17,11 +17,14 @@ DATABASES = {
     "Django under gunicorn with gevent": "postgres",
     "Django under uvicorn": "postgres",
 }
+LONG = {"Flask under gunicorn with gevent", "Django under gunicorn with threads"}  # much as others of the list
 CLIENTS = 40
 REQUESTS = 120
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in SERVERS]
+)
 def test_every_event_is_there_once_and_no_actors_are_mixed_whatever_ends(name, tmp_path, state):
     url = f"sqlite:///{tmp_path}/notes.db" if DATABASES[name] == "sqlite" else new_database()
     make_tables(url)
