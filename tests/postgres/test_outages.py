@@ -119,17 +119,18 @@ def record(trail, name):
 def test_a_commit_that_was_done_but_reported_lost_is_sealed_once(state, monkeypatch):
     url = new_database()
     with AuditTrail(url, lifecycle=False) as trail:
-        execute, cut = psycopg.Connection.execute, threading.Event()
+        execute, cut = psycopg.ClientCursor.execute, threading.Event()
 
-        def fail_once(connection, query, *arguments, **options):
-            found = execute(connection, query, *arguments, **options)
-            if query == "COMMIT" and threading.current_thread().name == "audit-writer" and not cut.is_set():
+        def fail_once(cursor, query, *arguments, **options):
+            found = execute(cursor, query, *arguments, **options)
+            is_commit = query.endswith("; COMMIT")
+            if is_commit and threading.current_thread().name == "audit-writer" and not cut.is_set():
                 cut.set()
-                connection.close()
+                cursor.connection.close()
                 raise psycopg.OperationalError("server closed the connection unexpectedly")
             return found
 
-        monkeypatch.setattr(psycopg.Connection, "execute", fail_once)
+        monkeypatch.setattr(psycopg.ClientCursor, "execute", fail_once)
         trail.record("work.done", resource=("work", "0"))
         assert cut.is_set()
         trail.flush(30)
