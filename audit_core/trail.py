@@ -20,7 +20,7 @@ from audit_core.chain.seen import Seen
 from audit_core.chain.verification import Verification
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Acting, AuditContext, current
-from audit_core.errors import AuditError, ConfigurationError
+from audit_core.errors import AuditError, ConfigurationError, StoreUnavailableError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
@@ -104,11 +104,7 @@ class AuditTrail:
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
         if create:
-            try:
-                self.create()
-            except BaseException:
-                self._release()
-                raise
+            self._create_at_the_start()
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -411,6 +407,17 @@ class AuditTrail:
             self.store.create()
         for outbox in self.outboxes:
             outbox.create()
+
+    def _create_at_the_start(self) -> None:
+        """A server that is away just now keeps no application from starting: its events wait, and the tables."""
+        try:
+            self.create()
+        except BaseException as error:
+            if not isinstance(error, StoreUnavailableError) or self.store.seals_in_transaction:
+                self._release()
+                raise
+            logger.warning("The audit trail's tables could not be looked for, its events wait: %s", error)
+            self.sealer.prepare = self.create
 
     def _release(self) -> None:
         for outbox in self.outboxes:

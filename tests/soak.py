@@ -6,6 +6,8 @@ python -m tests.soak growth [--events 10000000]
 python -m tests.soak hostile [--minutes 60]     raw HTTP of attackers, to each framework with an audit and without
 python -m tests.soak schemas [--examples 200]   the example applications by their schema, with an audit and without
 python -m tests.soak suites                     the own tests of SQLAlchemy, Starlette, FastAPI, Flask and Django
+python -m tests.soak requests [--requests 10000] [--clients 100]      under each server, on both databases
+python -m tests.soak streams [--mebibytes 1024]                       down and up, under each server
 """
 
 import argparse
@@ -22,6 +24,7 @@ from tests.hostile.differential import fuzz, paired
 from tests.hostile.sites import SITES
 from tests.postgres import interleavings, torture
 from tests.postgres.server import VERSIONS, Server, new_database
+from tests.servers import soak as servers
 from tests.suites import trial
 
 ROUND_SECONDS = 120
@@ -74,10 +77,14 @@ def besiege(minutes, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["torture", "interleavings", "growth", "hostile", "schemas", "suites"])
+    longer = ["torture", "interleavings", "growth", "hostile", "schemas", "suites", "requests", "streams"]
+    parser.add_argument("what", choices=longer)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--mebibytes", type=int, default=1024)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
         os.environ["AUDIT_STATE_DIR"] = state
@@ -96,6 +103,10 @@ def main():
         elif options.what == "suites":
             if not trial.play(Path(state)):
                 sys.exit("A test fails with us that does not fail without; see above.")
+        elif options.what == "requests":
+            servers.requests(options.requests, options.clients)
+        elif options.what == "streams":
+            servers.stream_all(options.mebibytes)
         else:
             from benchmarks.postgres import growth
 

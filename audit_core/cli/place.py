@@ -83,10 +83,12 @@ def open_trail(
     with logged_notes():
         keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
         trail = AuditTrail(
-            url, outbox=place.outboxes, origin=origin, redactor=keyless, anchors=anchors, create=create, lifecycle=False
+            url, outbox=place.outboxes, origin=origin, redactor=keyless, anchors=anchors, create=False, lifecycle=False
         )
-        _check_outboxes(trail, place.outboxes)
         with trail, trail.actor(account(), type=ActorType.ADMIN):
+            if create:
+                trail.create()
+            _check_outboxes(trail, place.outboxes)
             yield trail
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -32,6 +32,7 @@ class Sealer:
     def __init__(self, chain: AuditChain, outboxes: Sequence[Outbox], *, own: bool = True) -> None:
         """Whether the first outbox is in the store's ``own`` database."""
         self.chain, self.outboxes, self._own = chain, outboxes, own
+        self.prepare: Callable[[], None] | None = None  # makes the tables, which could not be looked for so far
         self.trouble: str | None = None  # why nothing is sealed just now
         self._next_try = 0.0
         self._appended = False  # in the transaction that is open
@@ -43,6 +44,7 @@ class Sealer:
 
     def seal_some(self, limit: int) -> bool:
         """Seal at most ``limit`` of what each outbox has committed; whether there may be more."""
+        self.make_ready()
         with self._telling():
             outboxes = enumerate(self.outboxes)
             moved = [self._move_all(number, outbox, limit) for number, outbox in outboxes]
@@ -52,6 +54,7 @@ class Sealer:
         """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
         if not self.outboxes:
             raise ConfigurationError("There is no outbox to write to: name one with AuditTrail(url, outbox=...).")
+        self.make_ready()
         if not self.chain.store.seals_in_transaction:
             self.outboxes[0].commit(events)
             return
@@ -71,6 +74,12 @@ class Sealer:
             return
         with suppress(AuditError), self._telling(), self.chain.store.savepoint(connection):
             self._move(connection, ALONG, also=also)
+
+    def make_ready(self) -> None:
+        """Make the tables, where that could not be done at the start. Raises what that raises."""
+        if (prepare := self.prepare) is not None:
+            prepare()
+            self.prepare = None
 
     def _move_all(self, number: int, outbox: Outbox, limit: int) -> bool:
         try:

@@ -112,6 +112,18 @@ class Behaviour:
         (event,) = [e for e in site.all_events() if e.request_id == response.headers["x-request-id"]]
         assert (event.action, event.outcome) == ("POST /large", "success")
 
+    def test_server_sent_events_flow_one_by_one(self, site):
+        site.probe.ticks.put(0)  # a WSGI server sends its headers with the first part
+        with site.client.stream("GET", "/reports/live") as response:
+            parts = response.iter_raw()
+            for tick in range(3):
+                assert next(parts) == b"data: %d\n\n" % tick
+                site.probe.ticks.put(tick + 1 if tick < 2 else None)
+            assert list(parts) == []
+        assert response.headers["content-type"].startswith("text/event-stream")
+        (event,) = [e for e in site.all_events() if e.request_id == response.headers["x-request-id"]]
+        assert (event.action, event.outcome) == ("GET /reports/live", "success")
+
     def test_a_stream_that_raises_leaves_a_second_event_that_says_so(self, site):
         with site.client.stream("POST", "/broken-stream") as response, pytest.raises(httpx.HTTPError):
             response.read()

@@ -19,7 +19,7 @@ from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.views import View  # noqa: E402
 
 from audit_django import AuditMiddleware, add_details, audited, set_actor, set_outcome  # noqa: E402
-from tests.adapters.servers import SECRET, alarge, fail, large  # noqa: E402
+from tests.adapters.servers import SECRET, aevents, alarge, events, fail, large  # noqa: E402
 
 made = SimpleNamespace(trail=None, urls=None)
 
@@ -170,6 +170,9 @@ def make_urls(trail, probe, *, asgi):  # noqa: C901 - one function for each rout
         probe.calls["/upload"] += 1
         return HttpResponse(str(sum(len(chunk) for chunk in iter(lambda: request.read(65536), b""))))
 
+    def live(request):
+        return StreamingHttpResponse(aevents(probe) if asgi else events(probe), content_type="text/event-stream")
+
     streams = async_streams(probe) if asgi else sync_streams(probe)
 
     def streaming(name):
@@ -185,6 +188,7 @@ def make_urls(trail, probe, *, asgi):  # noqa: C901 - one function for each rout
         path("patients/<int:patient_id>/notes", add_note),
         path("patients/<int:patient_id>/chart", read_chart),
         path("reports/monthly", fixed),
+        path("reports/live", live),
         path("health", fixed),
         path("boom", aboom if asgi else boom),
         path("denied/<int:status>", denied),

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from audit_core import AuditTrail
 from audit_fastapi import AuditMiddleware, add_details, audited, set_actor, set_outcome
-from tests.adapters.servers import SECRET, Probe, alarge, fail
+from tests.adapters.servers import SECRET, Probe, aevents, alarge, fail
 
 Marked = Annotated[str | None, Header()]
 ALL = ["GET", "POST", "PUT", "DELETE"]
@@ -88,6 +88,10 @@ def make_app(trail: AuditTrail, probe: Probe) -> FastAPI:  # noqa: C901 - a func
     @app.post("/large")
     def stream_large():
         return StreamingResponse(alarge(probe))
+
+    @app.get("/reports/live")
+    def live():
+        return StreamingResponse(aevents(probe), media_type="text/event-stream")
 
     @app.post("/broken-stream")
     async def broken_stream():

@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, g, request, stream_with_context
 
 from audit_core import AuditTrail
 from audit_flask import Audit, add_details, audited, set_actor, set_outcome
-from tests.adapters.servers import SECRET, Probe, fail, large
+from tests.adapters.servers import SECRET, Probe, events, fail, large
 
 ALL = ["GET", "POST", "PUT", "DELETE"]
 
@@ -80,6 +80,10 @@ def make_app(trail: AuditTrail, probe: Probe) -> Flask:  # noqa: C901 - a functi
     @app.post("/large")
     def stream_large():
         return Response(large(probe))
+
+    @app.get("/reports/live")
+    def live():
+        return Response(events(probe), mimetype="text/event-stream")
 
     @app.post("/broken-stream")
     def broken_stream():

@@ -17,6 +17,8 @@ A class answers ``make_app(trail, probe)`` with the application that every frame
     POST   /broken-stream                     a stream: b"first", then RuntimeError(SECRET)
     POST   /endless                           a stream: b"more" (as bytes) every 10 ms, for ten seconds at most
     POST   /large                             a stream: LARGE_CHUNKS times one MiB, from large(probe) or alarge(probe)
+    GET    /reports/live                      a stream of Server-Sent Events, one for each that stands in probe.ticks,
+                                              until that is None: events(probe) or aevents(probe)
     POST   /cookies                           two Set-Cookie headers, a=1 and b=2
     POST   /login                             set_actor("dr-grey"), from a synchronous dependency where there are such
     POST   /late                              the framework's own way to say who it is, as late as it can be: "dr-late"
@@ -37,6 +39,8 @@ Each handler counts itself with ``probe.calls[the path of its route] += 1``.
 
 from __future__ import annotations
 
+import asyncio
+import queue
 import socket
 import threading
 import time
@@ -71,6 +75,7 @@ class Probe:
 
     calls: Counter[str] = field(default_factory=Counter)
     release: threading.Event = field(default_factory=threading.Event)
+    ticks: queue.Queue[int | None] = field(default_factory=queue.Queue)
 
 
 def large(probe: Probe) -> Iterator[bytes]:
@@ -84,6 +89,18 @@ async def alarge(probe: Probe) -> AsyncIterator[bytes]:
     """The same, under ASGI."""
     for chunk in large(probe):
         yield chunk
+
+
+def events(probe: Probe) -> Iterator[bytes]:
+    """Each as soon as there is something to tell."""
+    while (tick := probe.ticks.get(timeout=PATIENCE_SECONDS)) is not None:
+        yield b"data: %d\n\n" % tick
+
+
+async def aevents(probe: Probe) -> AsyncIterator[bytes]:
+    """The same, under ASGI."""
+    while (tick := await asyncio.to_thread(probe.ticks.get, timeout=PATIENCE_SECONDS)) is not None:
+        yield b"data: %d\n\n" % tick
 
 
 class Server(ABC):

@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 
 from audit_core import AuditTrail
 from audit_fastapi import AuditMiddleware, add_details, audited, set_actor, set_outcome
-from tests.adapters.servers import SECRET, Probe, alarge, fail
+from tests.adapters.servers import SECRET, Probe, aevents, alarge, fail
 
 ALL = ["GET", "POST", "PUT", "DELETE"]
 
@@ -62,6 +62,9 @@ def make_app(trail: AuditTrail, probe: Probe) -> Starlette:  # noqa: C901 - a fu
             yield b"second"
 
         return StreamingResponse(body())
+
+    def live(request):
+        return StreamingResponse(aevents(probe), media_type="text/event-stream")
 
     async def broken_stream(request):
         probe.calls["/broken-stream"] += 1
@@ -145,6 +148,7 @@ def make_app(trail: AuditTrail, probe: Probe) -> Starlette:  # noqa: C901 - a fu
             routes=[Route("/notes", add_note, methods=["POST"]), Route("/chart", chart)],
         ),
         Route("/reports/monthly", ok("/reports/monthly")),
+        Route("/reports/live", live),
         Route("/health", ok("/health")),
         Route("/boom", boom, methods=ALL),
         Route("/denied/{status:int}", denied, methods=ALL),

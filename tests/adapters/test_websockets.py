@@ -5,6 +5,7 @@ import struct
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from fastapi import FastAPI, WebSocket
 from starlette.applications import Starlette
@@ -196,3 +197,68 @@ def test_a_request_for_an_upgrade_that_is_none_breaks_nothing(site):
             connection.sendall(start + headers + b"\r\n")
             assert b" 500" not in connection.makefile("rb").readline()
     site.events(0)
+
+
+async def echo(scope, receive, send):
+    """An application beside Django, which serves no WebSockets itself."""
+    assert (await receive())["type"] == "websocket.connect"
+    if scope["path"] == "/forbidden":
+        await send({"type": "websocket.close"})
+        return
+    scope["user"] = {"id": "dr-grey"}
+    await send({"type": "websocket.accept"})
+    message = await receive()
+    await send({"type": "websocket.close", "code": 4000 if message.get("text") == "close" else 1000})
+
+
+def django_app(trail):
+    from tests.adapters.django_app import make_app
+    from tests.adapters.servers import Probe
+
+    django, sockets = make_app(trail, Probe(), asgi=True), AuditMiddleware(echo, trail=trail)
+
+    async def application(scope, receive, send):
+        await (sockets if scope["type"] == "websocket" else django)(scope, receive, send)
+
+    return application
+
+
+class SocketsBesideDjango(Sockets):
+    lifespan = "off"
+
+
+def test_those_of_an_application_that_stands_beside_django_are_told_and_its_requests_once(tmp_path):
+    with (
+        AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail,
+        SocketsBesideDjango().serve_app(django_app(trail)) as url,
+    ):
+        site = Site(trail, url)
+        with connect(f"{site.url}/rooms/7") as client:
+            client.send("close")
+            with pytest.raises(ConnectionClosed):
+                client.recv()
+        opened, closed = site.events(2)
+        assert (opened.actor_id, opened.outcome, opened.details["path"]) == ("dr-grey", "success", "/rooms/7")
+        assert (closed.actor_id, closed.details["code"]) == ("dr-grey", 4000)
+        with pytest.raises(InvalidStatus), connect(f"{site.url}/forbidden"):
+            pass
+        (refused,) = site.events(1)
+        assert (refused.outcome, refused.details["status"]) == ("denied", 403)
+        httpx.post(f"{url}/patients")
+        assert [event.action for event in trail.events(action="POST /patients")] == ["POST /patients"]
+
+
+@pytest.mark.parametrize("audited", [False, True])
+def test_to_django_itself_one_is_answered_as_it_is_without_us(tmp_path, audited):
+    from tests.adapters.django_app import make_app, make_plain_app
+    from tests.adapters.servers import Probe
+
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
+        app = (make_app if audited else make_plain_app)(trail, Probe(), asgi=True)
+        with (
+            SocketsBesideDjango().serve_app(app) as url,
+            pytest.raises(InvalidStatus) as refused,
+            connect(f"{url.replace('http:', 'ws:')}/rooms/7"),
+        ):
+            pass
+    assert refused.value.response.status_code == 500

@@ -56,28 +56,6 @@ def flask_app():
     return app
 
 
-def fastapi_app():
-    from fastapi import FastAPI
-
-    from audit_fastapi import AuditMiddleware
-
-    trail = AuditTrail(os.environ["AUDIT_URL"])
-    factory, app = sessions(trail), FastAPI()
-    app.add_middleware(AuditMiddleware, trail=trail)
-
-    @app.get("/health")
-    def health():
-        return {}
-
-    @app.post("/patients", status_code=201)
-    def create():
-        with factory.begin() as session:
-            session.add(Patient(name="Ann"))
-        return {"pid": os.getpid()}
-
-    return app
-
-
 def celery_app():
     from celery import Celery
 

@@ -41,6 +41,22 @@ def test_what_is_recorded_while_there_is_no_server_is_sealed_once_when_it_is_bac
         server.stop()
 
 
+def test_an_application_starts_while_there_is_no_server_and_makes_the_tables_when_it_is_back(state, caplog):
+    server = Server(18)
+    try:
+        url = new_database(url=server.url)
+        server.control("-m", "immediate", "stop")
+        with AuditTrail(url, lifecycle=False) as trail:
+            assert "its events wait: " in caplog.text
+            trail.record("work.done", resource=("work", "0"))
+            server.restart()
+            assert wait_until(lambda: trail.counters()["written"] == 1, 30)
+        assert sealed(url) == {"0": 1}
+        assert "audit init" not in caplog.text
+    finally:
+        server.stop()
+
+
 def test_whoever_wants_to_be_blocked_is_told_when_an_event_is_durable_nowhere(state, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "file"))  # no spill file can lie there
@@ -107,7 +123,8 @@ def test_a_commit_that_was_done_but_reported_lost_is_sealed_once(state, monkeypa
 
         def fail_once(cursor, query, *arguments, **options):
             found = execute(cursor, query, *arguments, **options)
-            if query.endswith("COMMIT") and threading.current_thread().name == "audit-writer" and not cut.is_set():
+            is_commit = query.endswith("; COMMIT")
+            if is_commit and threading.current_thread().name == "audit-writer" and not cut.is_set():
                 cut.set()
                 cursor.connection.close()
                 raise psycopg.OperationalError("server closed the connection unexpectedly")
