@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -35,11 +36,10 @@ class Named(BaseUser):
 
 
 def row(**values):
-    connection = sqlite3.connect(":memory:")
-    connection.row_factory = sqlite3.Row
-    return connection.execute(
-        "SELECT " + ", ".join(f"{value!r} AS {name}" for name, value in values.items())
-    ).fetchone()
+    columns = ", ".join(f"{value!r} AS {name}" for name, value in values.items())
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute(f"SELECT {columns}").fetchone()
 
 
 @pytest.mark.parametrize(
