@@ -6,6 +6,7 @@ import gc
 import os
 import sqlite3
 import weakref
+from contextlib import closing
 
 import prometheus_client
 import pytest
@@ -33,7 +34,7 @@ def test_what_is_written_is_counted(trail):
 
 
 def test_what_waits_for_a_locked_database_is_counted_and_then_written(trail, tmp_path):
-    with sqlite3.connect(tmp_path / "clinic.db", isolation_level=None) as other:
+    with closing(sqlite3.connect(tmp_path / "clinic.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         trail.record("chart.read")
         found = trail.counters()

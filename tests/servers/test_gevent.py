@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_nobody_else_runs_in_the_midst_of_a_transaction_because_it_writes_the_fi
     """He would wait for the file until his patience ends, and the whole process with him."""
     path = tmp_path / "clinic.db"
     AuditTrail(f"sqlite:///{path}", lifecycle=False).close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE patient (name TEXT)")
     code = """
         import gevent, sqlite3, sys
