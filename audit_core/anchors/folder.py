@@ -40,9 +40,17 @@ class FolderAnchor:
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
         del chain
+        broken = None
         for path in self.files(SUFFIX):
-            # A file's time says when it was copied here, and may be set.
-            yield Kept(self.read(path).decode(errors="replace"), self.time_of(path))
+            try:
+                # A file's time says when it was copied here, and may be set.
+                kept = Kept(self.read(path).decode(errors="replace"), self.time_of(path))
+            except StoreUnavailableError as error:
+                broken = error
+            else:
+                yield kept
+        if broken:  # the others count all the same
+            raise broken
 
     def put(self, path: Path, content: bytes) -> None:
         """Make a file, whole and durable. One that is there stays. Raises StoreUnavailableError."""

@@ -21,6 +21,15 @@ class Kept(NamedTuple):
     kept_at: datetime | None = None  # since when, by his clock
     is_attested: bool = False  # whether that clock says when it came, whatever is copied or restored there
 
+    @property
+    def size(self) -> int:
+        """Of which it says that it is; 0 for what is no checkpoint."""
+        try:
+            found = self.what if isinstance(self.what, Checkpoint) else Checkpoint.parse(parse_note(self.what)[0])
+        except IntegrityError:
+            return 0
+        return found.size
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

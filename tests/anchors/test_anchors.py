@@ -1,6 +1,7 @@
 """Each kind of anchor: it vouches for an honest trail, and finds what only an anchor can find."""
 
 import time
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from tests.anchors.kinds import KINDS, an_anchor
 from tests.anchors.servers import Witness
 from tests.attacks.attacker import AT, put_back, steal
+from tests.s3.server import client
 
 OURS, THIEFS = LocalSigner(b"k" * 32), LocalSigner(b"t" * 32)
 KEY = VerifierKey(ORIGIN, OURS.public_key)
@@ -303,6 +305,55 @@ def test_a_checkpoint_that_was_changed_in_the_anchor_vouches_for_nothing_and_acc
     found = verify(chain, anchor)
     assert (found.result, found.findings) == (Result.UNANCHORED, ())
     assert [one.where for one in found.warnings] == [anchor.name]
+
+
+def put_strange_things_into(anchor):
+    """What whoever may write there, but holds no key, can put beside the checkpoints."""
+    if anchor.kind in {"folder", "tsa"}:
+        folder = getattr(anchor, "folder", None) or anchor._receipts.folder
+        stem = f"{99:020d}-{'a' * 16}"
+        (folder / f"{stem}.checkpoint").mkdir()
+        (folder / f"{stem}.tsr").touch()
+        (folder / f"{98:020d}-{'a' * 16}.tsr").touch()
+    elif anchor.kind == "log":
+        large = b64encode(f"{ORIGIN}\n{'9' * 5_000}\nAAAA\n".encode()).decode()
+        with anchor._collected.open("a") as log:
+            log.write(f'GET / "audit-checkpoint:AAAAA"\naudit-checkpoint:{large}\n')
+    elif anchor.kind == "s3":
+        there, name = client(), anchor._bucket.name
+        there.delete_object(Bucket=name, Key=f"{anchor._prefix}{99:020d}-never-there.checkpoint")
+        there.put_object(Bucket=name, Key=f"{anchor._prefix}{98:020d}-open.checkpoint", Body=b"x")
+    elif anchor.kind == "sqlite":
+        with anchor._database._database.transaction(1) as connection:
+            insert = "INSERT INTO audit_anchors VALUES (?, ?, CAST(? AS TEXT), CAST(? AS TEXT))"
+            connection.execute(insert, (99, "x", b"\xff", b"\xff"))
+            connection.execute(insert, (98, "x", b"x", b"never"))
+            connection.execute(insert, (97, "x", b"x", b"2026-01-01"))
+    else:
+        database = anchor._database._database
+        with database.transaction() as connection:
+            insert = f"INSERT INTO {database.table('audit_anchors')} VALUES (99, 'x', 'x', 'infinity')"
+            database.execute(insert, (), connection)
+
+
+@pytest.mark.parametrize("anchor", [kind for kind in KINDS if kind != "witness"], indirect=True)
+def test_one_strange_entry_hides_no_checkpoint_beside_it(chain, anchor):
+    keep(chain, anchor)
+    put_strange_things_into(anchor)
+    now = datetime.now(UTC) + timedelta(hours=1)
+    found = verify(chain, anchor, as_of=now)
+    assert (found.result, found.anchored, found.findings) == (Result.OK, 13, ())
+    assert found.warnings, "what is strange is told"
+    change(chain, lambda loot: (loot.rows.__delitem__(slice(9, None)), loot.heads.pop()))
+    assert kinds(verify(chain, anchor, as_of=now)) == {"truncated"}
+
+
+@pytest.mark.parametrize("anchor", ["s3"], indirect=True)
+def test_a_delete_marker_where_nothing_was_is_no_trouble(chain, anchor):
+    keep(chain, anchor)
+    client().delete_object(Bucket=anchor._bucket.name, Key=f"{anchor._prefix}never-there.checkpoint")
+    found = verify(chain, anchor)
+    assert (found.result, found.anchored, found.warnings) == (Result.OK, 13, ())
 
 
 @pytest.mark.parametrize("anchor", ["folder"], indirect=True)
