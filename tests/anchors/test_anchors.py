@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from audit_core.anchors import ask, ask_all
 from audit_core.anchors.anchoring import keep_now
 from audit_core.anchors.opening import open_anchor
+from audit_core.anchors.witness import WitnessAnchor
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
@@ -483,6 +484,36 @@ def test_a_cosignature_of_another_witness_is_none(chain, anchor):
     (state,) = keep_now(chain, [anchor])
     assert "answers with what is no cosignature" in state.trouble
     assert verify(chain, anchor).result is Result.UNANCHORED
+
+
+@pytest.mark.parametrize("anchor", ["witness"], indirect=True)
+@pytest.mark.parametrize("how", [verify, keep], ids=["verify", "keep"])
+def test_another_process_that_shows_the_witness_more_meanwhile_accuses_nobody(chain, anchor, how):
+    keep(chain, anchor)
+    other = WitnessAnchor(anchor._url, anchor._key, anchor._receipts)
+
+    def meanwhile(*_):
+        anchor.server.hook = None
+        grown = make_chain(chain.store)
+        seal(grown, [make_event()])
+        keep(grown, other)
+
+    anchor.server.hook = meanwhile
+    found = how(chain, anchor)
+    assert found is None or (found.result, found.findings, found.warnings) == (Result.OK, (), ())
+    assert anchor.server.witness.size == 14
+    anchor._seen = 20  # by another thread, of more than this one is about to show
+    keep(chain, anchor)
+
+
+@pytest.mark.parametrize("anchor", ["witness"], indirect=True)
+def test_an_old_cosignature_that_is_shown_again_is_none_and_clocks_may_differ(chain, anchor):
+    anchor.server.witness.behind = 3_600
+    (state,) = keep_now(chain, [anchor])
+    assert "an old cosignature" in state.trouble
+    assert not list(anchor._receipts.folder.glob("*"))
+    anchor.server.witness.behind = 300
+    keep(chain, anchor)
 
 
 @pytest.mark.parametrize("anchor", ["witness"], indirect=True)
