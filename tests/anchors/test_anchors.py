@@ -12,6 +12,7 @@ from audit_core.anchors import ask, ask_all
 from audit_core.anchors.anchoring import keep_now
 from audit_core.anchors.opening import open_anchor
 from audit_core.anchors.witness import WitnessAnchor
+from audit_core.chain.known import Answer, Kept
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
@@ -533,6 +534,18 @@ def test_a_witness_that_claims_to_have_seen_more_is_named_by_the_verdict(chain, 
     assert [(one.kind, one.where) for one in found.findings] == [("truncated", "the witness witness.example/w1")]
     (state,) = keep_now(chain, [anchor])
     assert "has seen another history of this trail" in state.trouble
+
+
+def test_a_checkpoint_that_an_anchor_got_after_a_larger_one_accuses_no_clock(chain):
+    small = chain.checkpoint_note()
+    seal(chain, [make_event()])
+    large, now = chain.checkpoint_note(), datetime.now(UTC)
+    late = Kept(small, now + timedelta(hours=1), is_attested=True)
+    assert kinds(chain.verify(KEY, anchored=[Answer("the bank", [late])])) == {"clock"}, "alone it says so"
+    for first in (large, small):  # or the same was kept before
+        kept = [Kept(first, now, is_attested=True), late]
+        assert chain.verify(KEY, anchored=[Answer("the bank", kept)]).findings == ()
+        assert chain.verify(KEY, anchored=[Answer("the bank", kept[::-1])]).findings == ()
 
 
 @pytest.mark.parametrize("anchor", ["sqlite"], indirect=True)
