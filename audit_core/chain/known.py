@@ -99,12 +99,17 @@ def _compare(kept: Kept, where: str, key: VerifierKey, stranger: Signer | None) 
     return IntegrityError(f"The checkpoint{holder} is of the trail {checkpoint.origin}, and this one is {key.name}.")
 
 
-def _is_signed(note: str, origin: str, signer: Signer) -> bool:
+def is_opened_by(note: str, key: VerifierKey) -> bool:
+    """Whether it is a checkpoint of the key's trail, signed with it."""
     try:
-        open_checkpoint(note, VerifierKey(origin, signer.public_key))
+        open_checkpoint(note, key)
     except IntegrityError:
         return False
     return True
+
+
+def _is_signed(note: str, origin: str, signer: Signer) -> bool:
+    return is_opened_by(note, VerifierKey(origin, signer.public_key))
 
 
 def _is_of_another_key(note: str, key: VerifierKey) -> bool:

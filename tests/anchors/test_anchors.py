@@ -1,5 +1,6 @@
 """Each kind of anchor: it vouches for an honest trail, and finds what only an anchor can find."""
 
+import os
 import time
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from audit_core.anchors import ask, ask_all
 from audit_core.anchors.anchoring import keep_now
 from audit_core.anchors.opening import open_anchor
 from audit_core.anchors.witness import WitnessAnchor
+from audit_core.chain import AuditChain
 from audit_core.chain.known import Answer, Kept
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.note import VerifierKey
@@ -189,6 +191,21 @@ def test_a_trail_that_was_stopped_is_found_by_the_age_of_what_is_anchored(chain,
     assert verify(chain, anchor, max_age=timedelta(hours=1)).result is Result.OK
     found = verify(chain, anchor, max_age=timedelta(0))
     assert (found.result, kinds(found)) == (Result.FAILED, {"silent"})
+
+
+@pytest.mark.parametrize("anchor", ["folder"], indirect=True)
+def test_a_trail_that_was_stopped_is_not_alive_by_what_else_is_put_into_its_anchor(chain, anchor):
+    older = chain.checkpoint_note()
+    seal(chain, [make_event()])
+    keep(chain, anchor)
+    (path,) = anchor.folder.glob("*.checkpoint")
+    os.utime(path, (0, 0))
+    other = AuditChain(MemoryStore(), lambda: THIEFS, ORIGIN)
+    seal(other, [make_event(n) for n in range(30)])
+    for number, note in enumerate([older, path.read_text(), "nonsense", other.checkpoint_note()]):
+        (anchor.folder / f"{number + 90:020d}-{'a' * 16}.checkpoint").write_text(note)
+    found = verify(chain, anchor, max_age=timedelta(hours=1))
+    assert "silent" in kinds(found)
 
 
 @pytest.mark.parametrize("anchor", TIMED, indirect=True)
