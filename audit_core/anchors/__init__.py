@@ -58,7 +58,7 @@ def ask_all(
 ) -> list[Answer]:
     """See ``ask``; with ``max_age`` it is a finding that none has a checkpoint that is younger.
 
-    Where there is no anchor to ask, the last event has to be younger.
+    It is a warning where none can tell. Where there is no anchor to ask, the last event has to be younger.
     """
     answers = [ask(anchor, chain, as_of) for anchor in anchors]
     if max_age is not None:
@@ -66,7 +66,10 @@ def ask_all(
         limit = (as_of or datetime.now(UTC)) - max_age
         if newest is None or newest < limit:
             got = f"none since {format_timestamp(newest)}" if newest else "none with a time"
-            finding = Finding("silent", None, f"something {what} after {format_timestamp(limit)}", got)
+            untold = bool(answers) and newest is None and not any(map(_can_tell, answers))
+            kind = "anchor.undated" if untold else "silent"
+            expected = f"something {what} after {format_timestamp(limit)}"
+            finding = Finding(kind, None, expected, got, warning=untold)
             answers.append(Answer("the anchors", findings=(finding,)))
     return answers
 
@@ -78,6 +81,11 @@ def _newest(answers: Iterable[Answer], chain: AuditChain) -> datetime | None:
     except IntegrityError:
         key = None
     return max((since for answer in answers if (since := _since(answer.kept, key))), default=None)
+
+
+def _can_tell(answer: Answer) -> bool:
+    """Whether it would have a time for what is kept there: one that is down has none, and neither has a log."""
+    return answer.trouble is None and all(one.kept_at for one in answer.kept)
 
 
 def _since(kept: Iterable[Kept], key: VerifierKey | None) -> datetime | None:

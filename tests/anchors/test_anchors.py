@@ -1,8 +1,10 @@
 """Each kind of anchor: it vouches for an honest trail, and finds what only an anchor can find."""
 
 import os
+import sqlite3
 import time
 from base64 import b64encode
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -206,6 +208,21 @@ def test_a_trail_that_was_stopped_is_not_alive_by_what_else_is_put_into_its_anch
         (anchor.folder / f"{number + 90:020d}-{'a' * 16}.checkpoint").write_text(note)
     found = verify(chain, anchor, max_age=timedelta(hours=1))
     assert "silent" in kinds(found)
+
+
+@pytest.mark.parametrize("anchor", ["log", "witness"], indirect=True)
+def test_whether_a_trail_was_stopped_is_unknown_where_no_anchor_has_a_time_or_none_answers(chain, anchor, tmp_path):
+    keep(chain, anchor)
+    gone = open_anchor(f"file://{tmp_path}/gone")
+    for anchors in ([anchor], [gone], [anchor, gone]):
+        found = verify(chain, *anchors, max_age=timedelta(hours=1))
+        assert (found.findings, found.warnings[-1].kind) == ((), "anchor.undated")
+    empty = open_anchor(f"sqlite:///{tmp_path}/empty.db")
+    keep(chain, empty)
+    assert verify(chain, anchor, gone, empty, max_age=timedelta(hours=1)).findings == ()
+    with closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
+        connection.executescript("DROP TRIGGER audit_anchors_no_delete; DELETE FROM audit_anchors")
+    assert kinds(verify(chain, anchor, gone, empty, max_age=timedelta(hours=1))) == {"silent"}, "it had to have one"
 
 
 @pytest.mark.parametrize("anchor", TIMED, indirect=True)
