@@ -10,7 +10,7 @@ from typing import Protocol
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Answer, Kept, is_opened_by
-from audit_core.errors import AuditError, IntegrityError
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Finding
@@ -78,7 +78,7 @@ def _newest(answers: Iterable[Answer], chain: AuditChain) -> datetime | None:
     """Since when the largest tree is there. Whoever forged the key that the trail names is found by verification."""
     try:
         key = chain.key
-    except IntegrityError:
+    except (ConfigurationError, IntegrityError):
         key = None
     return max((since for answer in answers if (since := _since(answer.kept, key))), default=None)
 
