@@ -6,6 +6,7 @@ medium that is written once, a folder that a backup takes away.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -77,6 +78,8 @@ class FolderAnchor:
     def read(self, path: Path) -> bytes:
         """What is in a file, as far as it can be a checkpoint. Raises StoreUnavailableError."""
         try:
+            if not path.is_file():  # a pipe would be waited for, for ever
+                raise FileNotFoundError(errno.ENOENT, f"{path.name} is no file")
             with path.open("rb") as file:
                 return file.read(MAX_NOTE_BYTES)
         except OSError as error:

@@ -350,6 +350,8 @@ def put_strange_things_into(anchor):
         stem = f"{99:020d}-{'a' * 16}"
         (folder / f"{stem}.checkpoint").mkdir()
         (folder / f"{stem}.tsr").touch()
+        os.mkfifo(folder / f"{97:020d}-{'a' * 16}.checkpoint")
+        (folder / f"{97:020d}-{'a' * 16}.tsr").touch()
         (folder / f"{98:020d}-{'a' * 16}.tsr").touch()
     elif anchor.kind == "log":
         large = b64encode(f"{ORIGIN}\n{'9' * 5_000}\nAAAA\n".encode()).decode()
