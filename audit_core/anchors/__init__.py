@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Protocol
 
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
-from audit_core.chain.known import Answer, Kept
-from audit_core.errors import AuditError, IntegrityError
+from audit_core.chain.known import Answer, Kept, is_opened_by
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Finding
 from audit_core.process.forking import lock_across_forks
 
@@ -55,21 +58,43 @@ def ask_all(
 ) -> list[Answer]:
     """See ``ask``; with ``max_age`` it is a finding that none has a checkpoint that is younger.
 
-    Where there is no anchor to ask, the last event has to be younger.
+    It is a warning where none can tell. Where there is no anchor to ask, the last event has to be younger.
     """
     answers = [ask(anchor, chain, as_of) for anchor in anchors]
     if max_age is not None:
-        newest, what = _newest(answers) if answers else chain.last_time(), "anchored" if answers else "sealed"
+        newest, what = _newest(answers, chain) if answers else chain.last_time(), "anchored" if answers else "sealed"
         limit = (as_of or datetime.now(UTC)) - max_age
         if newest is None or newest < limit:
             got = f"none since {format_timestamp(newest)}" if newest else "none with a time"
-            finding = Finding("silent", None, f"something {what} after {format_timestamp(limit)}", got)
+            untold = bool(answers) and newest is None and not any(map(_can_tell, answers))
+            kind = "anchor.undated" if untold else "silent"
+            expected = f"something {what} after {format_timestamp(limit)}"
+            finding = Finding(kind, None, expected, got, warning=untold)
             answers.append(Answer("the anchors", findings=(finding,)))
     return answers
 
 
-def _newest(answers: Iterable[Answer]) -> datetime | None:
-    return max((kept.kept_at for answer in answers for kept in answer.kept if kept.kept_at), default=None)
+def _newest(answers: Iterable[Answer], chain: AuditChain) -> datetime | None:
+    """Since when the largest tree is there. Whoever forged the key that the trail names is found by verification."""
+    try:
+        key = chain.key
+    except (ConfigurationError, IntegrityError):
+        key = None
+    return max((since for answer in answers if (since := _since(answer.kept, key))), default=None)
+
+
+def _can_tell(answer: Answer) -> bool:
+    """Whether it would have a time for what is kept there: one that is down has none, and neither has a log."""
+    return answer.trouble is None and all(one.kept_at for one in answer.kept)
+
+
+def _since(kept: Iterable[Kept], key: VerifierKey | None) -> datetime | None:
+    """Nothing else there says that the trail is alive: whoever stops it may put there again what it was."""
+    timed = [(-one.size, one.kept_at, one.what) for one in kept if one.kept_at]
+    for _, since, what in sorted(timed, key=itemgetter(0, 1)):
+        if isinstance(what, Checkpoint) or (key is not None and is_opened_by(what, key)):
+            return since
+    return None
 
 
 def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None) -> Answer:

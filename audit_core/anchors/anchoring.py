@@ -53,10 +53,10 @@ class Anchoring:
         """``beat`` is called when the chain has not grown for so long that somebody may take it for stopped."""
         self.anchors = anchors
         self._states = [AnchorState(anchor.name) for anchor in anchors]
-        nobody: Callable[[], object] = bool
+        pulse = _Pulse(beat)
         self._threads = [
-            OneThread(_maker(chain, anchor, state, every, nobody if number else beat))
-            for number, (anchor, state) in enumerate(zip(anchors, self._states, strict=True))
+            OneThread(_maker(chain, anchor, state, every, pulse))
+            for anchor, state in zip(anchors, self._states, strict=True)
         ]
         self._began = datetime.now(UTC)
 
@@ -96,23 +96,37 @@ def keep_now(chain: AuditChain, anchors: Sequence[Anchor]) -> Iterator[AnchorSta
 
 
 def _maker(
-    chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, beat: Callable[[], object]
+    chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, pulse: _Pulse
 ) -> Callable[[], AnchorThread]:
-    return lambda: AnchorThread(chain, anchor, state, every, beat)
+    return lambda: AnchorThread(chain, anchor, state, every, pulse)
+
+
+class _Pulse:
+    """Shared by the threads of all anchors: whichever of them is down, another one sees that the chain stands still."""
+
+    def __init__(self, beat: Callable[[], object]) -> None:
+        self._beat = beat
+        # Of several processes one is the first, and the others see that the chain has grown.
+        self._patience = HEARTBEAT_SECONDS * random.uniform(1, 1.1)  # noqa: S311 - chance, no secret
+        self._size, self._grown = 0, time.monotonic()
+
+    def feel(self, size: int) -> None:
+        """Beat when the chain was of this size for so long. Two threads at once make two beats at most."""
+        now = time.monotonic()
+        if size != self._size:
+            self._size, self._grown = size, now
+        elif now - self._grown > self._patience:
+            self._grown = now
+            self._beat()
 
 
 class AnchorThread(OwnThread):
     """Looks after one anchor."""
 
-    def __init__(
-        self, chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, beat: Callable[[], object]
-    ) -> None:
+    def __init__(self, chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, pulse: _Pulse) -> None:
         super().__init__("audit-anchor")
-        self._chain, self._anchor, self._state, self._every, self._beat = chain, anchor, state, every, beat
+        self._chain, self._anchor, self._state, self._every, self._pulse = chain, anchor, state, every, pulse
         self._calls: SimpleQueue[None] = SimpleQueue()  # no lock that a signal handler might wait for
-        # Of several processes one is the first, and the others see that the chain has grown.
-        self._patience = HEARTBEAT_SECONDS * random.uniform(1, 1.1)  # noqa: S311 - chance, no secret
-        self._grown = time.monotonic()
 
     def stop(self) -> None:
         """End after a last try."""
@@ -126,12 +140,7 @@ class AnchorThread(OwnThread):
             self._wait(pause)
             if not self._is_here():
                 return
-            size = self._state.size
-            if self._look():
-                pause = self._every
-                self._beat_if_still(grown=self._state.size != size)
-            else:
-                pause = min(self._every, 2 * pause)
+            pause = self._every if self._look() else min(self._every, 2 * pause)
 
     def _look(self) -> bool:
         """Whether the anchor has what there is. A trail that cannot be read just now is no trouble of the anchor's."""
@@ -142,6 +151,8 @@ class AnchorThread(OwnThread):
             return False
         except Exception as error:  # noqa: BLE001 - nobody else would look again
             return _fail(self._state, error)
+        if note is not None and not self.stopped:
+            self._pulse.feel(_size_of(note))  # first: the anchor may hang
         return _keep(note, self._chain, self._anchor, self._state)
 
     def _wait(self, seconds: float) -> None:
@@ -156,20 +167,12 @@ class AnchorThread(OwnThread):
         except AuditError:
             return True
 
-    def _beat_if_still(self, *, grown: bool) -> None:
-        now = time.monotonic()
-        if grown:
-            self._grown = now
-        elif now - self._grown > self._patience and not self.stopped:
-            self._grown = now
-            self._beat()
-
 
 def _keep(note: str | None, chain: AuditChain, anchor: Anchor, state: AnchorState) -> bool:
     """Whether the anchor has the newest checkpoint, if there is one."""
     try:
         if note is not None:
-            size = Checkpoint.parse(parse_note(note)[0]).size
+            size = _size_of(note)
             if size != state.size or state.trouble:
                 anchor.keep(note, chain)
             state.size, state.kept_at = size, datetime.now(UTC)
@@ -179,6 +182,10 @@ def _keep(note: str | None, chain: AuditChain, anchor: Anchor, state: AnchorStat
         logger.warning("The anchor %s takes checkpoints again.", state.name)
     state.trouble = None
     return True
+
+
+def _size_of(note: str) -> int:
+    return Checkpoint.parse(parse_note(note)[0]).size
 
 
 def _fail(state: AnchorState, error: Exception) -> bool:

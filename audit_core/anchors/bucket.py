@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from audit_core.anchors.folder import name_of
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
-from audit_core.errors import ConflictError, StoreUnavailableError
-from audit_core.s3 import Bucket
+from audit_core.errors import AuditError, ConflictError, StoreUnavailableError
+from audit_core.s3 import Bucket, Locked, Version
 
 READERS = 16  # requests at a time
 
@@ -40,18 +40,26 @@ class BucketAnchor:
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
         del chain
         self._check()
-        objects = [versions for versions in self._bucket.objects(self._prefix) if not _is_foreign(versions[0].key)]
-        unlocked = None
+        objects = [versions for versions in self._bucket.objects(self._prefix) if _is_ours(versions)]
+        broken = None
         with ThreadPoolExecutor(READERS, "audit-anchor") as readers:
-            for versions, found in zip(
-                reversed(objects), readers.map(self._bucket.read, reversed(objects)), strict=True
-            ):
-                if found.is_locked:
+            for found in readers.map(self._read, reversed(objects)):
+                if isinstance(found, Locked):
                     yield Kept(found.body.decode(errors="replace"), found.modified, is_attested=True)
                 else:
-                    unlocked = versions[0].key
-        if unlocked:  # the others count all the same
-            raise StoreUnavailableError(f"{self.name} holds {unlocked} without a lock, which anybody can exchange.")
+                    broken = found
+        if broken:  # the others count all the same
+            raise broken
+
+    def _read(self, versions: list[Version]) -> Locked | AuditError:
+        try:
+            found = self._bucket.read(versions)
+        except AuditError as error:
+            return error
+        if found.is_locked:
+            return found
+        key = versions[0].key
+        return StoreUnavailableError(f"{self.name} holds {key} without a lock, which anybody can exchange.")
 
     def _check(self) -> None:
         if not self._is_checked:
@@ -59,5 +67,6 @@ class BucketAnchor:
             self._is_checked = True
 
 
-def _is_foreign(key: str) -> bool:
-    return not key.endswith(".checkpoint")
+def _is_ours(versions: list[Version]) -> bool:
+    """Anybody who may delete can put a marker where nothing was."""
+    return versions[0].key.endswith(".checkpoint") and not all(version.is_marker for version in versions)

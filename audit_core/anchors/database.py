@@ -42,7 +42,7 @@ class Database(Protocol):
     def insert(self, row: _ROW) -> None:
         """Unless it is there."""
 
-    def select(self) -> Iterator[tuple[str, datetime]]:
+    def select(self) -> Iterator[tuple[str, datetime | None]]:
         """Notes, and since when they are there; the largest tree first."""
 
     def close(self) -> None:
@@ -107,12 +107,23 @@ class SqliteAnchors:
                 "INSERT INTO audit_anchors (tree_size, root, note) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row
             )
 
-    def select(self) -> Iterator[tuple[str, datetime]]:
-        query = "SELECT note, kept_at FROM audit_anchors ORDER BY tree_size DESC, rowid DESC"
+    def select(self) -> Iterator[tuple[str, datetime | None]]:
+        # As bytes: of text that is none the driver would read nothing at all.
+        columns = "CAST(note AS BLOB), CAST(kept_at AS BLOB)"
+        query = f"SELECT {columns} FROM audit_anchors ORDER BY tree_size DESC, rowid DESC"
         with self._database.cursor() as cursor:
             rows = cursor.execute(query).fetchall()
         for note, kept_at in rows:
-            yield str(note), datetime.fromisoformat(kept_at)
+            yield note.decode(errors="replace"), _parse_time(kept_at.decode(errors="replace"))
+
+
+def _parse_time(text: str) -> datetime | None:
+    """What somebody wrote there that is no time is none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 class PostgresAnchors:
@@ -141,6 +152,8 @@ class PostgresAnchors:
         with self._database.transaction() as connection:
             self._database.execute(query, row, connection)
 
-    def select(self) -> Iterator[tuple[str, datetime]]:
-        query = f"SELECT note, kept_at FROM {self._database.table(TABLE)} ORDER BY tree_size DESC, kept_at DESC"
+    def select(self) -> Iterator[tuple[str, datetime | None]]:
+        # Python has no time for infinity, and the driver would read nothing at all.
+        time = "CASE WHEN kept_at BETWEEN '1970-01-01' AND '9000-01-01' THEN kept_at END"
+        query = f"SELECT note, {time} FROM {self._database.table(TABLE)} ORDER BY tree_size DESC, kept_at DESC"
         yield from self._database.fetch(query)

@@ -6,6 +6,7 @@ medium that is written once, a folder that a backup takes away.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -40,9 +41,17 @@ class FolderAnchor:
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
         del chain
+        broken = None
         for path in self.files(SUFFIX):
-            # A file's time says when it was copied here, and may be set.
-            yield Kept(self.read(path).decode(errors="replace"), self.time_of(path))
+            try:
+                # A file's time says when it was copied here, and may be set.
+                kept = Kept(self.read(path).decode(errors="replace"), self.time_of(path))
+            except StoreUnavailableError as error:
+                broken = error
+            else:
+                yield kept
+        if broken:  # the others count all the same
+            raise broken
 
     def put(self, path: Path, content: bytes) -> None:
         """Make a file, whole and durable. One that is there stays. Raises StoreUnavailableError."""
@@ -69,6 +78,8 @@ class FolderAnchor:
     def read(self, path: Path) -> bytes:
         """What is in a file, as far as it can be a checkpoint. Raises StoreUnavailableError."""
         try:
+            if not path.is_file():  # a pipe would be waited for, for ever
+                raise FileNotFoundError(errno.ENOENT, f"{path.name} is no file")
             with path.open("rb") as file:
                 return file.read(MAX_NOTE_BYTES)
         except OSError as error:

@@ -53,10 +53,13 @@ class LogAnchor:
                 found = [match[1] for line in lines for match in _LINE.finditer(line)]
         except OSError as error:
             raise StoreUnavailableError(f"{self._collected}: {error.strerror}.") from error
-        notes = {text: base64.b64decode(text + "==").decode(errors="replace") for text in found}
-        yield from sorted((Kept(note) for note in notes.values()), key=_size_of, reverse=True)
+        notes = [Kept(_decode(text)) for text in dict.fromkeys(found)]
+        yield from sorted(notes, key=lambda kept: kept.size, reverse=True)
 
 
-def _size_of(kept: Kept) -> int:
-    lines = str(kept.what).splitlines()
-    return int(lines[1]) if len(lines) > 1 and lines[1].isdecimal() else -1
+def _decode(text: str) -> str:
+    """Whoever can have something logged can write what looks like a line of ours: that is kept as what it is."""
+    try:
+        return base64.b64decode(text + "==").decode(errors="replace")
+    except ValueError:
+        return text

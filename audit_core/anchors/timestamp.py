@@ -51,14 +51,14 @@ class TimestampAnchor:
         del chain
         verifier, broken = self._verifier(), None
         for path in self._receipts.files(STAMP):
-            note = self._receipts.read(path.with_suffix(SUFFIX))
             try:
+                note = self._receipts.read(path.with_suffix(SUFFIX))
                 stamp = self._parse(self._receipts.read(path), str(path))
                 self._check(verifier, stamp, note)
             except StoreUnavailableError as error:
                 broken = error
             else:
-                yield Kept(note.decode(), stamp.tst_info.gen_time, is_attested=True)
+                yield Kept(note.decode(errors="replace"), stamp.tst_info.gen_time, is_attested=True)
         if broken:  # the others count all the same
             raise broken
 

@@ -7,6 +7,7 @@ histories cosigned.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import time as unix_time
 
 from audit_core.anchors import ContradictionError, in_sqlite
 from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
@@ -17,7 +18,7 @@ from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailab
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.cosignature import CosignerKey, open_cosignature
 from audit_core.integrity.note import encode_base64, parse_note
-from audit_core.integrity.verify import Finding
+from audit_core.integrity.verify import CLOCKS_DIFFER, Finding
 
 TRIES = 4  # others may submit meanwhile
 COSIGNED = ".cosigned"
@@ -47,8 +48,9 @@ class WitnessAnchor:
 
     def _submit(self, note: str, chain: AuditChain, old: int) -> int:
         """Have the note cosigned; the size that the witness had seen before."""
-        size = Checkpoint.parse(parse_note(note)[0]).size
         for _ in range(TRIES):
+            size = _size_of(note)
+            old = min(old, size)  # another thread may have shown it a newer one
             response = post(f"{self._url}/add-checkpoint", self._request(note, chain, old, size), "text/plain")
             if response.status == 200:
                 self._keep_receipt(note, response)
@@ -56,7 +58,13 @@ class WitnessAnchor:
                 return old
             if response.status != 409:
                 raise self._refusal(response, old, size)
-            old = self._seen = self._conflict(response, old, size)
+            seen = self._read_size(response)
+            if seen > size:
+                note = self._newer(chain, seen)
+            elif seen == old:  # the sizes agree, so the roots do not (tlog-witness, add-checkpoint)
+                expected, got = "the tree that it has cosigned", "another one of the same size"
+                raise ContradictionError(Finding("known", size, expected, got, where=self.name))
+            old = self._seen = seen
         raise StoreUnavailableError(f"{self.name} is given other checkpoints all the time: it is tried again later.")
 
     def _request(self, note: str, chain: AuditChain, old: int, size: int) -> bytes:
@@ -67,25 +75,30 @@ class WitnessAnchor:
     def _keep_receipt(self, note: str, response: Response) -> None:
         cosigned = note + response.body.decode(errors="replace")
         try:
-            open_cosignature(cosigned, self._key)
+            time = open_cosignature(cosigned, self._key)
         except IntegrityError as error:
             raise StoreUnavailableError(f"{self.name} answers with what is no cosignature: {error}.") from error
+        if unix_time() - time > CLOCKS_DIFFER.total_seconds():
+            raise StoreUnavailableError(f"{self.name} answers with an old cosignature, or its clock or ours is wrong.")
         receipt = name_of(note).removesuffix(SUFFIX) + COSIGNED
         self._receipts.put(self._receipts.folder / receipt, cosigned.encode())
 
-    def _conflict(self, response: Response, old: int, size: int) -> int:
-        """The size that it has seen. Raises ContradictionError when that is not of this chain."""
+    def _newer(self, chain: AuditChain, seen: int) -> str:
+        """What another process has shown it meanwhile, or more. Raises ContradictionError when the chain is shorter."""
+        with in_sqlite:
+            note = chain.checkpoint_note()
+        size = 0 if note is None else _size_of(note)
+        if note is None or size < seen:
+            expected = f"the {seen} events of a known checkpoint"
+            raise ContradictionError(Finding("truncated", size, expected, str(size), where=self.name))
+        return note
+
+    def _read_size(self, response: Response) -> int:
+        """The size that it has seen."""
         text = response.body.strip()
         if not text.isdigit() or len(text) > 19:
             raise StoreUnavailableError(f"{self.name} answers with what is no size: {response.body[:100]!r}.")
-        seen = int(text)
-        if seen > size:
-            expected = f"the {seen} events of a known checkpoint"
-            raise ContradictionError(Finding("truncated", size, expected, str(size), where=self.name))
-        if seen == old:  # the sizes agree, so the roots do not (tlog-witness, add-checkpoint)
-            expected, got = "the tree that it has cosigned", "another one of the same size"
-            raise ContradictionError(Finding("known", size, expected, got, where=self.name))
-        return seen
+        return int(text)
 
     def _refusal(self, response: Response, old: int, size: int) -> Exception:
         if response.status == 422:
@@ -95,3 +108,7 @@ class WitnessAnchor:
         if cure := cures.get(response.status):
             return ConfigurationError(f"{self.name} {cure}: give its operator what `audit keygen --verifier` prints.")
         return StoreUnavailableError(f"{self.name} answers with status {response.status}.")
+
+
+def _size_of(note: str) -> int:
+    return Checkpoint.parse(parse_note(note)[0]).size

@@ -21,6 +21,15 @@ class Kept(NamedTuple):
     kept_at: datetime | None = None  # since when, by his clock
     is_attested: bool = False  # whether that clock says when it came, whatever is copied or restored there
 
+    @property
+    def size(self) -> int:
+        """Of which it says that it is; 0 for what is no checkpoint."""
+        try:
+            found = self.what if isinstance(self.what, Checkpoint) else Checkpoint.parse(parse_note(self.what)[0])
+        except IntegrityError:
+            return 0
+        return found.size
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -90,12 +99,17 @@ def _compare(kept: Kept, where: str, key: VerifierKey, stranger: Signer | None) 
     return IntegrityError(f"The checkpoint{holder} is of the trail {checkpoint.origin}, and this one is {key.name}.")
 
 
-def _is_signed(note: str, origin: str, signer: Signer) -> bool:
+def is_opened_by(note: str, key: VerifierKey) -> bool:
+    """Whether it is a checkpoint of the key's trail, signed with it."""
     try:
-        open_checkpoint(note, VerifierKey(origin, signer.public_key))
+        open_checkpoint(note, key)
     except IntegrityError:
         return False
     return True
+
+
+def _is_signed(note: str, origin: str, signer: Signer) -> bool:
+    return is_opened_by(note, VerifierKey(origin, signer.public_key))
 
 
 def _is_of_another_key(note: str, key: VerifierKey) -> bool:

@@ -6,7 +6,9 @@ An attacker who can write where it is kept can have events skipped, or the trail
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
 
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
@@ -23,11 +25,17 @@ class Seen:
     note: str  # that checkpoint, signed
     tree: Frontier
     last_hash: str  # ``event_hash`` of the last event
+    compared: dict[str, str] = field(default_factory=dict)  # for each anchor, ``digest_of`` what it kept of less
 
     def to_json(self) -> str:
         """As a file keeps it."""
-        frontier = encode_base64(self.tree.to_bytes())
-        return json.dumps({"checkpoint": self.note, "frontier": frontier, "last_hash": self.last_hash}, indent=2) + "\n"
+        found = {
+            "checkpoint": self.note,
+            "frontier": encode_base64(self.tree.to_bytes()),
+            "last_hash": self.last_hash,
+            "compared": self.compared,
+        }
+        return json.dumps(found, indent=2) + "\n"
 
     @classmethod
     def parse(cls, text: str) -> Seen:
@@ -36,9 +44,15 @@ class Seen:
             found = json.loads(text)
             note, last_hash = str(found["checkpoint"]), str(found["last_hash"])
             checkpoint = Checkpoint.parse(parse_note(note)[0])
+            compared = {str(where): str(digest) for where, digest in found.get("compared", {}).items()}
             tree = Frontier.from_bytes(checkpoint.size, decode_base64(str(found["frontier"])))
-        except (ValueError, TypeError, LookupError, IntegrityError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, IntegrityError) as error:
             raise ConfigurationError(f"this is not what `audit verify --state` writes ({error})") from error
         if tree.root() != checkpoint.root:
             raise ConfigurationError("its tree is not that of its checkpoint")
-        return cls(note, tree, last_hash)
+        return cls(note, tree, last_hash, compared)
+
+
+def digest_of(checkpoints: Iterable[Checkpoint]) -> str:
+    """Tells one set of checkpoints from every other."""
+    return sha256("".join(sorted({one.text() for one in checkpoints})).encode()).hexdigest()

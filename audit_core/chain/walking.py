@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from audit_core.chain.hashing import LOWEST
 from audit_core.chain.proof import prove_consistency
-from audit_core.chain.seen import Seen
+from audit_core.chain.seen import BEFORE, Seen, digest_of
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.merkle import check_consistency
@@ -40,26 +41,34 @@ class Walker:
         """What was walked, if nothing was found."""
         tree, last_hash = self._verifier.state
         if self._last is None:
-            return self.begin
+            return self.begin and replace(self.begin, compared=self._compared(self.begin.tree.size))
         if tree is None or last_hash is None or tree.size != self._last.tree_size:
             return None
         note = parse_head(self._last, self.key.name).note(self._last.signature)
-        return Seen(note, tree, last_hash)
+        return Seen(note, tree, last_hash, self._compared(tree.size))
 
     def _check_before(self, begin: Seen) -> Iterator[Finding]:
         """What was kept of less than was seen, by consistency proofs.
 
-        Of each place the largest: older ones were compared when that was seen.
+        Not what an anchor kept when that was seen, and nothing else: it was compared then.
         """
         seen = Checkpoint.parse(parse_note(begin.note)[0])
-        before = [known for known in self.known if known.checkpoint.size < seen.size]
-        largest: dict[str, int] = {}
-        for known in before:
-            largest[known.where] = max(known.checkpoint.size, largest.get(known.where, 0))
-        for known in before:
-            if known.checkpoint.size == largest[known.where] and not self._extends(seen, known.checkpoint):
+        done = self._compared(seen.size).items() & begin.compared.items()
+        for known in self._below(seen.size):
+            if known.where not in dict(done) and not self._extends(seen, known.checkpoint):
                 root, got = known.checkpoint.root.hex(), "a tree that does not extend it"
                 yield Finding("known", known.checkpoint.size, root, got, where=known.where)
+
+    def _below(self, size: int) -> list[Known]:
+        return [known for known in self.known if known.checkpoint.size < size]
+
+    def _compared(self, size: int) -> dict[str, str]:
+        """What each anchor keeps of less: after a walk that found nothing, all of it was compared."""
+        kept: dict[str, list[Checkpoint]] = {}
+        for known in self._below(size):
+            if known.where not in {"", BEFORE}:
+                kept.setdefault(known.where, []).append(known.checkpoint)
+        return {where: digest_of(checkpoints) for where, checkpoints in kept.items()}
 
     def _extends(self, seen: Checkpoint, old: Checkpoint) -> bool:
         try:

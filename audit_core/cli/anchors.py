@@ -9,13 +9,11 @@ from typing import Any
 import typer
 
 from audit_core.canonical import format_timestamp, parse_timestamp
-from audit_core.chain.known import Answer, Kept
+from audit_core.chain.known import Answer
 from audit_core.cli.place import Anchors, Url, open_trail
 from audit_core.cli.terminal import say
 from audit_core.cli.words import count_of
-from audit_core.errors import ConfigurationError, IntegrityError
-from audit_core.integrity.checkpoint import Checkpoint
-from audit_core.integrity.note import parse_note
+from audit_core.errors import ConfigurationError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,12 +38,12 @@ def anchor(context: typer.Context, *, url: Url = None, anchor: Anchors = None) -
 
 def holding(answer: Answer) -> dict[str, Any]:
     """What an anchor says, for JSON: its largest checkpoint, and since when it has that."""
-    newest = max(answer.kept, key=_size, default=None)
+    newest = max(answer.kept, key=lambda kept: kept.size, default=None)
     trouble = answer.trouble or "; ".join(map(str, answer.findings)) or None
     kept_at = newest.kept_at if newest else None
     return {
         "name": answer.where,
-        "size": _size(newest) if newest else 0,
+        "size": newest.size if newest else 0,
         "kept_at": format_timestamp(kept_at) if kept_at else None,
         "trouble": trouble,
     }
@@ -60,11 +58,3 @@ def in_words(held: Mapping[str, Any]) -> str:
         age = datetime.now(UTC) - parse_timestamp(held["kept_at"])
         text += f", for {timedelta(seconds=max(0, int(age.total_seconds())))}"
     return f"{text}; {held['trouble']}" if held["trouble"] else text
-
-
-def _size(kept: Kept) -> int:
-    try:
-        found = kept.what if isinstance(kept.what, Checkpoint) else Checkpoint.parse(parse_note(kept.what)[0])
-    except IntegrityError:
-        return 0
-    return found.size

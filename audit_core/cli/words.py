@@ -29,6 +29,7 @@ _WORDS = {
     "object": "The object of the events from {sequence} on: expected {expected}, got {got}. What was locked first is "
     "what is read.",
     "silent": "The trail was stopped, or does not reach its anchors: expected {expected}, got {got}.",
+    "anchor.undated": "Whether the trail was stopped could not be verified: expected {expected}, got {got}.",
     "anchor.unreachable": "{where} could not be asked: {got}",
     "anchor.unreadable": "{where} holds what is no checkpoint of this trail: {got}.",
     "unsigned": "{unsigned}",

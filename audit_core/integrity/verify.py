@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from hashlib import sha256
@@ -105,7 +105,7 @@ class ChainVerifier:
     _reached: Known | None = None  # the same, of those up to it
 
     def __post_init__(self) -> None:
-        for known in self.known:
+        for known in _since_larger(self.known):
             self._by_size.setdefault(known.checkpoint.size, []).append(known)
         self._sizes = sorted(self._by_size)
 
@@ -242,6 +242,17 @@ class ChainVerifier:
             for known in self._by_size[size]:
                 expected = f"the {size} events of a known checkpoint"
                 yield Finding("truncated", self.size, expected, str(self.size), where=known.where)
+
+
+def _since_larger(known: Iterable[Known]) -> Iterator[Known]:
+    """Each since when its anchor had it or a larger one, which holds it: it may come late, from a copy that lags."""
+    earliest: dict[str, str] = {}
+    for one in sorted(known, key=lambda one: (-one.checkpoint.size, one.since)):
+        if one.since:
+            since = earliest[one.where] = min(one.since, earliest.get(one.where, one.since))
+            yield replace(one, since=since)
+        else:
+            yield one
 
 
 def hash_rows(rows: Iterable[Sequence[Any]], log: str) -> Iterator[Hashed]:

@@ -120,7 +120,7 @@ class Witness:
         self.log_key_hash, _, encoded = rest.partition("+")
         self.log_key = Ed25519PublicKey.from_public_bytes(b64decode(encoded)[1:])
         self.key, self.name = Ed25519PrivateKey.from_private_bytes(b"w" * 32), name
-        self.size, self.root = 0, None
+        self.size, self.root, self.behind = 0, None, 0  # seconds that its clock is behind
         self.lock = threading.Lock()
 
     @property
@@ -159,7 +159,7 @@ class Witness:
         return (name, raw[:4].hex()) == (self.origin, self.log_key_hash)
 
     def _cosign(self, text):
-        now = int(time.time())
+        now = int(time.time()) - self.behind
         signature = self.key.sign(f"cosignature/v1\ntime {now}\n{text}".encode())
         raw = self._key_hash() + struct.pack(">Q", now) + signature
         return f"— {self.name} {b64encode(raw).decode()}\n"

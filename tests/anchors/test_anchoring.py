@@ -77,6 +77,21 @@ def test_without_growth_nothing_is_given_to_the_anchor_but_a_heartbeat_is_record
         assert len(set(anchor.notes)) == len(anchor.notes)
 
 
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+def test_a_heartbeat_is_recorded_whichever_anchor_is_down(tmp_path, state, anchor, monkeypatch, how):
+    monkeypatch.setattr("audit_core.anchors.anchoring.HEARTBEAT_SECONDS", 0.3)
+    monkeypatch.setattr("audit_core.anchors.anchoring.PATIENCE_SECONDS", 0.1)
+    other = Notes("the other one")
+    if how == "fails":
+        anchor.error = OSError("no route to it")
+    else:
+        anchor.gate.clear()
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", anchors=[anchor, other], anchor_every=0.02) as trail:
+        trail.record("chart.read")
+        assert wait_until(lambda: len(list(trail.events(action="trail.heartbeat"))) >= 2, SOON)
+        assert wait_until(lambda: other.size >= 5, SOON)
+
+
 def test_an_anchor_that_hangs_holds_up_neither_events_nor_another_anchor_nor_the_end(url, anchor, monkeypatch):
     monkeypatch.setattr("audit_core.anchors.anchoring.PATIENCE_SECONDS", 0.1)
     other = Notes("the other one")

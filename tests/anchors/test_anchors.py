@@ -1,6 +1,10 @@
 """Each kind of anchor: it vouches for an honest trail, and finds what only an anchor can find."""
 
+import os
+import sqlite3
 import time
+from base64 import b64encode
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from audit_core.anchors import ask, ask_all
 from audit_core.anchors.anchoring import keep_now
 from audit_core.anchors.opening import open_anchor
+from audit_core.anchors.witness import WitnessAnchor
+from audit_core.chain import AuditChain
+from audit_core.chain.known import Answer, Kept
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
@@ -20,6 +27,7 @@ from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from tests.anchors.kinds import KINDS, an_anchor
 from tests.anchors.servers import Witness
 from tests.attacks.attacker import AT, put_back, steal
+from tests.s3.server import client
 
 OURS, THIEFS = LocalSigner(b"k" * 32), LocalSigner(b"t" * 32)
 KEY = VerifierKey(ORIGIN, OURS.public_key)
@@ -187,6 +195,36 @@ def test_a_trail_that_was_stopped_is_found_by_the_age_of_what_is_anchored(chain,
     assert (found.result, kinds(found)) == (Result.FAILED, {"silent"})
 
 
+@pytest.mark.parametrize("anchor", ["folder"], indirect=True)
+def test_a_trail_that_was_stopped_is_not_alive_by_what_else_is_put_into_its_anchor(chain, anchor):
+    older = chain.checkpoint_note()
+    seal(chain, [make_event()])
+    keep(chain, anchor)
+    (path,) = anchor.folder.glob("*.checkpoint")
+    os.utime(path, (0, 0))
+    other = AuditChain(MemoryStore(), lambda: THIEFS, ORIGIN)
+    seal(other, [make_event(n) for n in range(30)])
+    for number, note in enumerate([older, path.read_text(), "nonsense", other.checkpoint_note()]):
+        (anchor.folder / f"{number + 90:020d}-{'a' * 16}.checkpoint").write_text(note)
+    found = verify(chain, anchor, max_age=timedelta(hours=1))
+    assert "silent" in kinds(found)
+
+
+@pytest.mark.parametrize("anchor", ["log", "witness"], indirect=True)
+def test_whether_a_trail_was_stopped_is_unknown_where_no_anchor_has_a_time_or_none_answers(chain, anchor, tmp_path):
+    keep(chain, anchor)
+    gone = open_anchor(f"file://{tmp_path}/gone")
+    for anchors in ([anchor], [gone], [anchor, gone]):
+        found = verify(chain, *anchors, max_age=timedelta(hours=1))
+        assert (found.findings, found.warnings[-1].kind) == ((), "anchor.undated")
+    empty = open_anchor(f"sqlite:///{tmp_path}/empty.db")
+    keep(chain, empty)
+    assert verify(chain, anchor, gone, empty, max_age=timedelta(hours=1)).findings == ()
+    with closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
+        connection.executescript("DROP TRIGGER audit_anchors_no_delete; DELETE FROM audit_anchors")
+    assert kinds(verify(chain, anchor, gone, empty, max_age=timedelta(hours=1))) == {"silent"}, "it had to have one"
+
+
 @pytest.mark.parametrize("anchor", TIMED, indirect=True)
 def test_a_copy_is_compared_with_what_was_anchored_when_it_was_made(chain, anchor):
     keep(chain, anchor)
@@ -303,6 +341,57 @@ def test_a_checkpoint_that_was_changed_in_the_anchor_vouches_for_nothing_and_acc
     found = verify(chain, anchor)
     assert (found.result, found.findings) == (Result.UNANCHORED, ())
     assert [one.where for one in found.warnings] == [anchor.name]
+
+
+def put_strange_things_into(anchor):
+    """What whoever may write there, but holds no key, can put beside the checkpoints."""
+    if anchor.kind in {"folder", "tsa"}:
+        folder = getattr(anchor, "folder", None) or anchor._receipts.folder
+        stem = f"{99:020d}-{'a' * 16}"
+        (folder / f"{stem}.checkpoint").mkdir()
+        (folder / f"{stem}.tsr").touch()
+        os.mkfifo(folder / f"{97:020d}-{'a' * 16}.checkpoint")
+        (folder / f"{97:020d}-{'a' * 16}.tsr").touch()
+        (folder / f"{98:020d}-{'a' * 16}.tsr").touch()
+    elif anchor.kind == "log":
+        large = b64encode(f"{ORIGIN}\n{'9' * 5_000}\nAAAA\n".encode()).decode()
+        with anchor._collected.open("a") as log:
+            log.write(f'GET / "audit-checkpoint:AAAAA"\naudit-checkpoint:{large}\n')
+    elif anchor.kind == "s3":
+        there, name = client(), anchor._bucket.name
+        there.delete_object(Bucket=name, Key=f"{anchor._prefix}{99:020d}-never-there.checkpoint")
+        there.put_object(Bucket=name, Key=f"{anchor._prefix}{98:020d}-open.checkpoint", Body=b"x")
+    elif anchor.kind == "sqlite":
+        with anchor._database._database.transaction(1) as connection:
+            insert = "INSERT INTO audit_anchors VALUES (?, ?, CAST(? AS TEXT), CAST(? AS TEXT))"
+            connection.execute(insert, (99, "x", b"\xff", b"\xff"))
+            connection.execute(insert, (98, "x", b"x", b"never"))
+            connection.execute(insert, (97, "x", b"x", b"2026-01-01"))
+    else:
+        database = anchor._database._database
+        with database.transaction() as connection:
+            insert = f"INSERT INTO {database.table('audit_anchors')} VALUES (99, 'x', 'x', 'infinity')"
+            database.execute(insert, (), connection)
+
+
+@pytest.mark.parametrize("anchor", [kind for kind in KINDS if kind != "witness"], indirect=True)
+def test_one_strange_entry_hides_no_checkpoint_beside_it(chain, anchor):
+    keep(chain, anchor)
+    put_strange_things_into(anchor)
+    now = datetime.now(UTC) + timedelta(hours=1)
+    found = verify(chain, anchor, as_of=now)
+    assert (found.result, found.anchored, found.findings) == (Result.OK, 13, ())
+    assert found.warnings, "what is strange is told"
+    change(chain, lambda loot: (loot.rows.__delitem__(slice(9, None)), loot.heads.pop()))
+    assert kinds(verify(chain, anchor, as_of=now)) == {"truncated"}
+
+
+@pytest.mark.parametrize("anchor", ["s3"], indirect=True)
+def test_a_delete_marker_where_nothing_was_is_no_trouble(chain, anchor):
+    keep(chain, anchor)
+    client().delete_object(Bucket=anchor._bucket.name, Key=f"{anchor._prefix}never-there.checkpoint")
+    found = verify(chain, anchor)
+    assert (found.result, found.anchored, found.warnings) == (Result.OK, 13, ())
 
 
 @pytest.mark.parametrize("anchor", ["folder"], indirect=True)
@@ -435,6 +524,36 @@ def test_a_cosignature_of_another_witness_is_none(chain, anchor):
 
 
 @pytest.mark.parametrize("anchor", ["witness"], indirect=True)
+@pytest.mark.parametrize("how", [verify, keep], ids=["verify", "keep"])
+def test_another_process_that_shows_the_witness_more_meanwhile_accuses_nobody(chain, anchor, how):
+    keep(chain, anchor)
+    other = WitnessAnchor(anchor._url, anchor._key, anchor._receipts)
+
+    def meanwhile(*_):
+        anchor.server.hook = None
+        grown = make_chain(chain.store)
+        seal(grown, [make_event()])
+        keep(grown, other)
+
+    anchor.server.hook = meanwhile
+    found = how(chain, anchor)
+    assert found is None or (found.result, found.findings, found.warnings) == (Result.OK, (), ())
+    assert anchor.server.witness.size == 14
+    anchor._seen = 20  # by another thread, of more than this one is about to show
+    keep(chain, anchor)
+
+
+@pytest.mark.parametrize("anchor", ["witness"], indirect=True)
+def test_an_old_cosignature_that_is_shown_again_is_none_and_clocks_may_differ(chain, anchor):
+    anchor.server.witness.behind = 3_600
+    (state,) = keep_now(chain, [anchor])
+    assert "an old cosignature" in state.trouble
+    assert not list(anchor._receipts.folder.glob("*"))
+    anchor.server.witness.behind = 300
+    keep(chain, anchor)
+
+
+@pytest.mark.parametrize("anchor", ["witness"], indirect=True)
 def test_a_cosignature_of_another_tree_is_none(chain, anchor):
     keep(chain, anchor)
     older = anchor.server.witness._cosign("example.com/test\n4\nAAAA\n")
@@ -451,6 +570,18 @@ def test_a_witness_that_claims_to_have_seen_more_is_named_by_the_verdict(chain, 
     assert [(one.kind, one.where) for one in found.findings] == [("truncated", "the witness witness.example/w1")]
     (state,) = keep_now(chain, [anchor])
     assert "has seen another history of this trail" in state.trouble
+
+
+def test_a_checkpoint_that_an_anchor_got_after_a_larger_one_accuses_no_clock(chain):
+    small = chain.checkpoint_note()
+    seal(chain, [make_event()])
+    large, now = chain.checkpoint_note(), datetime.now(UTC)
+    late = Kept(small, now + timedelta(hours=1), is_attested=True)
+    assert kinds(chain.verify(KEY, anchored=[Answer("the bank", [late])])) == {"clock"}, "alone it says so"
+    for first in (large, small):  # or the same was kept before
+        kept = [Kept(first, now, is_attested=True), late]
+        assert chain.verify(KEY, anchored=[Answer("the bank", kept)]).findings == ()
+        assert chain.verify(KEY, anchored=[Answer("the bank", kept[::-1])]).findings == ()
 
 
 @pytest.mark.parametrize("anchor", ["sqlite"], indirect=True)

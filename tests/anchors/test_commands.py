@@ -2,6 +2,8 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -85,6 +87,13 @@ def test_a_trail_that_was_stopped_is_failed_with_max_age(audit, anchor):
     assert audit("verify", "--anchor", anchor, "--max-age", "1")[0] == 0
     code, out, _ = audit("verify", "--anchor", anchor, "--max-age", "0")
     assert (code, "was stopped, or does not reach its anchors" in out) == (1, True)
+
+
+def test_a_trail_whose_table_is_gone_is_failed_with_max_age_too(audit, anchor, path):
+    audit("anchor", "--anchor", anchor)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE audit_events")
+    assert audit("verify", "--anchor", anchor)[0] == audit("verify", "--anchor", anchor, "--max-age", "1")[0] == 1
 
 
 def test_a_copy_is_verified_as_of_when_it_was_made(audit, anchor, path):

@@ -126,6 +126,48 @@ def test_what_an_anchor_kept_of_less_is_compared_by_a_consistency_proof(in_memor
     assert kinds(found) == {"known"}
 
 
+def test_what_an_anchor_kept_that_did_not_answer_before_is_compared_with_all_of_it(in_memory, tmp_path):
+    anchor = open_anchor(f"file://{tmp_path}/other")
+    forked = make_chain(MemoryStore())
+    seal(forked, [make_event(n) for n in range(9)])
+    list(keep_now(forked, [anchor]))
+    list(keep_now(in_memory, [anchor]))  # the largest fits
+    seal(in_memory, [make_event(n) for n in range(9)])
+    seen = in_memory.verify(KEY).seen
+    found = in_memory.verify(KEY, seen=seen, anchored=ask_all([anchor], in_memory))
+    assert [(one.kind, one.sequence, one.where) for one in found.findings] == [("known", 10, anchor.name)]
+    assert found.seen is None
+
+
+def test_every_checkpoint_that_is_given_is_compared_and_not_the_largest_alone(in_memory):
+    forked = make_chain(MemoryStore())
+    seal(forked, [make_event(n) for n in range(9)])
+    given = [forked.checkpoint_note(), in_memory.checkpoint_note()]
+    seal(in_memory, [make_event(n) for n in range(9)])
+    seen = in_memory.verify(KEY).seen
+    assert kinds(in_memory.verify(KEY, given, seen=seen)) == {"known"}
+
+
+def test_what_an_anchor_kept_is_compared_once_and_again_when_something_was_added_below(
+    in_memory, tmp_path, monkeypatch
+):
+    proven = []
+    monkeypatch.setattr("audit_core.chain.walking.check_consistency", lambda *_: proven.append(1))
+    anchor, seen = open_anchor(f"file://{tmp_path}/other"), None
+    for _ in range(3):
+        seal(in_memory, [make_event()])
+        list(keep_now(in_memory, [anchor]))
+        seal(in_memory, [make_event()])
+        seen = in_memory.verify(KEY, seen=seen, anchored=ask_all([anchor], in_memory)).seen
+        seen = Seen.parse(seen.to_json())
+    assert proven == []
+    monkeypatch.undo()
+    forked = make_chain(MemoryStore())
+    seal(forked, [make_event(n) for n in range(9)])
+    list(keep_now(forked, [anchor]))
+    assert kinds(in_memory.verify(KEY, seen=seen, anchored=ask_all([anchor], in_memory))) == {"known"}
+
+
 def test_what_was_seen_of_another_trail_is_a_question(in_memory):
     other = make_chain(MemoryStore())
     other._wanted_origin = "example.com/other"
@@ -138,7 +180,7 @@ def test_what_was_seen_is_read_back_as_it_was_and_nothing_else_is(in_memory):
     seen = in_memory.verify(KEY).seen
     assert Seen.parse(seen.to_json()) == seen
     found = json.loads(seen.to_json())
-    for wrong in ({}, [], found | {"frontier": "AAAA"}, found | {"checkpoint": "x"}):
+    for wrong in ({}, [], found | {"frontier": "AAAA"}, found | {"checkpoint": "x"}, found | {"compared": 5}):
         with pytest.raises(ConfigurationError):
             Seen.parse(json.dumps(wrong))
     with pytest.raises(ConfigurationError, match="not that of its checkpoint"):
