@@ -403,21 +403,20 @@ class AuditTrail:
 
     def create(self) -> None:
         """Make what is missing of the tables; may be repeated."""
-        if not self.store.is_created():
-            self.store.create()
-        for outbox in self.outboxes:
-            outbox.create()
+        for number in range(len(self.sealer.databases)):
+            self.sealer.make(number)
 
     def _create_at_the_start(self) -> None:
         """A server that is away just now keeps no application from starting: its events wait, and the tables."""
-        try:
-            self.create()
-        except BaseException as error:
-            if not isinstance(error, StoreUnavailableError) or self.store.seals_in_transaction:
-                self._release()
-                raise
-            logger.warning("The audit trail's tables could not be looked for, its events wait: %s", error)
-            self.sealer.prepare = self.create
+        for number in range(len(self.sealer.databases)):
+            try:
+                self.sealer.make(number)
+            except BaseException as error:
+                if not isinstance(error, StoreUnavailableError) or self.store.seals_in_transaction:
+                    self._release()
+                    raise
+                logger.warning("The audit trail's tables could not be looked for, its events wait: %s", error)
+                self.sealer.unready.add(number)
 
     def _release(self) -> None:
         for outbox in self.outboxes:

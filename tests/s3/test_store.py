@@ -16,6 +16,7 @@ from audit_core.stores.memory import MemoryStore
 from audit_core.stores.s3 import S3AuditStore
 from audit_core.stores.s3_objects import first_of, key_of, read_batch, write_batch
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
+from audit_core.waiting import read_waiting
 from audit_core.writing.sealer import Sealer
 from tests.postgres.server import new_database
 from tests.s3.server import client, new_place
@@ -227,3 +228,11 @@ def test_a_trail_in_a_bucket_says_that_it_needs_an_outbox(url, state):
         AuditTrail(url)
     with pytest.raises(ConfigurationError, match="cannot wait in a bucket"):
         AuditTrail("memory:", outbox=url)
+
+
+def test_an_application_that_starts_while_the_bucket_is_away_has_its_events_in_the_outbox_at_once(tmp_path):
+    away = "s3://bucket/clinic/?endpoint=http://127.0.0.1:1&region=us-east-1"
+    with AuditTrail(away, outbox=f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
+        trail.record("work.done")
+        assert [read_waiting(waiting.event).action for waiting in trail.outboxes[0].take(10)] == ["work.done"]
+        assert trail.counters()["written"] == 1
