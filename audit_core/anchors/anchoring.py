@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
 
 from audit_core.anchors import Anchor, in_sqlite
 from audit_core.canonical import format_timestamp
@@ -109,7 +109,7 @@ class AnchorThread(OwnThread):
     ) -> None:
         super().__init__("audit-anchor")
         self._chain, self._anchor, self._state, self._every, self._beat = chain, anchor, state, every, beat
-        self._calls: SimpleQueue[None] = SimpleQueue()  # no lock that a signal handler might wait for
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # no lock that a signal handler might wait for
         # Of several processes one is the first, and the others see that the chain has grown.
         self._patience = HEARTBEAT_SECONDS * random.uniform(1, 1.1)  # noqa: S311 - chance, no secret
         self._grown = time.monotonic()
@@ -124,6 +124,7 @@ class AnchorThread(OwnThread):
         pause = min(SHORTEST_PAUSE_SECONDS, self._every)
         while not self.stopped:
             self._wait(pause)
+            self.rest()
             if not self._is_here():
                 return
             size = self._state.size
@@ -145,7 +146,7 @@ class AnchorThread(OwnThread):
         return _keep(note, self._chain, self._anchor, self._state)
 
     def _wait(self, seconds: float) -> None:
-        with suppress(Empty):
+        with suppress(queue.Empty):
             self._calls.get(timeout=seconds)
 
     def _is_here(self) -> bool:
