@@ -13,6 +13,7 @@ import pytest
 from audit_core import AuditTrail
 from audit_core.cli import main
 from audit_core.cli.alarm import Alarm
+from audit_core.cli.memory import usual_place
 from audit_core.integrity.verify import Finding
 from audit_core.process.threads import wait_until
 from tests.anchors.servers import serving
@@ -181,3 +182,12 @@ def test_following_verifies_again_and_again_and_tells_of_a_failure_once(path, tm
     finally:
         process.kill()
     assert len(told.read_text().splitlines()) == 1
+
+
+def test_what_is_remembered_of_two_files_of_one_name_lies_apart(tmp_path, state, monkeypatch):
+    places = set()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        places |= {usual_place("sqlite:///clinic.db"), usual_place(f"sqlite:///{tmp_path}/{folder}/clinic.db")}
+    assert len(places) == 2

@@ -16,6 +16,7 @@ from audit_core.stores.memory import MemoryStore
 from audit_core.stores.s3 import S3AuditStore
 from audit_core.stores.s3_objects import first_of, key_of, read_batch, write_batch
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
+from audit_core.urls import open_url
 from audit_core.waiting import read_waiting
 from audit_core.writing.sealer import Sealer
 from tests.postgres.server import new_database
@@ -236,3 +237,9 @@ def test_an_application_that_starts_while_the_bucket_is_away_has_its_events_in_t
         trail.record("work.done")
         assert [read_waiting(waiting.event).action for waiting in trail.outboxes[0].take(10)] == ["work.done"]
         assert trail.counters()["written"] == 1
+
+
+def test_buckets_of_one_name_at_two_servers_have_spill_files_of_their_own(state):
+    urls = [f"s3://bucket/clinic?endpoint=http://127.0.0.1:{port}" for port in (1, 2, 2)]
+    first, second, again = (open_url(url).directory for url in urls)
+    assert first != second == again
