@@ -243,3 +243,9 @@ def test_buckets_of_one_name_at_two_servers_have_spill_files_of_their_own(state)
     urls = [f"s3://bucket/clinic?endpoint=http://127.0.0.1:{port}" for port in (1, 2, 2)]
     first, second, again = (open_url(url).directory for url in urls)
     assert first != second == again
+
+
+def test_a_mirror_that_cannot_be_made_is_one_sentence(url, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailableError, match="let this user write there"):
+        open_store(url, tmp_path / "file" / "mirror.db").extent()
