@@ -120,6 +120,13 @@ def test_that_nobody_could_be_told_is_said_and_changes_no_verdict(audit, path, h
     assert how[0] in err
 
 
+def test_of_a_webhook_that_is_down_only_the_host_is_told(audit, path):
+    tamper(path, EDIT)
+    err = audit("verify", "--webhook", "http://127.0.0.1:1/services/T0SECRET")[2]
+    assert "http://127.0.0.1:1 does not answer" in err
+    assert "T0SECRET" not in err + audit("verify", "--webhook", "http://ada:T0SECRET@127.0.0.1:1/")[2]
+
+
 def test_whoever_could_not_be_told_is_told_the_next_time_and_then_no_more():
     states, posted = iter([503, 204]), []
 
