@@ -11,7 +11,7 @@ from audit_core.errors import BusyError, ConfigurationError, IntegrityError, Sto
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
 from audit_core.outbox.memory import MemoryOutbox
-from audit_core.s3 import open_bucket
+from audit_core.s3 import Bucket, open_bucket
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.s3 import S3AuditStore
 from audit_core.stores.s3_objects import first_of, key_of, read_batch, write_batch
@@ -237,6 +237,23 @@ def test_an_application_that_starts_while_the_bucket_is_away_has_its_events_in_t
         trail.record("work.done")
         assert [read_waiting(waiting.event).action for waiting in trail.outboxes[0].take(10)] == ["work.done"]
         assert trail.counters()["written"] == 1
+
+
+def test_what_waited_for_a_bucket_that_was_away_at_the_start_is_sealed_when_it_is_back(
+    url, tmp_path, state, monkeypatch
+):
+    def fail(_):
+        raise StoreUnavailableError("the bucket is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "check", fail)
+        trail = AuditTrail(url, outbox=f"sqlite:///{tmp_path}/clinic.db", lifecycle=False)
+        trail.record("work.done")
+        assert len(list(trail.waiting())) == 1
+    with trail:
+        trail.flush()
+        assert list(trail.waiting()) == []
+        assert [event.action for event in trail.events()] == ["work.done", "log.created"]
 
 
 def test_buckets_of_one_name_at_two_servers_have_spill_files_of_their_own(state):
