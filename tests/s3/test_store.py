@@ -20,7 +20,7 @@ from audit_core.urls import open_url
 from audit_core.waiting import read_waiting
 from audit_core.writing.sealer import Sealer
 from tests.postgres.server import new_database
-from tests.s3.server import client, new_place
+from tests.s3.server import KEYS, client, new_place
 
 KEY = VerifierKey(ORIGIN, LocalSigner(b"k" * 32).public_key)
 
@@ -231,7 +231,11 @@ def test_a_trail_in_a_bucket_says_that_it_needs_an_outbox(url, state):
         AuditTrail("memory:", outbox=url)
 
 
-def test_an_application_that_starts_while_the_bucket_is_away_has_its_events_in_the_outbox_at_once(tmp_path):
+def test_an_application_that_starts_while_the_bucket_is_away_has_its_events_in_the_outbox_at_once(
+    tmp_path, state, monkeypatch
+):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
     away = "s3://bucket/clinic/?endpoint=http://127.0.0.1:1&region=us-east-1"
     with AuditTrail(away, outbox=f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
         trail.record("work.done")
