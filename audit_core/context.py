@@ -179,6 +179,13 @@ def set_actor(
     context.actor = actor
 
 
+def known_otherwise(actor: Actor) -> None:
+    """He is the current request's actor, unless somebody is named, or found by the framework. For adapters."""
+    if entered := _entered.get():
+        context, find = entered[-1], entered[-1].find_actor
+        context.find_actor = lambda: (find and find()) or actor
+
+
 def set_outcome(outcome: str) -> None:
     """Say how the current request ended, where its status does not.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,9 +16,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
 
 RETENTION_YEARS = 7  # HIPAA asks for 6, SOX for 7
+LONGEST_YEARS = 100  # what S3 takes
 TIMEOUT_SECONDS = 10
 ATTEMPTS = 3
 _OPTIONS = {"endpoint", "region", "retention_years"}
+_ADDRESS = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?")
 _EXISTS = {"PreconditionFailed", "412"}
 _MISSING = {"NoSuchBucket", "404"}
 _NO_LOCK = {"ObjectLockConfigurationNotFoundError"}
@@ -58,8 +61,12 @@ class Bucket:
         retention_years: int = RETENTION_YEARS,
     ) -> None:
         """Credentials are those that boto3 finds. Raises ConfigurationError."""
-        if retention_years < 1:
-            raise ConfigurationError(f"retention_years is a number of years from 1 on, not {retention_years}.")
+        if not 1 <= retention_years <= LONGEST_YEARS:
+            raise ConfigurationError(
+                f"retention_years is a number of years from 1 to {LONGEST_YEARS}, not {retention_years}."
+            )
+        if endpoint is not None and not _ADDRESS.fullmatch(endpoint):
+            raise ConfigurationError(f"The endpoint of a bucket is an http or https address, not {endpoint!r}.")
         self.name, self._years, self._where = name, retention_years, (endpoint, region)
         _require_boto3()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -99,6 +100,7 @@ class AuditTrail:
         )
         self.sealer = Sealer(self.chain, self.outboxes, own=own_outbox is not None)
         self.anchors = open_anchors(anchors)
+        self._anchor_every = anchor_every
         self._anchoring = Anchoring(self.chain, self.anchors, self._beat, anchor_every)
         self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
@@ -363,6 +365,20 @@ class AuditTrail:
         """Give each anchor the newest checkpoint, if it takes it."""
         return list(keep_now(self.chain, self.anchors))
 
+    @contextmanager
+    def anchoring_to(self, anchors: Iterable[str | Anchor]) -> Iterator[None]:
+        """In the block these are its anchors, if there are any, and not its own: for a command that is given others."""
+        before = self.anchors, self._anchoring
+        if others := open_anchors(anchors):
+            self.anchors = others
+            self._anchoring = Anchoring(self.chain, others, self._beat, self._anchor_every)
+        try:
+            yield
+        finally:
+            if self._anchoring is not before[1]:
+                self._anchoring.close()
+            self.anchors, self._anchoring = before
+
     def anchor_ages(self) -> dict[str, float]:
         """For each anchor, how many seconds ago this process last saw it take, or have, the newest checkpoint."""
         return self._anchoring.ages()
@@ -403,21 +419,20 @@ class AuditTrail:
 
     def create(self) -> None:
         """Make what is missing of the tables; may be repeated."""
-        if not self.store.is_created():
-            self.store.create()
-        for outbox in self.outboxes:
-            outbox.create()
+        for number in range(len(self.sealer.databases)):
+            self.sealer.make(number)
 
     def _create_at_the_start(self) -> None:
         """A server that is away just now keeps no application from starting: its events wait, and the tables."""
-        try:
-            self.create()
-        except BaseException as error:
-            if not isinstance(error, StoreUnavailableError) or self.store.seals_in_transaction:
-                self._release()
-                raise
-            logger.warning("The audit trail's tables could not be looked for, its events wait: %s", error)
-            self.sealer.prepare = self.create
+        for number in range(len(self.sealer.databases)):
+            try:
+                self.sealer.make(number)
+            except BaseException as error:
+                if not isinstance(error, StoreUnavailableError) or self.store.seals_in_transaction:
+                    self._release()
+                    raise
+                logger.warning("The audit trail's tables could not be looked for, its events wait: %s", error)
+                self.sealer.unready.add(number)
 
     def _release(self) -> None:
         for outbox in self.outboxes:

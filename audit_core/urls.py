@@ -100,8 +100,9 @@ def _open_postgres(url: str) -> Parts:
 def _open_s3(url: str) -> Parts:
     from audit_core.stores.s3 import open_s3_store
 
-    directory = state_directory() / "spill" / sha256(url.partition("?")[0].encode()).hexdigest()[:16]
-    return Parts(open_s3_store(url), None, directory)
+    store = open_s3_store(url)
+    directory = state_directory() / "spill" / sha256(store.place.encode()).hexdigest()[:16]
+    return Parts(store, None, directory)
 
 
 def _names_a_file(path: str) -> bool:

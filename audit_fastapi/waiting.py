@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-
-import anyio.to_thread
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
 
 from audit_core.requests import answer
 from audit_core.requests.answer import Written
@@ -14,7 +15,22 @@ async def settled(written: Written) -> bool:
     """Whether the event is durable, once that is known."""
     if written is None or _is_asyncio():
         return await answer.settled_async(written)
-    return await anyio.to_thread.run_sync(answer.settled, written)
+    await _finished_in_trio(written)
+    return answer.settled(written)
+
+
+async def _finished_in_trio(future: Future[Any]) -> None:
+    """Not in a thread of AnyIO's: those are the application's, and may all be waiting for a database."""
+    import trio
+
+    event, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def ring(_: object) -> None:
+        with suppress(trio.RunFinishedError):  # nobody waits any more
+            token.run_sync_soon(event.set)
+
+    future.add_done_callback(ring)
+    await event.wait()
 
 
 def _is_asyncio() -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from flask import Flask
 
-from audit_core import set_actor
+from audit_core.context import known_otherwise
 from audit_core.requests.actors import actor_of
 
 
@@ -21,5 +19,4 @@ def install(app: Flask) -> None:
 
 def _logged_out(_: Flask, *, user: object, **__: object) -> None:
     if (actor := actor_of(user)) is not None:
-        with suppress(LookupError):  # outside of a request that is audited
-            set_actor(actor.id, type=actor.type)
+        known_otherwise(actor)

@@ -5,12 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from audit_core import AuditTrail
 from audit_core.cli import main
+from audit_core.cli.alarm import Alarm
+from audit_core.cli.memory import usual_place
+from audit_core.integrity.verify import Finding
 from audit_core.process.threads import wait_until
 from tests.anchors.servers import serving
 from tests.reports.trails import ORIGIN, OURS, about, seal, tamper
@@ -116,6 +120,45 @@ def test_that_nobody_could_be_told_is_said_and_changes_no_verdict(audit, path, h
     assert how[0] in err
 
 
+def test_of_a_webhook_that_is_down_only_the_host_is_told(audit, path):
+    tamper(path, EDIT)
+    err = audit("verify", "--webhook", "http://127.0.0.1:1/services/T0SECRET")[2]
+    assert "http://127.0.0.1:1 does not answer" in err
+    assert "T0SECRET" not in err + audit("verify", "--webhook", "http://ada:T0SECRET@127.0.0.1:1/")[2]
+
+
+def test_whoever_could_not_be_told_is_told_the_next_time_and_then_no_more():
+    states, posted = iter([503, 204]), []
+
+    def answer(_, body):
+        posted.append(json.loads(body)["result"])
+        return next(states), b""
+
+    with serving(answer) as server:
+        alarm = Alarm(None, f"{server.url}/alarm")
+        for minute in range(4):
+            finding = Finding("silent", None, f"something anchored after 10:0{minute}", "none")
+            alarm.ring({"result": "failed", "findings": [asdict(finding)]})
+    assert posted == ["failed", "failed"]
+
+
+def test_following_goes_on_and_rings_whatever_goes_wrong(tmp_path, path, monkeypatch):
+    told, rounds = tmp_path / "told", []
+
+    def verify(*_, **__):
+        rounds.append(1)
+        if len(rounds) > 1:
+            signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("an error that nobody has thought of")
+
+    monkeypatch.setattr(AuditTrail, "verify", verify)
+    words = ("verify", "--url", f"sqlite:///{path}", "--follow", "--every", "0.1", "--on-failure", writes(told))
+    assert main([*words]) == 2
+    assert len(rounds) == 2
+    (line,) = told.read_text().splitlines()
+    assert "that nobody has thought of" in json.loads(line)["reason"]
+
+
 def test_an_address_that_is_none_is_refused(audit):
     code, out, err = audit("verify", "--webhook", "mailto:ada@example.com")
     assert (code, out) == (2, "")
@@ -146,3 +189,12 @@ def test_following_verifies_again_and_again_and_tells_of_a_failure_once(path, tm
     finally:
         process.kill()
     assert len(told.read_text().splitlines()) == 1
+
+
+def test_what_is_remembered_of_two_files_of_one_name_lies_apart(tmp_path, state, monkeypatch):
+    places = set()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        places |= {usual_place("sqlite:///clinic.db"), usual_place(f"sqlite:///{tmp_path}/{folder}/clinic.db")}
+    assert len(places) == 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
 
 from audit_core.anchors import Anchor, in_sqlite
 from audit_core.canonical import format_timestamp
@@ -126,7 +126,7 @@ class AnchorThread(OwnThread):
     def __init__(self, chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, pulse: _Pulse) -> None:
         super().__init__("audit-anchor")
         self._chain, self._anchor, self._state, self._every, self._pulse = chain, anchor, state, every, pulse
-        self._calls: SimpleQueue[None] = SimpleQueue()  # no lock that a signal handler might wait for
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # no lock that a signal handler might wait for
 
     def stop(self) -> None:
         """End after a last try."""
@@ -138,6 +138,7 @@ class AnchorThread(OwnThread):
         pause = min(SHORTEST_PAUSE_SECONDS, self._every)
         while not self.stopped:
             self._wait(pause)
+            self.rest()
             if not self._is_here():
                 return
             pause = self._every if self._look() else min(self._every, 2 * pause)
@@ -156,7 +157,7 @@ class AnchorThread(OwnThread):
         return _keep(note, self._chain, self._anchor, self._state)
 
     def _wait(self, seconds: float) -> None:
-        with suppress(Empty):
+        with suppress(queue.Empty):
             self._calls.get(timeout=seconds)
 
     def _is_here(self) -> bool:

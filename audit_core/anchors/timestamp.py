@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
-from audit_core.anchors.web import post
+from audit_core.anchors.web import post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
 from audit_core.errors import ConfigurationError, StoreUnavailableError
@@ -31,7 +31,7 @@ class TimestampAnchor:
 
     @property
     def name(self) -> str:
-        return f"the time-stamp authority {self._url}"
+        return f"the time-stamp authority {without_user(self._url)}"
 
     def keep(self, note: str, chain: AuditChain) -> None:
         path = self._receipts.folder / name_of(note)

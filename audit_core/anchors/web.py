@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -11,6 +12,8 @@ from urllib.request import Request, urlopen
 from audit_core.errors import StoreUnavailableError
 
 TIMEOUT_SECONDS = 10.0
+_USER = re.compile(r"(?<=://)[^/?#]*@")
+_PATH = re.compile(r"(?<=[^:/])[/?#].*", re.DOTALL)
 LONGEST = 1_000_000  # bytes of an answer
 
 
@@ -33,8 +36,19 @@ def post(url: str, body: bytes, content_type: str) -> Response:
         with response:
             return Response(response.status, _read(response, deadline))
     except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise StoreUnavailableError(f"{url} does not answer: {reason}.") from error
+        is_bad = isinstance(error, InvalidURL | ValueError)  # which is quoted, with what must not be told
+        reason = "it is no address" if is_bad else getattr(error, "reason", None) or error
+        raise StoreUnavailableError(f"{host_of(url)} does not answer: {reason}.") from error
+
+
+def host_of(url: str) -> str:
+    """As it may be told: the path of a webhook is a secret, as is what stands before the host."""
+    return _PATH.sub("", without_user(url))
+
+
+def without_user(url: str) -> str:
+    """Without what stands before the host."""
+    return _USER.sub("", url)
 
 
 def _read(response: object, deadline: float) -> bytes:

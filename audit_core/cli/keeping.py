@@ -14,7 +14,7 @@ import typer
 from audit_core.canonical import parse_timestamp
 from audit_core.cli.anchors import holding, in_words
 from audit_core.cli.place import Anchors, AsJson, Url, chosen_url, open_trail
-from audit_core.cli.postgres import database_of, follow_postgres
+from audit_core.cli.postgres import database_of, follow_apart
 from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.cli.words import as_clause
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
@@ -122,7 +122,7 @@ def seal(
                     if next(trail.waiting(), None) is not None:
                         _try_seal(trail)
             elif follow:
-                follow_postgres(trail, told)
+                follow_apart(trail, told)
 
 
 def _check_head(trail: AuditTrail) -> None:

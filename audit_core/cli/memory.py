@@ -16,7 +16,9 @@ from audit_core.urls import without_password
 
 def usual_place(url: str) -> Path:
     """Where it lies unless it is said: one file for each trail, in the user's state directory."""
-    name = sha256(without_password(url).encode()).hexdigest()[:16]
+    kind, slashes, path = url.partition(":///")
+    place = f"{kind}{slashes}{Path(path).resolve()}" if kind == "sqlite" else without_password(url)
+    name = sha256(place.encode()).hexdigest()[:16]
     return state_directory() / "verified" / f"{name}.json"
 
 

@@ -64,16 +64,17 @@ def open_trail(
     origin: str | None = None,
     anchors: Sequence[str] = (),
 ) -> Iterator[AuditTrail]:
-    """The trail of this command; what is not there is only made with ``create``. ``anchors`` are what it anchors to.
+    """The trail of this command; what is not there is only made with ``create``.
 
-    Whoever runs it reads or changes the trail itself: PCI DSS 10.2.1.3 asks who that was.
+    ``anchors`` are what it anchors to, if not to its own. Whoever runs it reads or changes the trail itself: PCI DSS
+    10.2.1.3 asks who that was.
     """
     place: Place = context.obj
     refuse_another(context, url)
     if place.trail is not None:
         if create:
             place.trail.create()
-        with place.trail.actor(account(), type=ActorType.ADMIN):
+        with place.trail.actor(account(), type=ActorType.ADMIN), place.trail.anchoring_to(anchors):
             yield place.trail
         return
     if not (url := url or place.url):

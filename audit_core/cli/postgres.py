@@ -85,13 +85,14 @@ def doctor(context: typer.Context, *, url: Url = None) -> None:
         raise typer.Exit(1)
 
 
-def follow_postgres(trail: AuditTrail, told: threading.Event) -> None:
-    """Seal until told to stop; say now and then how much, and make the months to come."""
+def follow_apart(trail: AuditTrail, told: threading.Event) -> None:
+    """Seal until told to stop, for those who write; say now and then how much, and make PostgreSQL's months to come."""
     size, looked = None, -PARTITIONS_SECONDS
+    has_months = isinstance(getattr(trail.store, "database", None), PostgresDatabase)
     trail.keep_sealing()
     while not told.wait(REPORT_SECONDS):
         try:
-            if time.monotonic() - looked > PARTITIONS_SECONDS:
+            if has_months and time.monotonic() - looked > PARTITIONS_SECONDS:
                 looked = time.monotonic()
                 months = Partitions(database_of(trail))
                 for name in months.make():

@@ -20,7 +20,7 @@ from audit_core.cli.report import moment
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
 from audit_core.cli.words import describe, limits, sentence, verdict
-from audit_core.errors import AuditError, IntegrityError
+from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import parse_note
 from audit_core.integrity.verify import Finding, Result
@@ -103,7 +103,7 @@ def verify(
 def _check_once(check: Callable[[], int], alarm: Alarm) -> int:
     try:
         return check()
-    except (AuditError, OSError) as error:
+    except Exception as error:
         alarm.ring({"result": "unknown", "exit_code": 2, "reason": sentence(error)})
         raise
 
@@ -115,9 +115,9 @@ def _follow(check: Callable[[], int], alarm: Alarm, every: float) -> int:
         while not told.is_set():
             try:
                 code = _check_once(check, alarm)
-            except (AuditError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody has to go on looking
                 code = 2
-                note(sentence(error), "red")
+                note(f"The trail could not be verified: {sentence(error)}", "red")
             told.wait(every)
     return code
 

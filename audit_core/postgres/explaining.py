@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from audit_core.errors import ConfigurationError, Cures, RefusedError, StoreUnavailableError
 
 _NOT_THERE = {"42P01", "3F000", "42703"}  # no such table, schema, column
 _FORBIDDEN = "42501"
+_NO_ENTRY = {"28P01", "28000", "3D000"}  # a wrong password, user or database
+# A driver that could not connect does not give the code, only what the server says.
+_SAYS_NO_ENTRY = re.compile(
+    r"FATAL:  (?:password authentication failed for user|no pg_hba\.conf entry for|(?:role|database) .* does not exist)"
+)
 _READ_ONLY = "25006"
 _DISK_FULL = "53100"
 _NO_PARTITION = "no partition of relation"
@@ -27,11 +34,8 @@ def explain(error: Exception, name: str, schema: str, user: str | None) -> Confi
         )
     if code in _NOT_THERE:
         return ConfigurationError(f"{name} has no audit trail in schema {schema} ({text}): {Cures.make_tables}.")
-    if code == _FORBIDDEN:
-        who = f" as `{user}`" if user else ""
-        return ConfigurationError(
-            f"{name}: {text}{who}; connect as a role that may, or grant it what `audit init --roles` grants."
-        )
+    if code == _FORBIDDEN or _names_nobody(code, text):
+        return ConfigurationError(f"{name}: {text}{_refused(code, user)}.")
     if code is not None and code.startswith(_OTHER_TABLES) and code not in _THERE_ALREADY:
         return ConfigurationError(
             f"{name}: the tables in schema {schema} are not those of `audit init` ({text}): run `audit verify`."
@@ -39,6 +43,17 @@ def explain(error: Exception, name: str, schema: str, user: str | None) -> Confi
     if code is not None and code.startswith(_REFUSALS):
         return RefusedError(f"{name}: {text}{_cure(code, text)}.")
     return StoreUnavailableError(f"{name}: {text}{_cure(code, text)}.")
+
+
+def _names_nobody(code: str | None, text: str) -> bool:
+    return code in _NO_ENTRY or (code is None and _SAYS_NO_ENTRY.search(text) is not None)
+
+
+def _refused(code: str | None, user: str | None) -> str:
+    if code != _FORBIDDEN:
+        return ": correct the URL's user, password and database, or make them"
+    who = f" as `{user}`" if user else ""
+    return f"{who}; connect as a role that may, or grant it what `audit init --roles` grants"
 
 
 def first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from audit_core.redaction.rules import REDACTED, Rules
@@ -53,7 +54,8 @@ _NAME = re.compile(
     r"(?<![\w.-])([\w.-]++(?: [\w.-]++){0,2})(?:[\\\"'\])]|\[[0-9]{0,9}\]|%5[bB][0-9]{0,9}%5[dD]){0,6}"
     r"[ \t]{0,8}(?:=>|[:=]{1,2}|%(?:25){0,4}3[dDaA]|\\u003[dDaA])[ \t]{0,8}"
 )
-_ELEMENT = re.compile(r"(<(?:[\w.-]{1,40}:)?([\w.-]{1,80})(?:\s[^<>]{0,200})?>)([^<]+)")  # <wsse:Password>...
+_ELEMENT = re.compile(r"<((?:[\w.-]{1,40}:)?([\w.-]{1,80}))(?:\s[^<>]{0,200})?>(?<!/>)")
+_CLOSED = re.compile(r"</((?:[\w.-]{1,40}:)?[\w.-]{1,80})>")  # <wsse:Password>...
 _QUOTED = re.compile(r"""(\\*["'])(.*?)(?:(?<!\\)\1|\Z)""", re.DOTALL)
 _WHOLE_LINE_NAME = re.compile(r"(?:cookies?|authorization)$", re.IGNORECASE)
 _WHOLE_LINE = re.compile(r"[^\r\n]*+")
@@ -116,11 +118,26 @@ def _may_be_unmistakable(text: str) -> bool:
 
 
 def _redact_elements(text: str, rules: Rules) -> str:
-    def redacted(match: re.Match[str]) -> str:
-        treatment = rules.of(match[2])
-        return match[1] + rules.apply_to_text(treatment, match[3]) if treatment else match[0]
+    if "</" not in text:
+        return text
+    out: list[str] = []
+    last = {found[1]: found.start() for found in _CLOSED.finditer(text)}  # nobody looks for one in vain
+    done = 0
+    for found in _ELEMENT.finditer(text):
+        if found.start() >= done and (treatment := rules.of(found[2])):
+            start, end = found.end(), _end_of_element(text, found, last)
+            if start < end:
+                out += text[done:start], rules.apply_to_text(treatment, text[start:end])
+                done = end
+    return "".join((*out, text[done:]))
 
-    return _ELEMENT.sub(redacted, text) if "</" in text else text
+
+def _end_of_element(text: str, found: re.Match[str], last: Mapping[str, int]) -> int:
+    """Where it is closed, whatever is in it; up to the next one where it is not."""
+    name, start = found[1], found.end()
+    if last.get(name, -1) >= start:
+        return text.index(f"</{name}>", start)
+    return end if (end := text.find("<", start)) >= 0 else len(text)
 
 
 def _redact_assignments(text: str, rules: Rules) -> str:

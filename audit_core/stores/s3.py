@@ -62,8 +62,8 @@ class S3AuditStore:
         mirror: Path | None = None,
     ) -> None:
         self._bucket = bucket if isinstance(bucket, Bucket) else Bucket(bucket, retention_years=retention_years)
-        self._prefix = prefix
-        name = sha256(f"{self._bucket.place} {prefix}".encode()).hexdigest()[:16]
+        self._prefix, self.place = prefix, f"{self._bucket.place} {prefix}"
+        name = sha256(self.place.encode()).hexdigest()[:16]
         self._mirror = Mirror(mirror or state_directory() / "mirrors" / f"{name}.db")
         self._synced = -FRESH_SECONDS
         self._recent: OrderedDict[str, _Read] = OrderedDict()  # rows and checkpoints are read side by side

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from audit_core.errors import StoreUnavailableError
 from audit_core.rows import STORED_COLUMNS
 from audit_core.sqlite import PATIENT_WAIT_SECONDS, SqliteDatabase
 from audit_core.stores import StoredCheckpoint
@@ -48,9 +49,15 @@ class Mirror(SqliteStore):
     def open(self) -> None:
         """Make the file if it is missing, for this user alone. Raises StoreUnavailableError."""
         path = self.database.path
-        if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
+        try:
+            if not path.exists():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"The mirror of the bucket, {path}, cannot be made ({error.strerror}): let this user write there, or "
+                "name another folder with AUDIT_STATE_DIR."
+            ) from error
         if not self.database.has_table("objects"):
             self.create()
             with self.database.transaction(PATIENT_WAIT_SECONDS) as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ from audit_core.draft import EVENT_ID, Draft, draft_of_row
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError, RefusedError
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting, may_be_more
+from audit_core.stores import AuditStore
 from audit_core.waiting import draft_or_unreadable, read_draft, unreadable_draft
 
 BATCH = 10_000  # events that one transaction of ours seals, in about a third of a second
@@ -32,7 +33,11 @@ class Sealer:
     def __init__(self, chain: AuditChain, outboxes: Sequence[Outbox], *, own: bool = True) -> None:
         """Whether the first outbox is in the store's ``own`` database."""
         self.chain, self.outboxes, self._own = chain, outboxes, own
-        self.prepare: Callable[[], None] | None = None  # makes the tables, which could not be looked for so far
+        own_outbox = outboxes[:1] if own else []
+        # What shares a database, the store's first; and the numbers of those whose tables could not be looked for yet.
+        self.databases: list[tuple[AuditStore | Outbox, ...]] = [(chain.store, *own_outbox)]
+        self.databases += [(outbox,) for outbox in outboxes[len(own_outbox) :]]
+        self.unready: set[int] = set()
         self.trouble: str | None = None  # why nothing is sealed just now
         self._next_try = 0.0
         self._appended = False  # in the transaction that is open
@@ -54,7 +59,7 @@ class Sealer:
         """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
         if not self.outboxes:
             raise ConfigurationError("There is no outbox to write to: name one with AuditTrail(url, outbox=...).")
-        self.make_ready()
+        self.make_ready(self._database_of(0))  # no other one: it may be away for longer
         if not self.chain.store.seals_in_transaction:
             self.outboxes[0].commit(events)
             return
@@ -75,13 +80,23 @@ class Sealer:
         with suppress(AuditError), self._telling(), self.chain.store.savepoint(connection):
             self._move(connection, ALONG, also=also)
 
-    def make_ready(self) -> None:
-        """Make the tables, where that could not be done at the start. Raises what that raises."""
-        if (prepare := self.prepare) is not None:
-            prepare()
-            self.prepare = None
+    def make_ready(self, database: int = 0) -> None:
+        """Make the tables of one database, where that could not be done at the start. Raises what that raises."""
+        if database in self.unready:
+            self.make(database)
+            self.unready.discard(database)
+
+    def make(self, database: int) -> None:
+        """Make what is missing of its tables."""
+        for part in self.databases[database]:
+            if not part.is_created():
+                part.create()
+
+    def _database_of(self, outbox: int) -> int:
+        return outbox if self._own else outbox + 1
 
     def _move_all(self, number: int, outbox: Outbox, limit: int) -> bool:
+        self.make_ready(self._database_of(number))
         try:
             is_own = self._own and number == 0
             return self._move_own(limit) if is_own else self._move_foreign(outbox, limit)

@@ -1,6 +1,9 @@
 import asyncio
+import threading
+from concurrent.futures import Future
 
 import anyio
+import anyio.to_thread
 import pytest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
@@ -11,6 +14,7 @@ from starlette.testclient import TestClient
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_fastapi import AuditMiddleware, audited
+from audit_fastapi.waiting import settled
 from tests.adapters.behaviour import Behaviour
 from tests.adapters.servers import UvicornServer
 from tests.adapters.starlette_app import make_app
@@ -104,6 +108,19 @@ def test_under_trio_a_request_and_a_websocket_leave_their_events_and_the_lifespa
         "POST /charts/{chart_id}", "POST /boom", "websocket.open", "websocket.close",
     ]  # fmt: skip
     assert all(event.sealed for event in trail.events())
+
+
+def test_under_trio_an_event_is_waited_for_while_the_application_uses_all_threads():
+    async def main():
+        threads = anyio.to_thread.current_default_thread_limiter()
+        for number in range(int(threads.total_tokens)):
+            threads.acquire_on_behalf_of_nowait(number)
+        written = Future()
+        threading.Thread(target=written.set_result, args=(None,)).start()
+        with anyio.fail_after(10):
+            assert await settled(written)
+
+    anyio.run(main, backend="trio")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

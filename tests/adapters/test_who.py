@@ -216,6 +216,16 @@ def log_out():
     return ""
 
 
+def change(name):
+    flask_login.logout_user()
+    return log_in(name)
+
+
+def stop_acting_for(name):
+    set_actor("root", type="admin", on_behalf_of=name)
+    return log_out()
+
+
 def keep():
     g.user = flask_login.current_user  # as many applications do, for their templates
     return ""
@@ -247,6 +257,8 @@ class TestFlaskLogin:
         views = {
             "/login/<name>": log_in,
             "/logout": log_out,
+            "/change/<name>": change,
+            "/stop/<name>": stop_acting_for,
             "/write": flask_login.login_required(lambda: ""),
             "/late": lambda: flask_login.current_user.get_id() or "",
             "/indifferent": lambda: "",
@@ -265,6 +277,13 @@ class TestFlaskLogin:
         client.post("/login/dr-grey")
         client.post("/login/root")
         assert who(trail) == [("dr-grey", "user"), ("root", "admin")]
+
+    def test_a_logout_leaves_whom_the_application_names_and_who_logs_in_after_it(self, trail, client):
+        client.post("/login/dr-grey")
+        client.post("/change/root")
+        client.post("/stop/root")
+        assert who(trail) == [("dr-grey", "user"), ("root", "admin"), ("root", "admin")]
+        assert next(iter(trail.events())).on_behalf_of == "root"
 
     def test_a_token_names_the_actor_and_a_wrong_one_nobody(self, trail, client):
         assert client.post("/write", headers=bearer(sub="dr-grey")).status_code == 200

@@ -47,6 +47,14 @@ def test_a_trail_is_anchored_once_and_then_verified_by_what_the_anchor_holds(aud
     assert (code, "vouches for 6" in out) == (0, True)
 
 
+def test_the_trail_of_an_application_is_anchored_where_its_command_says(path, anchor, tmp_path, capsys):
+    (tmp_path / "own").mkdir()
+    with AuditTrail(f"sqlite:///{path}", anchors=[f"file://{tmp_path}/own"], lifecycle=False) as trail:
+        assert main(["anchor", "--anchor", anchor], trail=trail) == 0
+        assert main(["anchor"], trail=trail) == 0
+    assert re.findall("the folder .*/(.*)[.]", capsys.readouterr().out) == ["other", "own"]
+
+
 def test_the_anchors_may_stand_in_the_environment(audit, anchor, tmp_path, monkeypatch):
     monkeypatch.setenv("AUDIT_ANCHORS", f"{anchor} sqlite:///{tmp_path}/second.db")
     assert audit("anchor")[0] == 0

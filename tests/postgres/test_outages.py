@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -55,6 +56,12 @@ def test_an_application_starts_while_there_is_no_server_and_makes_the_tables_whe
         assert "audit init" not in caplog.text
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("wrong", [{"path": "/nosuch"}, {"netloc": "nobody@"}], ids=["database", "user"])
+def test_an_application_whose_url_names_nobody_or_nothing_does_not_start(state, wrong):
+    with pytest.raises(ConfigurationError, match="does not exist: correct the URL's user, password and database"):
+        AuditTrail(urlsplit(new_database())._replace(**wrong).geturl(), lifecycle=False)
 
 
 def test_whoever_wants_to_be_blocked_is_told_when_an_event_is_durable_nowhere(state, tmp_path, monkeypatch):

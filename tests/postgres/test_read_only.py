@@ -96,7 +96,7 @@ def test_a_sealer_that_follows_waits_for_a_read_only_database_and_a_single_seal_
         assert (out, len(err.strip().splitlines())) == ("", 1)
         assert "read-only just now" in err
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("audit_core.cli.keeping.follow_postgres", lambda *_: None)
+        patched.setattr("audit_core.cli.keeping.follow_apart", lambda *_: None)
         assert main(["seal", "--follow", "--url", url]) == 0
 
 

@@ -98,10 +98,19 @@ def test_a_bucket_that_there_is_not_and_a_server_that_is_down_are_told(place):
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://", "s3://b/x?colour=red", "s3://b/x?retention_years=long", "s3://b/?retention_years=0"]
+    "url",
+    [
+        "s3://",
+        "s3://b/x?colour=red",
+        "s3://b/x?retention_years=long",
+        "s3://b/?retention_years=0",
+        "s3://b/?retention_years=9000",
+        "s3://b/?endpoint=minio:9000",
+        "s3://b/?endpoint=",
+    ],
 )
 def test_a_wrong_url_says_what_is_one(url):
-    with pytest.raises(ConfigurationError, match=r"A bucket's URL is|number of years"):
+    with pytest.raises(ConfigurationError, match=r"A bucket's URL is|number of years|http or https address"):
         open_bucket(url)
 
 

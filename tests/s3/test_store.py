@@ -11,14 +11,16 @@ from audit_core.errors import BusyError, ConfigurationError, IntegrityError, Sto
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
 from audit_core.outbox.memory import MemoryOutbox
-from audit_core.s3 import open_bucket
+from audit_core.s3 import Bucket, open_bucket
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.s3 import S3AuditStore
 from audit_core.stores.s3_objects import first_of, key_of, read_batch, write_batch
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
+from audit_core.urls import open_url
+from audit_core.waiting import read_waiting
 from audit_core.writing.sealer import Sealer
 from tests.postgres.server import new_database
-from tests.s3.server import client, new_place
+from tests.s3.server import KEYS, client, new_place
 
 KEY = VerifierKey(ORIGIN, LocalSigner(b"k" * 32).public_key)
 
@@ -227,3 +229,44 @@ def test_a_trail_in_a_bucket_says_that_it_needs_an_outbox(url, state):
         AuditTrail(url)
     with pytest.raises(ConfigurationError, match="cannot wait in a bucket"):
         AuditTrail("memory:", outbox=url)
+
+
+def test_an_application_that_starts_while_the_bucket_is_away_has_its_events_in_the_outbox_at_once(
+    tmp_path, state, monkeypatch
+):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    away = "s3://bucket/clinic/?endpoint=http://127.0.0.1:1&region=us-east-1"
+    with AuditTrail(away, outbox=f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
+        trail.record("work.done")
+        assert [read_waiting(waiting.event).action for waiting in trail.outboxes[0].take(10)] == ["work.done"]
+        assert trail.counters()["written"] == 1
+
+
+def test_what_waited_for_a_bucket_that_was_away_at_the_start_is_sealed_when_it_is_back(
+    url, tmp_path, state, monkeypatch
+):
+    def fail(_):
+        raise StoreUnavailableError("the bucket is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "check", fail)
+        trail = AuditTrail(url, outbox=f"sqlite:///{tmp_path}/clinic.db", lifecycle=False)
+        trail.record("work.done")
+        assert len(list(trail.waiting())) == 1
+    with trail:
+        trail.flush()
+        assert list(trail.waiting()) == []
+        assert [event.action for event in trail.events()] == ["work.done", "log.created"]
+
+
+def test_buckets_of_one_name_at_two_servers_have_spill_files_of_their_own(state):
+    urls = [f"s3://bucket/clinic?endpoint=http://127.0.0.1:{port}" for port in (1, 2, 2)]
+    first, second, again = (open_url(url).directory for url in urls)
+    assert first != second == again
+
+
+def test_a_mirror_that_cannot_be_made_is_one_sentence(url, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailableError, match="let this user write there"):
+        open_store(url, tmp_path / "file" / "mirror.db").extent()

@@ -172,3 +172,18 @@ def test_a_fork_while_others_write_leaves_the_child_able_to_and_nothing_is_lost_
     assert actions["in.child"] == 3
     assert set(resources.values()) == {1}
     assert sum(kind == "parent" for kind, _ in resources) == 160
+
+
+def test_an_anchor_that_waits_holds_nobody_up_where_the_trail_is_imported_before_it_patches(tmp_path, state):
+    (tmp_path / "anchor").mkdir()
+    code = """
+        import gevent, os, sys
+        anchors = [f"file://{sys.argv[1]}/anchor"]
+        trail = AuditTrail(f"sqlite:///{sys.argv[1]}/clinic.db", anchors=anchors, anchor_every=600)
+        trail.record("a.b")
+        while not os.listdir(f"{sys.argv[1]}/anchor"):
+            gevent.sleep(0.01)
+        gevent.sleep(0.01)
+        trail.close()
+    """
+    run(code, str(tmp_path), before=f"from audit_core import AuditTrail\n{PATCHED}")
