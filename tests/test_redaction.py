@@ -746,7 +746,7 @@ class TestText:
         assert Redactor().text(once) == once
 
 
-MEGABYTE = 1_000_000
+SIZE = 1 << 18  # characters; more than any event takes
 HOSTILE = (
     r"""
 a=|a:b |password= |password=b |password=[|password='|password="\"|token: {|cookie: a~|api key: x |a b |:|w|-|é
@@ -763,21 +763,21 @@ eyJ|-eyJaaaaa|eyJaaaaa.|Bearer |Bearer     |Bearer a1234567 |Basic dXNlcjpwYXNz 
 class TestTime:
     @pytest.mark.parametrize("piece", HOSTILE)
     @pytest.mark.parametrize("start", ["", "password="])
-    def test_a_megabyte_of_hostile_text_takes_linear_time(self, piece: str, start: str) -> None:
-        text = start + piece * (MEGABYTE // len(piece))
+    def test_long_hostile_text_takes_linear_time(self, piece: str, start: str) -> None:
+        text = start + piece * (SIZE // len(piece))
         redactor = Redactor()
         begin = time.perf_counter()
         redactor.text(text)
         redactor.query(text)
         redactor.details({"note": text})
-        redactor.path(text[: MEGABYTE // 8])  # longer than any server takes
-        redactor.routed_path(text[: MEGABYTE // 8], "/{a}-{token}/{b}", {})
-        assert time.perf_counter() - begin < 20  # about 1 s; something quadratic takes hours
+        redactor.path(text[: SIZE // 8])  # longer than any server takes
+        redactor.routed_path(text[: SIZE // 8], "/{a}-{token}/{b}", {})
+        assert time.perf_counter() - begin < 20  # about 1 s; something quadratic takes an hour
 
-    def test_a_megabyte_of_ever_new_names_takes_linear_time(self) -> None:
+    def test_ever_new_names_take_linear_time(self) -> None:
         begin = time.perf_counter()
-        Redactor().text("".join(f"a{number}=" for number in range(MEGABYTE // 7)))
-        Redactor().query("".join(f"a{number}=&" for number in range(MEGABYTE // 8)))
+        Redactor().text("".join(f"a{number}=" for number in range(SIZE // 7)))
+        Redactor().query("".join(f"a{number}=&" for number in range(SIZE // 8)))
         assert time.perf_counter() - begin < 20
 
 
