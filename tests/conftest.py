@@ -59,6 +59,21 @@ def state(tmp_path, monkeypatch):
     return directory
 
 
+@pytest.fixture
+def audit(path, capsys):
+    """Run a command on the file at ``path``: exit code, stdout, stderr. None shows a traceback, whatever was done."""
+    from audit_core.cli import main
+
+    def run(*words):
+        capsys.readouterr()
+        code = main([*map(str, words), "--url", f"sqlite:///{path}"])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def _close_every_trail(monkeypatch):
     """A trail that a test leaves open is closed after it: none of them warns in the midst of another test."""

@@ -30,18 +30,6 @@ def path(tmp_path, state):
     return path
 
 
-@pytest.fixture
-def audit(path, capsys):
-    def run(*words):
-        capsys.readouterr()
-        code = main([*map(str, words), "--url", f"sqlite:///{path}"])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return run
-
-
 def grow(path):
     with AuditTrail(f"sqlite:///{path}", signer=OURS, lifecycle=False) as trail:
         seal(trail, [about("42", 9)])

@@ -53,7 +53,7 @@ def group(findings: Sequence[Finding], trail: AuditTrail) -> Grouped:
             grouped.unsigned.append(finding)
         elif not (
             finding.kind == "missing"
-            or _is_ofplaces_of(finding, explained, places)
+            or _is_of_places(finding, explained, places)
             or (finding.kind == "unsigned" and moves.reaches(finding.sequence or 0))
             or (finding.kind == "checkpoint.root" and (finding.sequence or 0) > damaged)
             or _is_said_by_another(finding, kinds, hidden)
@@ -68,7 +68,7 @@ def places_of(findings: Iterable[Finding], kind: str) -> list[int]:
     return list(dict.fromkeys(one.sequence for one in findings if one.kind == kind and one.sequence is not None))
 
 
-def _is_ofplaces_of(finding: Finding, explained: set[int], places: set[int]) -> bool:
+def _is_of_places(finding: Finding, explained: set[int], places: set[int]) -> bool:
     """Whether it only says once more that another event stands there, or before it."""
     place = finding.sequence
     if finding.kind == "edited":

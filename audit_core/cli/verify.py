@@ -29,6 +29,28 @@ from audit_core.trail import AuditTrail
 
 EXIT_CODES = {Result.OK: 0, Result.FAILED: 1, Result.UNANCHORED: 3}
 
+Key = Annotated[str | None, typer.Option(metavar="KEY|FILE", help="The verifier key, or a file that holds it.")]
+Checkpoints = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="A signed checkpoint that was kept elsewhere; repeatable.")
+]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(metavar="TIME", parser=moment, help="When this copy was made: anchors may have newer checkpoints."),
+]
+MaxAge = Annotated[
+    float | None,
+    typer.Option(metavar="HOURS", min=0, help="How old the newest anchored checkpoint, or event, may be: is it alive?"),
+]
+State = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Go on from what was verified last, which is remembered here.")
+]
+OnFailure = Annotated[
+    str | None, typer.Option(metavar="COMMAND", help="Run it when verification fails, with the result as JSON.")
+]
+Webhook = Annotated[
+    str | None, typer.Option(metavar="URL", help="POST the result as JSON to it when verification fails.")
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -39,39 +61,17 @@ def verify(
     context: typer.Context,
     *,
     url: Url = None,
-    key: Annotated[
-        str | None, typer.Option(metavar="KEY|FILE", help="The verifier key, or a file that holds it.")
-    ] = None,
-    checkpoint: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="A signed checkpoint that was kept elsewhere; repeatable."),
-    ] = None,
+    key: Key = None,
+    checkpoint: Checkpoints = None,
     anchor: Anchors = None,
-    as_of: Annotated[
-        datetime | None,
-        typer.Option(
-            metavar="TIME", parser=moment, help="When this copy was made: anchors may have newer checkpoints."
-        ),
-    ] = None,
-    max_age: Annotated[
-        float | None,
-        typer.Option(
-            metavar="HOURS", min=0, help="How old the newest anchored checkpoint, or event, may be: is it alive?"
-        ),
-    ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Go on from what was verified last, which is remembered here."),
-    ] = None,
+    as_of: AsOf = None,
+    max_age: MaxAge = None,
+    state: State = None,
     full: Annotated[bool, typer.Option("--full", help="With --state: check all events all the same.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Again and again, until SIGTERM or Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="With --follow: how often.")] = 300.0,
-    on_failure: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="Run it when verification fails, with the result as JSON.")
-    ] = None,
-    webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="POST the result as JSON to it when verification fails.")
-    ] = None,
+    on_failure: OnFailure = None,
+    webhook: Webhook = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="How many processes read and hash.")] = 1,
     as_json: AsJson = False,
 ) -> None:

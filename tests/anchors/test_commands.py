@@ -27,18 +27,6 @@ def anchor(tmp_path):
     return f"file://{tmp_path}/other"
 
 
-@pytest.fixture
-def audit(path, capsys):
-    def run(*words):
-        capsys.readouterr()
-        code = main([*map(str, words), "--url", f"sqlite:///{path}"])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return run
-
-
 def test_a_trail_is_anchored_once_and_then_verified_by_what_the_anchor_holds(audit, anchor, tmp_path):
     assert audit("verify", "--anchor", anchor)[0] == 3
     code, out, _ = audit("anchor", "--anchor", anchor)

@@ -5,7 +5,6 @@ import base64
 import pytest
 
 from audit_core import AuditTrail
-from audit_core.cli import main
 from audit_core.keys import LocalSigner
 from tests.reports.trails import ORIGIN, about, seal
 
@@ -22,20 +21,6 @@ def path(tmp_path, monkeypatch):
         seal(trail, [about("42", n, outcome="denied" if n % 2 else "success") for n in range(6)])
         seal(trail, [about("42", n, actor_type="admin") for n in range(6, 12)])
     return path
-
-
-@pytest.fixture
-def audit(path, capsys):
-    """Run a command on it: exit code, stdout, stderr. Whatever was done to the file, none shows a traceback."""
-
-    def run(*words):
-        capsys.readouterr()
-        code = main([*map(str, words), "--url", f"sqlite:///{path}"])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture
