@@ -9,10 +9,10 @@ from typing import Protocol
 
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
-from audit_core.chain.known import Answer, Kept, is_opened_by
+from audit_core.chain.known import Answer, Kept, tree_of
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
-from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.verify import Finding
 from audit_core.process.forking import lock_across_forks
 
@@ -47,10 +47,10 @@ class Anchor(Protocol):
 class ContradictionError(IntegrityError):
     """An anchor has seen what the chain does not extend."""
 
-    def __init__(self, finding: Finding) -> None:
-        """The ``finding`` says what it has seen, and where."""
+    def __init__(self, finding: Finding, size: int = 0) -> None:
+        """The ``finding`` says what it has seen, and where; ``size`` is the number of events of that tree."""
         super().__init__(f"The anchor {finding.where} has seen another history of this trail: {finding}.")
-        self.finding = finding
+        self.finding, self.size = finding, size
 
 
 def ask_all(
@@ -75,12 +75,12 @@ def ask_all(
 
 
 def _newest(answers: Iterable[Answer], chain: AuditChain) -> datetime | None:
-    """Since when the largest tree is there. Whoever forged the key that the trail names is found by verification."""
+    """Since when the largest tree is there. Whoever forged the keys that the trail names is found by verification."""
     try:
-        key = chain.key
+        ring = chain.keyring
     except (ConfigurationError, IntegrityError):
-        key = None
-    return max((since for answer in answers if (since := _since(answer.kept, key))), default=None)
+        ring = None
+    return max((since for answer in answers if (since := _since(answer.kept, ring))), default=None)
 
 
 def _can_tell(answer: Answer) -> bool:
@@ -88,11 +88,16 @@ def _can_tell(answer: Answer) -> bool:
     return answer.trouble is None and all(one.kept_at for one in answer.kept)
 
 
-def _since(kept: Iterable[Kept], key: VerifierKey | None) -> datetime | None:
-    """Nothing else there says that the trail is alive: whoever stops it may put there again what it was."""
-    timed = [(-one.size, one.kept_at, one.what) for one in kept if one.kept_at]
-    for _, since, what in sorted(timed, key=itemgetter(0, 1)):
-        if isinstance(what, Checkpoint) or (key is not None and is_opened_by(what, key)):
+def _since(kept: Iterable[Kept], ring: Keyring | None) -> datetime | None:
+    """Nothing else there says that the trail is alive: whoever stops it may put there again what it was.
+
+    What a restored backup has left behind says nothing of today.
+    """
+    timed = [(-one.size, one.kept_at, one) for one in kept if one.kept_at]
+    for _, since, one in sorted(timed, key=itemgetter(0, 1)):
+        if isinstance(one.what, Checkpoint):
+            return since
+        if ring is not None and (tree := tree_of(one, ring)) is not None and not ring.abandons(tree):
             return since
     return None
 
@@ -104,7 +109,7 @@ def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None) -> Ans
         # One by one: what came before a failure counts.
         kept.extend(one for one in anchor.kept(chain) if as_of is None or one.kept_at is None or one.kept_at <= as_of)
     except ContradictionError as error:
-        return Answer(anchor.name, kept, (error.finding,))
+        return Answer(anchor.name, kept, (error.finding,), seen=error.size)
     except AuditError as error:
         return Answer(anchor.name, kept, trouble=str(error))
     except Exception as error:  # noqa: BLE001 - an application may have an anchor of its own
