@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Protocol
@@ -16,7 +17,7 @@ from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.verify import Finding
 from audit_core.process.forking import lock_across_forks
 
-__all__ = ["Anchor", "ContradictionError", "Kept", "ask", "ask_all", "in_sqlite"]
+__all__ = ["Anchor", "ContradictionError", "Kept", "SearchableAnchor", "ask", "ask_all", "ask_for", "in_sqlite"]
 
 # A thread that anchors must not be inside of SQLite when another one forks: the child would find it locked for ever.
 in_sqlite = lock_across_forks()
@@ -42,6 +43,13 @@ class Anchor(Protocol):
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
         """What it holds, the largest tree first. Raises as ``keep`` does."""
+
+
+class SearchableAnchor(Anchor, Protocol):
+    """One that need not look through all that it holds for the newest of it."""
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
+        """What it holds of trees of ``least`` events or more, the largest first. Raises as ``keep`` does."""
 
 
 class ContradictionError(IntegrityError):
@@ -102,12 +110,29 @@ def _since(kept: Iterable[Kept], ring: Keyring | None) -> datetime | None:
     return None
 
 
+def ask_for(anchor: Anchor, chain: AuditChain, least: int) -> Answer:
+    """What it holds of trees of ``least`` events or more, as far as they are signed. Raises nothing, as ``ask``.
+
+    A witness holds nothing, and would be shown what it has to refuse.
+    """
+    if (kept_from := getattr(anchor, "kept_from", None)) is None:
+        answer = ask(anchor, chain)
+        return replace(answer, kept=[one for one in answer.kept if one.size >= least])
+    return _answer(anchor, lambda: kept_from(chain, least))
+
+
 def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None) -> Answer:
     """What the anchor holds, which had it already at ``as_of``. Raises nothing: an anchor may be down, or lie."""
+    answer = _answer(anchor, lambda: anchor.kept(chain))
+    if as_of is None:
+        return answer
+    return replace(answer, kept=[one for one in answer.kept if one.kept_at is None or one.kept_at <= as_of])
+
+
+def _answer(anchor: Anchor, read: Callable[[], Iterable[Kept]]) -> Answer:
     kept: list[Kept] = []
     try:
-        # One by one: what came before a failure counts.
-        kept.extend(one for one in anchor.kept(chain) if as_of is None or one.kept_at is None or one.kept_at <= as_of)
+        kept.extend(read())  # one by one: what came before a failure counts
     except ContradictionError as error:
         return Answer(anchor.name, kept, (error.finding,), seen=error.size)
     except AuditError as error:

@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 from audit_core.chain import AuditChain
@@ -22,7 +23,8 @@ from audit_core.integrity.note import MAX_NOTE_BYTES, parse_note
 from audit_core.process.disk import sync_folder, write_all
 
 SUFFIX = ".checkpoint"
-_STEM = re.compile(r"\d{20}-[0-9a-f]{16}")
+_DIGITS = 20
+_STEM = re.compile(rf"\d{{{_DIGITS}}}-[0-9a-f]{{16}}", re.ASCII)
 
 
 class FolderAnchor:
@@ -40,9 +42,12 @@ class FolderAnchor:
         self.put(self.folder / name_of(note), note.encode())
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        return self.kept_from(chain, 0)
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
         del chain
         broken = None
-        for path in self.files(SUFFIX):
+        for path in takewhile(lambda path: size_in(path.name) >= least, self.files(SUFFIX)):
             try:
                 # A file's time says when it was copied here, and may be set.
                 kept = Kept(self.read(path).decode(errors="replace"), self.time_of(path))
@@ -96,10 +101,20 @@ class FolderAnchor:
         return StoreUnavailableError(f"{self.folder}: {error.strerror}: see that it is mounted, and may be used.")
 
 
+def size_in(name: str) -> int:
+    """Of the tree whose checkpoint is called so."""
+    return int(name[:_DIGITS])
+
+
+def beginning_of(size: int) -> str:
+    """What the names of checkpoints of this size begin with: all that are larger come after it."""
+    return f"{size:0{_DIGITS}d}-"
+
+
 def name_of(note: str) -> str:
     """What the file of this checkpoint is called: names sort as trees grow. Raises IntegrityError for what is none."""
     checkpoint = Checkpoint.parse(parse_note(note)[0])
-    return f"{checkpoint.size:020d}-{checkpoint.root.hex()[:16]}{SUFFIX}"
+    return f"{beginning_of(checkpoint.size)}{checkpoint.root.hex()[:16]}{SUFFIX}"
 
 
 def _make(path: Path, content: bytes) -> None:

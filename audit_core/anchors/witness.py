@@ -11,7 +11,7 @@ from time import time as unix_time
 
 from audit_core.anchors import ContradictionError, in_sqlite
 from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
-from audit_core.anchors.web import Response, post
+from audit_core.anchors.web import Response, post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
@@ -34,10 +34,15 @@ class WitnessAnchor:
 
     @property
     def name(self) -> str:
-        return f"the witness {self._key.name}"
+        return f"the witness {without_user(self._key.name)}"
 
     def keep(self, note: str, chain: AuditChain) -> None:
         self._submit(note, chain, self._seen)
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
+        """Nothing that is signed."""
+        del chain, least
+        return iter(())
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
         """The tree that it had seen before it was asked now: it has checked that the chain extends that."""

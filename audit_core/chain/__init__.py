@@ -10,7 +10,7 @@ from typing import Any
 
 from audit_core.canonical import encode_record, format_timestamp
 from audit_core.chain.created import created_details
-from audit_core.chain.edge import Edge, check_key, read_edge, sound_created
+from audit_core.chain.edge import Edge, check_key, is_next, read_edge, sound_created
 from audit_core.chain.hashing import OpenStore
 from audit_core.chain.keys import read_keyring
 from audit_core.chain.known import Answer, Kept
@@ -44,8 +44,14 @@ class AuditChain:
         origin: str | None = None,
         *,
         begin_with: Callable[[], Signer] | None = None,
+        renew: Callable[[Callable[[bytes], bool]], bool] = lambda _: False,
     ) -> None:
-        """``begin_with`` may make the key of a chain that has none yet; without it that is found as any other."""
+        """``begin_with`` may make the key of a chain that has none yet; without it that is found as any other.
+
+        ``renew`` is asked for another key, whose public key is the one that the chain goes on with; whether
+        ``find_signer`` gives that from now on.
+        """
+        self._renew = renew
         self.store = store
         self._find_signer, self._find_first_signer = find_signer, begin_with or find_signer
         self._wanted_origin = origin
@@ -281,8 +287,18 @@ class AuditChain:
             self._origin = self._wanted_origin or f"audit-core/{secrets.token_hex(8)}"
             return Edge(None, Frontier(), GENESIS_HASH)
         self._origin = str(sound_created(self.store, connection).get("origin"))
-        check_key(self.store, head, VerifierKey(self._origin, self._find_signer().public_key), connection)
+        self._check_key(head, connection)
         return read_edge(self.store, head, self._confirmed, connection)
+
+    def _check_key(self, head: StoredCheckpoint, connection: Any) -> None:
+        try:
+            check_key(self.store, head, self._own(self._find_signer().public_key), connection)
+        except ConfigurationError:
+            if not self._renew(lambda public: is_next(self.store, head, self._own(public), connection)):
+                raise
+
+    def _own(self, public_key: bytes) -> VerifierKey:
+        return VerifierKey(self._origin, public_key)
 
     def _check_length(self, head: StoredCheckpoint | None) -> None:
         """A promoted replica may lack the last events, and a backup does: that must be seen, and not covered."""

@@ -44,7 +44,7 @@ def sound_created(store: AuditStore, connection: Any) -> dict[str, Any]:
 
 def check_key(store: AuditStore, head: StoredCheckpoint, own: VerifierKey, connection: Any) -> None:
     """Raise unless it is for this key to sign what comes next: ConfigurationError; IntegrityError for a forged head."""
-    if _is_next(store, head, own, connection):
+    if is_next(store, head, own, connection):
         return
     ring = read_keyring(store)
     if ring is not None and ring.present == own:
@@ -64,7 +64,7 @@ def check_key(store: AuditStore, head: StoredCheckpoint, own: VerifierKey, conne
     )
 
 
-def _is_next(store: AuditStore, head: StoredCheckpoint, own: VerifierKey, connection: Any) -> bool:
+def is_next(store: AuditStore, head: StoredCheckpoint, own: VerifierKey, connection: Any) -> bool:
     """By the newest checkpoint and the last event alone, which may be a rotation."""
     row = store.row(head.tree_size - 1, connection)
     statement = Statement.of_row(row, own.name) if row else None

@@ -31,8 +31,9 @@ def check_life(ring: Keyring, known: Sequence[KnownTree], pinned: VerifierKey | 
     for one in ring.restorations:
         if (what := one[2:]) not in told:  # a long list of checkpoints takes several statements
             told.add(what)
-            expected = f"{one.lost} events from {one.lost_from} on, which were sealed and anchored"
-            yield Finding("restored", one.sequence, expected, f"a backup without them ({one.reason})", warning=True)
+            same = f"the first {one.same} are known to be as they were"
+            expected = f"{one.lost} events from sequence {one.lost_from} on; {same}"
+            yield Finding("restored", one.sequence, expected, f"a backup without them: {one.reason}", warning=True)
 
 
 def _check_revocation(
@@ -47,7 +48,7 @@ def _check_revocation(
             safe = max(safe, one.size)
     if safe <= last:
         expected = f"a checkpoint of events {safe} to {last} that was anchored before {revocation.since}"
-        got = f"the word of {revocation.key}, which was revoked ({revocation.reason})"
+        got = f"the word of {revocation.key}, which was revoked: {revocation.reason}"
         yield Finding("key.revoked", safe, expected, got, warning=True)
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
+from audit_core.chain.edge import LEAVES_AT_ONCE
 from audit_core.chain.keys import read_keyring
 from audit_core.chain.known import Answer, tree_of
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.event import AuditEvent
+from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.keyring import Keyring, rotation
+from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import Signer, VerifierKey, encode_base64
 from audit_core.integrity.statement import RESTORED, REVOKED, ROTATED
+from audit_core.stores import AuditStore
 
 TREES_AT_ONCE = 400  # that one statement lists: a record has room for some 500
 
@@ -54,7 +58,8 @@ class Lost(NamedTuple):
     """What is known elsewhere of events that the store has not."""
 
     trees: list[tuple[int, str]]  # size and root of those that the chain does not extend; no root where none is known
-    first: int  # the sequence from which on it may be another history
+    first: int  # the sequence from which on there are others
+    same: int  # events that are as they were, as far as it is known
 
     @property
     def events(self) -> int:
@@ -67,26 +72,42 @@ def find_lost(chain: AuditChain, answers: Iterable[Answer]) -> Lost:
 
     What was acknowledged before is not told again. Raises IntegrityError for a store that does not fit itself.
     """
-    ring, size = _keyring(chain), chain.store.extent().signed
-    trees: set[tuple[int, str]] = set()
-    fits = 0
-    for answer in answers:
-        if answer.seen and not ring.abandons_size(answer.seen):
-            trees.add((answer.seen, ""))
-        for tree in filter(None, (tree_of(kept, ring) for kept in answer.kept)):
-            if ring.abandons(tree):
-                continue
-            if tree.size <= size and chain.stored_root(tree.size) == tree.root:
-                fits = max(fits, tree.size)
-            else:
-                trees.add((tree.size, encode_base64(tree.root)))
-    forked = [number for number, _ in trees if number <= size]
-    return Lost(sorted(trees), fits if forked else size)
+    ring, answers, size = _keyring(chain), list(answers), chain.store.extent().signed
+    kept = {tree for answer in answers for one in answer.kept if (tree := tree_of(one, ring)) is not None}
+    trees = {tree for tree in kept if not ring.abandons(tree)}
+    fitting = set(_fitting(chain.store, sorted(trees, key=lambda tree: tree.size), size))
+    strange = {(tree.size, encode_base64(tree.root)) for tree in trees - fitting}
+    strange |= {(answer.seen, "") for answer in answers if answer.seen and not ring.abandons_size(answer.seen)}
+    common = max((tree.size for tree in fitting), default=0)
+    is_forked = any(number <= size for number, _ in strange)
+    return Lost(sorted(strange), common if is_forked else size, common)
+
+
+def _fitting(store: AuditStore, trees: Iterable[Checkpoint], size: int) -> Iterator[Checkpoint]:
+    """Those, of trees in order of size, that the stored hashes come to."""
+    grown = Frontier()
+    for tree in trees:
+        if tree.size > size:
+            return
+        while grown.size < tree.size:
+            hashes = store.leaf_hashes(grown.size, min(grown.size + LEAVES_AT_ONCE, tree.size))
+            if not hashes:
+                return
+            grown.extend(map(_digest, hashes))
+        if grown.root() == tree.root:
+            yield tree
+
+
+def _digest(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except (ValueError, TypeError) as error:
+        raise IntegrityError("What is stored is not a tree of hashes: run `audit verify`.") from error
 
 
 def acknowledge(chain: AuditChain, lost: Lost, reason: str, events: Iterator[AuditEvent], connection: Any) -> None:
     """Say that a backup was put back, and what it lacks. Raises as ``rotate``."""
-    more = {"lost_from": lost.first, "lost": lost.events, "reason": reason}
+    more = {"lost_from": lost.first, "lost": lost.events, "same": lost.same, "reason": reason}
     for first in range(0, len(lost.trees), TREES_AT_ONCE):
         trees = [list(tree) for tree in lost.trees[first : first + TREES_AT_ONCE]]
         chain.state(RESTORED, {"abandoned": trees, **more}, next(events), connection)
@@ -98,12 +119,11 @@ def _keyring(chain: AuditChain) -> Keyring:
     return ring
 
 
-def lost_sentence(lost: Lost, where: Sequence[str]) -> str:
+def lost_sentence(lost: Lost, where: str) -> str:
     """Why nothing is sealed."""
     size = max(number for number, _ in lost.trees)
-    names = " and ".join(where)
     return (
-        f"{names} has a checkpoint of {size:,} events that this trail does not extend: a backup was put back, or its "
-        "end was cut off. Nothing is sealed on top of it until `audit acknowledge-restore` has said so; events wait "
-        "in the outbox."
+        f"{where[:1].upper()}{where[1:]} has a checkpoint of {size:,} events that this trail does not extend: a backup "
+        "was put back, or its end was cut off. Nothing is sealed on top of it until `audit acknowledge-restore` has "
+        "said so; events wait in the outbox."
     )

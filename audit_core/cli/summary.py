@@ -16,6 +16,7 @@ _OTHERS = {  # kinds of findings, and what they mean
     "checkpoint.missing": "checkpoints removed",
     "checkpoint.unreadable": "checkpoints changed",
     "checkpoint.frontier": "checkpoints changed",
+    "key.lost": "signed on with a key that the one before did not name",
     "misplaced": "rows put in that are in no chain",
     "empty": "everything removed",
     "schema": "tables, indexes or triggers changed or removed",

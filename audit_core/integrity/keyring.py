@@ -42,6 +42,7 @@ class Restoration(NamedTuple):
     abandoned: frozenset[tuple[int, str]]  # size and root of the trees that are gone; no root where nobody knows it
     lost_from: int  # the first sequence that is not what it was
     lost: int  # events
+    same: int  # of the first events that somebody outside knows to be as they were
     reason: str
 
 
@@ -170,4 +171,6 @@ def leads_to(first: VerifierKey, statements: Iterable[Statement]) -> Iterator[Ve
 
 def _restoration(sequence: int, says: Mapping[str, Any]) -> Restoration:
     abandoned = frozenset((int(size), str(root)) for size, root in says["abandoned"])
-    return Restoration(sequence, abandoned, int(says["lost_from"]), int(says["lost"]), str(says["reason"]))
+    return Restoration(
+        sequence, abandoned, int(says["lost_from"]), int(says["lost"]), int(says["same"]), str(says["reason"])
+    )

@@ -323,7 +323,7 @@ def test_an_acknowledged_backup_is_sound_with_a_warning_which_events_were_lost(r
         found = chain.verify(FIRST, anchored=answers)
         assert (found.result, found.findings, warned(found), found.anchored) == (Result.OK, (), ["restored"], 13)
         (warning,) = found.warnings
-        assert (warning.sequence, "7 events from 13 on" in warning.expected) == (13, True)
+        assert (warning.sequence, "7 events from sequence 13 on" in warning.expected) == (13, True)
         grow(chain, 20)
     newest = chain.checkpoint_note()
     found = chain.verify(FIRST, anchored=[answer(*notes, newest)])
@@ -375,7 +375,7 @@ def test_only_the_trees_that_are_named_are_abandoned(restored):
 def test_a_superuser_without_the_key_cannot_explain_away_what_is_anchored(restored):
     chain, notes = restored
     (tree,) = find_lost(chain, [answer(notes[2])]).trees
-    says = {"abandoned": [list(tree)], "lost_from": 13, "lost": 7, "reason": "disk failure"}
+    says = {"abandoned": [list(tree)], "lost_from": 13, "lost": 7, "same": 13, "reason": "disk failure"}
     said = Statement(ORIGIN, "trail.restored", 13, chain.store.row(12)[-1], says).sign([SIGNERS[3]])
     event = make_event(action="trail.restored", resource_type="trail", resource_id=ORIGIN, details=said)
     seal(chain, [event])
