@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from audit_core.chain import AuditChain
@@ -150,6 +150,12 @@ class SigningKey:
             return chain.is_signed_by(key) or self.renew(lambda public: public == ring.present.public_key)
         except IntegrityError:  # the first event was changed, and names an origin that none can have
             return False
+
+    def own_of(self, chain: AuditChain) -> Signer | None:
+        """The key that is there; the one of this chain, where the keys of several trails lie beside each other."""
+        with suppress(AuditError):
+            self.is_of(chain)
+        return self.own
 
     def is_named_by(self, chain: AuditChain) -> bool:
         """Whether the chain has begun, and is signed with this user's key or names it. Raises as the store does."""

@@ -336,7 +336,7 @@ class AuditTrail:
             known,
             progress,
             anchored=answers,
-            own=self.signing_key.own,
+            own=self.signing_key.own_of(self.chain),
             seen=seen,
             whole=whole,
             jobs=jobs,

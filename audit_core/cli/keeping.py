@@ -201,6 +201,8 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
 
 
 def _note_trouble(found: dict[str, Any]) -> None:
+    if found["next_key"]:
+        note(f"A rotation was begun and not finished ({found['next_key']}): run `audit key rotate` again.", "yellow")
     if found["trouble"]:
         note(f"Nothing is sealed: {as_clause(found['trouble'])}", "red")
     elif found["size"] and not found["key_is_ours"]:
