@@ -132,7 +132,9 @@ class Keys:
                 self.remarks.append(f"The key {says['key']} was stolen: see `audit verify` for what that leaves.")
             elif event["action"] == "trail.restored" and is_signed(text, signatures, present):
                 self.abandoned |= {(size, root) for size, root in says["abandoned"]}
-                self.remarks.append(f"A backup was put back: {says['lost']} events from {says['lost_from']} on are lost.")
+                self.remarks.append(
+                    f"A backup was put back: {says['lost']} events from {says['lost_from']} on are lost."
+                )
         except (ValueError, TypeError, KeyError, Unusable):
             return
 

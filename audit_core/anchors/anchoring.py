@@ -53,17 +53,17 @@ class Anchoring:
         anchors: Sequence[Anchor],
         beat: Callable[[], object],
         every: float = EVERY_SECONDS,
-        settled: Callable[[], object] = lambda: None,
+        freed: Callable[[], object] = lambda: None,
     ) -> None:
         """``beat`` is called when the chain has not grown for so long that somebody may take it for stopped.
 
-        ``settled`` is called when an anchor has nothing, or nothing more, against going on.
+        ``freed`` is called when an anchor has nothing, or nothing more, against going on.
         """
         self.anchors, self.watch = anchors, Watch(chain, anchors)
         self._states = [AnchorState(anchor.name) for anchor in anchors]
         pulse = _Pulse(beat)
         self._threads = [
-            OneThread(partial(AnchorThread, chain, anchor, state, every, pulse, watch=self.watch, settled=settled))
+            OneThread(partial(AnchorThread, chain, anchor, state, every, pulse, watch=self.watch, freed=freed))
             for anchor, state in zip(anchors, self._states, strict=True)
         ]
         self._began = datetime.now(UTC)
@@ -138,11 +138,11 @@ class AnchorThread(OwnThread):
         pulse: _Pulse,
         *,
         watch: Watch,
-        settled: Callable[[], object],
+        freed: Callable[[], object],
     ) -> None:
         super().__init__("audit-anchor")
         self._chain, self._anchor, self._state, self._every, self._pulse = chain, anchor, state, every, pulse
-        self._watch, self._settled = watch, settled
+        self._watch, self._freed = watch, freed
         self._is_free = False  # whether the anchor has been asked, and has nothing against going on
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # no lock that a signal handler might wait for
 
@@ -176,7 +176,7 @@ class AnchorThread(OwnThread):
         if said is not None:
             return _fail(self._state, IntegrityError(said))
         self._is_free = True
-        self._settled()
+        self._freed()
         return True
 
     def _look(self) -> bool:

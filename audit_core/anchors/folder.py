@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -20,7 +19,7 @@ from audit_core.chain.known import Kept
 from audit_core.errors import ConfigurationError, StoreUnavailableError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import MAX_NOTE_BYTES, parse_note
-from audit_core.process.disk import sync_folder, write_all
+from audit_core.process.disk import write_file
 
 SUFFIX = ".checkpoint"
 _DIGITS = 20
@@ -63,7 +62,7 @@ class FolderAnchor:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                _make(path, content)
+                write_file(path, content, 0o444)
         except OSError as error:
             raise self._unavailable(error) from error
 
@@ -115,18 +114,3 @@ def name_of(note: str) -> str:
     """What the file of this checkpoint is called: names sort as trees grow. Raises IntegrityError for what is none."""
     checkpoint = Checkpoint.parse(parse_note(note)[0])
     return f"{beginning_of(checkpoint.size)}{checkpoint.root.hex()[:16]}{SUFFIX}"
-
-
-def _make(path: Path, content: bytes) -> None:
-    """A crash here leaves nothing by that name, or all of it."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
-        try:
-            write_all(fd, content)
-        finally:
-            os.close(fd)
-        draft.rename(path)
-        sync_folder(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
