@@ -2,9 +2,10 @@
 
     python verify_without_us.py copy.db clinic.example/audit+0123abcd+AbC... [kept.checkpoint]
 
-The key is any that the trail has had, and that no later one says to have been lost. The third is a file with a checkpoint
-that you kept: without it nobody sees that the end was cut off. Needs Python 3.11 and the package `cryptography`. Exit status 0 if all fits, 1 at the first thing that does not, and 2 if what you gave
-cannot be used: then nothing is said about the trail.
+The key is any that the trail has had, and that no later one says to have been lost. The third is a file with a
+checkpoint that you kept: without it nobody sees that the end was cut off. Needs Python 3.11 and the package
+`cryptography`. Exit status 0 if all fits, 1 at the first thing that does not, and 2 if what you gave cannot be used:
+then nothing is said about the trail.
 """
 
 import base64
@@ -115,6 +116,7 @@ class Keys:
         self.abandoned, self.remarks = set(), []
 
     def at(self, size):
+        """The one that signs a tree of this size."""
         return [key for first, key in self.reigns if first <= size][-1]
 
     def follow(self, event, origin):
@@ -139,6 +141,7 @@ class Keys:
             return
 
     def rotate(self, says, sequence, *, by_both):
+        """Take the next key, which has signed for itself."""
         new, lost = says["new"], says.get("lost") is True
         if (by_both or lost) and new not in {key for _, key in self.reigns} and open_key(new):
             self.reigns.append((sequence + (1 if lost else 2), new))
