@@ -19,6 +19,7 @@ CURE = (
     "set AUDIT_KEY to the key that the trail was made with, or to the one that replaced it, which the account that "
     "began it has (in its own AUDIT_KEY, or in ~/.local/state/audit-core/signing.key)"
 )
+UNFINISHED = "a rotation was begun and not finished ({}): run `audit key rotate` again"
 
 
 class _Given:
@@ -110,15 +111,24 @@ class SigningKey:
         The next one, if the event that names it is committed: then it is put in its place. Or an earlier one, which
         signs another trail of this user, or one of which a backup was put back.
         """
-        if (path := self.file) is None:
-            return False
-        for where, signer in [(path, find_key(path)), *beside(path)]:
-            if signer is not None and accepts(signer.public_key):
+        path = self.file
+        for where, signer in self._files():
+            if accepts(signer.public_key):
                 self._signer = signer
-                if where == next_file(path):
+                if path is not None and where == next_file(path):
                     _finish(path)
                 return True
         return False
+
+    def held(self) -> list[Signer]:
+        """Every key that is there: the one in use, the next one, earlier ones."""
+        return [*([self.own] if self.own else []), *(signer for _, signer in self._files())]
+
+    def _files(self) -> list[tuple[Path, LocalSigner]]:
+        if (path := self.file) is None:
+            return []
+        present = find_key(path)
+        return [*([(path, present)] if present else []), *beside(path)]
 
     def for_beginning(self) -> Signer:
         """The key of a trail that has none yet: made, where there is none. Raises ConfigurationError."""

@@ -490,7 +490,9 @@ class AuditTrail:
         )
 
     def _make_anchoring(self, anchors: Sequence[Anchor]) -> Anchoring:
-        return Anchoring(self.chain, anchors, self._beat, self._anchor_every, self._seal_again)
+        return Anchoring(
+            self.chain, anchors, self._beat, self._anchor_every, freed=self._seal_again, held=self.signing_key.held
+        )
 
     def _seal_again(self) -> None:
         self._writer.look()

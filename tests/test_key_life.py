@@ -165,6 +165,15 @@ def test_a_running_process_on_postgres_picks_it_up_too(state, capsys):
         assert trail.verify().result is Result.UNANCHORED
 
 
+def test_the_doctor_tells_of_a_rotation_that_was_not_finished(state, capsys):
+    url = new_database()
+    assert main(["init", "--url", url, "--roles"]) == 0
+    (state / "signing.key.next").write_text(generate_key())
+    capsys.readouterr()
+    main(["doctor", "--url", url])
+    assert "note  a rotation was begun and not finished" in capsys.readouterr().out
+
+
 def test_another_host_with_the_old_key_stops_and_loses_nothing(url, state, tmp_path, monkeypatch, audit):
     monkeypatch.setenv("AUDIT_KEY", (state / "signing.key").read_text().strip())
     with AuditTrail(url, lifecycle=False) as host:

@@ -18,7 +18,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.errors import AuditError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.checkpoint import Checkpoint
-from audit_core.integrity.note import parse_note
+from audit_core.integrity.note import Signer, parse_note
 from audit_core.process.threads import OneThread, OwnThread, is_own_thread
 
 EVERY_SECONDS = 60.0  # between two looks whether the chain has grown
@@ -53,13 +53,15 @@ class Anchoring:
         anchors: Sequence[Anchor],
         beat: Callable[[], object],
         every: float = EVERY_SECONDS,
+        *,
         freed: Callable[[], object] = lambda: None,
+        held: Callable[[], Sequence[Signer]] = tuple,
     ) -> None:
         """``beat`` is called when the chain has not grown for so long that somebody may take it for stopped.
 
         ``freed`` is called when an anchor has nothing, or nothing more, against going on.
         """
-        self.anchors, self.watch = anchors, Watch(chain, anchors)
+        self.anchors, self.watch = anchors, Watch(chain, anchors, held)
         self._states = [AnchorState(anchor.name) for anchor in anchors]
         pulse = _Pulse(beat)
         self._threads = [

@@ -7,12 +7,13 @@ the sealer otherwise.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from audit_core.anchors import Anchor, ask_for, in_sqlite
 from audit_core.chain import AuditChain
 from audit_core.chain.statements import find_lost, lost_sentence
 from audit_core.errors import AuditError, BusyError, IntegrityError, StoreUnavailableError
+from audit_core.integrity.note import Signer
 from audit_core.process.threads import is_own_thread, wait_until
 
 HOLD_SECONDS = 2.0  # for which what a process records first waits in the outbox, until all anchors have answered
@@ -22,8 +23,11 @@ ASKED = "The anchors are asked what they hold of this trail: events wait in the 
 class Watch:
     """Of one chain, in one process. Each anchor is asked by its own thread."""
 
-    def __init__(self, chain: AuditChain, anchors: Sequence[Anchor]) -> None:
-        self._chain, self._anchors = chain, anchors
+    def __init__(
+        self, chain: AuditChain, anchors: Sequence[Anchor], held: Callable[[], Sequence[Signer]] = tuple
+    ) -> None:
+        """``held`` are the keys of this process: a backup may be older than one of them."""
+        self._chain, self._anchors, self._held = chain, anchors, held
         self._said: dict[int, str | None] = {}  # what each has against going on, of those that have answered
         self._least: int | None = None  # events there were when this process began
         self._until: float | None = None
@@ -61,7 +65,7 @@ class Watch:
         if answer.trouble and not answer.kept:
             raise StoreUnavailableError(answer.trouble)
         with in_sqlite:
-            lost = find_lost(self._chain, [answer])
+            lost = find_lost(self._chain, [answer], self._held())
         return lost_sentence(lost, anchor.name) if lost.trees else None
 
     def _is_settled(self) -> bool:

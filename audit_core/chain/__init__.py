@@ -109,19 +109,18 @@ class AuditChain:
         return self._append(drafts, edge, self._find_signer(), connection)
 
     def state(
-        self, kind: str, says: Mapping[str, Any], event: AuditEvent, connection: Any, *, new: Signer | None = None
+        self, kind: str, says: Mapping[str, Any], event: AuditEvent, connection: Any, *, also: Sequence[Signer] = ()
     ) -> StoredCheckpoint:
-        """Append a statement, signed with the key (and the ``new`` one), as a batch of its own.
+        """Append a statement, signed with the key and ``also`` with others, as a batch of its own.
 
         ``event`` says who makes it, and when. Nobody's objection counts: it is what may end one. Raises as
         ``append_drafts`` does, and ConfigurationError for a chain that has not begun.
         """
         edge = self._find_edge(connection)
-        signers = [self._find_signer(), *([new] if new else [])]
+        signers = [self._find_signer(), *also]
         draft = self._stated(kind, says, event, edge, signers)
         checkpoint = self._append([draft], edge, signers[0], connection, ours=True)
-        if new:
-            self._edge = None  # which this process's key may not extend any more
+        self._edge = None  # which this process's key may not extend any more, after a rotation
         return checkpoint
 
     def state_alone(self, says: Mapping[str, Any], event: AuditEvent, connection: Any, new: Signer) -> StoredCheckpoint:

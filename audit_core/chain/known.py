@@ -12,7 +12,7 @@ from audit_core.errors import AuditError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.known_trees import KnownTree, signed_anew
-from audit_core.integrity.note import Signer, VerifierKey, parse_note
+from audit_core.integrity.note import Signer, VerifierKey, encode_base64, parse_note
 from audit_core.integrity.verify import Finding
 
 
@@ -103,6 +103,8 @@ def _compare(kept: Kept, where: str, ring: Keyring, stranger: Signer | None) -> 
     if checkpoint.origin == ring.origin:
         if signer := ring.signer_of(note):
             return KnownTree(open_checkpoint(note, signer), where, since, signer)
+        if _is_left_behind(note, checkpoint, ring):
+            return KnownTree(checkpoint, where, since)
         if any(name == ring.origin for name, _ in parse_note(note)[1]):  # the trail was signed anew since
             return signed_anew(checkpoint, where, ring.key_at(checkpoint.size))
         open_checkpoint(note, ring.present)  # raises: nobody has signed it for this trail
@@ -112,6 +114,13 @@ def _compare(kept: Kept, where: str, ring: Keyring, stranger: Signer | None) -> 
     return IntegrityError(f"The checkpoint{holder} is of the trail {checkpoint.origin}, and this one is {ring.origin}.")
 
 
+def _is_left_behind(note: str, checkpoint: Checkpoint, ring: Keyring) -> bool:
+    """Whether a key that a restored backup has not got yet says so, too: the thief of the one before has not got it."""
+    tree = checkpoint.size, encode_base64(checkpoint.root)
+    keys = (key for one in ring.restorations if tree in one.abandoned for key in one.keys)
+    return any(is_opened_by(note, key) for key in keys)
+
+
 def is_opened_by(note: str, key: VerifierKey) -> bool:
     """Whether it is a checkpoint of the key's trail, signed with it."""
     try:
@@ -119,6 +128,19 @@ def is_opened_by(note: str, key: VerifierKey) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def signed_tree(kept: Kept, ring: Keyring, newer: Iterable[VerifierKey] = ()) -> tuple[Checkpoint, VerifierKey] | None:
+    """The tree that somebody who had the trail's key of that time has signed, and the key; None where it is none.
+
+    ``newer`` are keys that the trail has had, and a backup does not know of.
+    """
+    if isinstance(kept.what, Checkpoint):
+        return None
+    if (tree := tree_of(kept, ring)) is not None:
+        return tree, ring.key_at(tree.size)
+    key = next((key for key in newer if is_opened_by(str(kept.what), key)), None)
+    return None if key is None else (open_checkpoint(kept.what, key), key)
 
 
 def tree_of(kept: Kept, ring: Keyring) -> Checkpoint | None:

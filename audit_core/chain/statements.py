@@ -10,7 +10,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.chain.edge import LEAVES_AT_ONCE
 from audit_core.chain.keys import read_keyring
-from audit_core.chain.known import Answer, tree_of
+from audit_core.chain.known import Answer, signed_tree
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.event import AuditEvent
 from audit_core.integrity.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ def rotate(chain: AuditChain, new: Signer, event: AuditEvent, connection: Any, *
     if lost:
         chain.state_alone(says, event, connection, new)
     else:
-        chain.state(ROTATED, says, event, connection, new=new)
+        chain.state(ROTATED, says, event, connection, also=[new])
     return key
 
 
@@ -60,6 +60,7 @@ class Lost(NamedTuple):
     trees: list[tuple[int, str]]  # size and root of those that the chain does not extend; no root where none is known
     first: int  # the sequence from which on there are others
     same: int  # events that are as they were, as far as it is known
+    keys: list[VerifierKey]  # of those trees, as far as the trail has not got them yet
 
     @property
     def events(self) -> int:
@@ -67,20 +68,24 @@ class Lost(NamedTuple):
         return max((size for size, _ in self.trees), default=self.first) - self.first
 
 
-def find_lost(chain: AuditChain, answers: Iterable[Answer]) -> Lost:
+def find_lost(chain: AuditChain, answers: Iterable[Answer], held: Iterable[Signer] = ()) -> Lost:
     """What those who keep checkpoints know, and the chain does not extend: signed trees, and what a witness has seen.
+
+    A backup may be older than a rotation: what a key has signed that is ``held`` here counts, too.
 
     What was acknowledged before is not told again. Raises IntegrityError for a store that does not fit itself.
     """
     ring, answers, size = _keyring(chain), list(answers), chain.store.extent().signed
-    kept = {tree for answer in answers for one in answer.kept if (tree := tree_of(one, ring)) is not None}
+    newer = [key for one in held if (key := VerifierKey(ring.origin, one.public_key)) not in ring.keys]
+    kept = dict(found for answer in answers for one in answer.kept if (found := signed_tree(one, ring, newer)))
     trees = {tree for tree in kept if not ring.abandons(tree)}
     fitting = set(_fitting(chain.store, sorted(trees, key=lambda tree: tree.size), size))
     strange = {(tree.size, encode_base64(tree.root)) for tree in trees - fitting}
     strange |= {(answer.seen, "") for answer in answers if answer.seen and not ring.abandons_size(answer.seen)}
     common = max((tree.size for tree in fitting), default=0)
     is_forked = any(number <= size for number, _ in strange)
-    return Lost(sorted(strange), common if is_forked else size, common)
+    keys = [key for key in newer if key in {kept[tree] for tree in trees}]
+    return Lost(sorted(strange), common if is_forked else size, common, keys)
 
 
 def _fitting(store: AuditStore, trees: Iterable[Checkpoint], size: int) -> Iterator[Checkpoint]:
@@ -105,12 +110,22 @@ def _digest(text: str) -> bytes:
         raise IntegrityError("What is stored is not a tree of hashes: run `audit verify`.") from error
 
 
-def acknowledge(chain: AuditChain, lost: Lost, reason: str, events: Iterator[AuditEvent], connection: Any) -> None:
+def acknowledge(
+    chain: AuditChain,
+    lost: Lost,
+    events: Iterator[AuditEvent],
+    connection: Any,
+    *,
+    reason: str,
+    held: Iterable[Signer] = (),
+) -> None:
     """Say that a backup was put back, and what it lacks. Raises as ``rotate``."""
-    more = {"lost_from": lost.first, "lost": lost.events, "same": lost.same, "reason": reason}
+    also = [one for one in held if VerifierKey(lost.keys[0].name, one.public_key) in lost.keys] if lost.keys else []
+    keys = {"keys": list(map(str, lost.keys))} if lost.keys else {}
+    more = {**keys, "lost_from": lost.first, "lost": lost.events, "same": lost.same, "reason": reason}
     for first in range(0, len(lost.trees), TREES_AT_ONCE):
         trees = [list(tree) for tree in lost.trees[first : first + TREES_AT_ONCE]]
-        chain.state(RESTORED, {"abandoned": trees, **more}, next(events), connection)
+        chain.state(RESTORED, {"abandoned": trees, **more}, next(events), connection, also=also)
 
 
 def _keyring(chain: AuditChain) -> Keyring:

@@ -17,10 +17,10 @@ from audit_core.cli.anchors import holding, in_words
 from audit_core.cli.place import Anchors, AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_apart
 from audit_core.cli.terminal import note, say, say_exactly, say_json
-from audit_core.cli.words import as_clause
+from audit_core.cli.words import as_clause, as_sentence
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.postgres.making import make_roles
-from audit_core.signing import CURE
+from audit_core.signing import CURE, UNFINISHED
 from audit_core.trail import AuditTrail
 from audit_core.urls import schema_sql, without_password
 
@@ -139,7 +139,7 @@ def _check_head(trail: AuditTrail) -> None:
 def _check_anchors(trail: AuditTrail, anchors: list[str] | None) -> None:
     """Who follows asks them all the time."""
     for answer in trail.ask_anchors(anchors):
-        if (lost := find_lost(trail.chain, [answer])).trees:
+        if (lost := find_lost(trail.chain, [answer], trail.signing_key.held())).trees:
             raise IntegrityError(lost_sentence(lost, answer.where))
 
 
@@ -202,7 +202,7 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
 
 def _note_trouble(found: dict[str, Any]) -> None:
     if found["next_key"]:
-        note(f"A rotation was begun and not finished ({found['next_key']}): run `audit key rotate` again.", "yellow")
+        note(as_sentence(UNFINISHED.format(found["next_key"])), "yellow")
     if found["trouble"]:
         note(f"Nothing is sealed: {as_clause(found['trouble'])}", "red")
     elif found["size"] and not found["key_is_ours"]:

@@ -44,6 +44,7 @@ class Restoration(NamedTuple):
     lost: int  # events
     same: int  # of the first events that somebody outside knows to be as they were
     reason: str
+    keys: tuple[VerifierKey, ...] = ()  # that the trail had after the backup was made: they have signed it, too
 
 
 @dataclass(slots=True)
@@ -133,9 +134,10 @@ class Keyring:
         return True
 
     def _restore(self, statement: Statement) -> bool:
-        if not statement.is_signed_by(self.present):
+        found = _restoration(statement.sequence, statement.says)
+        if not all(map(statement.is_signed_by, (self.present, *found.keys))):
             return False
-        self.restorations.append(_restoration(statement.sequence, statement.says))
+        self.restorations.append(found)
         return True
 
 
@@ -171,6 +173,6 @@ def leads_to(first: VerifierKey, statements: Iterable[Statement]) -> Iterator[Ve
 
 def _restoration(sequence: int, says: Mapping[str, Any]) -> Restoration:
     abandoned = frozenset((int(size), str(root)) for size, root in says["abandoned"])
-    return Restoration(
-        sequence, abandoned, int(says["lost_from"]), int(says["lost"]), int(says["same"]), str(says["reason"])
-    )
+    keys = tuple(map(VerifierKey.parse, says.get("keys", ())))
+    numbers = int(says["lost_from"]), int(says["lost"]), int(says["same"])
+    return Restoration(sequence, abandoned, *numbers, str(says["reason"]), keys)

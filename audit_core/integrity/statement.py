@@ -20,7 +20,7 @@ from audit_core.integrity.note import Signer, VerifierKey, sign_text, split_sign
 ROTATED, REVOKED, RESTORED = "key.rotated", "key.revoked", "trail.restored"
 STATEMENTS = frozenset({ROTATED, REVOKED, RESTORED})  # actions of the events that are one, if their signatures hold
 ABOUT = "trail"  # the type of the resource that they are about, whose id is the origin
-SIGNATURES_AT_MOST = 2
+SIGNATURES_AT_MOST = 8
 
 # A space: what begins with it is no checkpoint, whose first line is an origin.
 _FIRST_LINE = "audit-core statement v1"

@@ -274,7 +274,7 @@ def say_that_a_backup_was_put_back(scene):
     chain = make_chain(scene.chain.store)
     lost = find_lost(chain, [Answer("the anchor", [Kept(scene.kept)])])
     with chain.store.transaction(patient=True) as connection:
-        acknowledge(chain, lost, "disk failure", iter([make_event(20)]), connection)
+        acknowledge(chain, lost, iter([make_event(20)]), connection, reason="disk failure")
     seal(chain, [make_event(n, actor_id="43") for n in range(20, 24)])
     scene.anchor.keep(chain.checkpoint_note(), chain)
 

@@ -115,6 +115,32 @@ def test_a_key_that_never_signed_for_itself_is_not_followed(chain):
     grow(made_by(0, chain.store))
 
 
+@pytest.mark.parametrize("signers", [[SIGNERS[1]], [SIGNERS[1], SIGNERS[3]], []])
+def test_a_rotation_that_the_old_key_has_not_signed_is_not_followed(chain, signers):
+    superuser_says(chain, "key.rotated", rotation(FIRST, SECOND, lost=False), signers)
+    grow(chain)
+    found = chain.verify(FIRST)
+    assert (kinds(found), warned(found), chain.key) == ([], ["statement"], FIRST)
+
+
+def test_a_rotation_that_only_an_index_tells_of_makes_no_key_the_trails(chain, monkeypatch):
+    backup = steal(chain.store)
+    turn(chain, 1)
+    ghost = chain.store.row(13)
+    put_back(chain.store, backup)
+    monkeypatch.setattr(chain.store, "select", lambda query: iter([ghost] if query.action == "key.rotated" else []))
+    assert kinds(made_by(0, chain.store).verify(SECOND)) == ["key"]
+
+
+def superuser_says(chain, kind, says, signers):
+    """As whoever can write every table, and has a key of his own; the chain's own process is made to seal it."""
+    edge = chain.store.extent().events
+    said = Statement(ORIGIN, kind, edge, chain.store.row(edge - 1)[-1], says).sign(signers)
+    event = make_event(40, action=kind, resource_type="trail", resource_id=ORIGIN, details=said)
+    chain._speaks_for_us = lambda row: False
+    seal(chain, [event])
+
+
 def test_a_key_is_never_taken_twice(chain):
     new = turn(chain, 1)
     for number in (0, 1):
@@ -287,7 +313,11 @@ def test_a_key_is_revoked_by_the_present_one_and_only_if_it_was_one(chain):
     new = turn(chain, 1)
     with pytest.raises(ConfigurationError, match="was replaced"):
         stolen(chain, NOON)
+    says = {"key": str(FIRST), "since": "2026-01-01T12:00:00.000000Z", "reason": "to make trouble"}
+    superuser_says(grow(new), "key.revoked", says, [SIGNERS[0]])
+    assert warned(new.verify(SECOND)) == ["statement"], "the key itself is not the one that revokes it"
     stolen(new, NOON)
+    assert warned(new.verify(SECOND)) == ["statement", "key.revoked"]
 
 
 # --- A backup that was put back
@@ -305,10 +335,10 @@ def restored(request, tmp_path):
         yield made_by(0, store), notes
 
 
-def say_restored(chain, answers, reason="disk failure"):
-    lost = find_lost(chain, answers)
+def say_restored(chain, answers, reason="disk failure", held=()):
+    lost = find_lost(chain, answers, held)
     with chain.store.transaction(patient=True) as connection:
-        acknowledge(chain, lost, reason, events_for_ever(), connection)
+        acknowledge(chain, lost, events_for_ever(), connection, reason=reason, held=held)
     return lost
 
 
@@ -383,6 +413,42 @@ def test_a_superuser_without_the_key_cannot_explain_away_what_is_anchored(restor
     assert (set(kinds(found)), warned(found)) == ({"truncated"}, ["statement"])
 
 
+@pytest.fixture
+def older(restored):
+    """The same, from before a rotation; its notes, and one that the new key has signed."""
+    chain, notes = restored
+    backup = steal(chain.store)
+    new = grow(turn(chain, 1))
+    notes = [notes[0], new.checkpoint_note()]
+    put_back(chain.store, backup)
+    return made_by(0, chain.store), notes
+
+
+def test_a_backup_from_before_a_rotation_is_acknowledged_by_both_keys(older):
+    chain, notes = older
+    answers = [answer(*notes)]
+    assert set(kinds(chain.verify(FIRST, anchored=answers))) == {"known"}
+    lost = say_restored(chain, answers, held=SIGNERS[:2])
+    assert (lost.events, lost.keys) == (4, [SECOND])
+    for _ in range(2):
+        found = chain.verify(FIRST, anchored=answers)
+        assert (found.result, warned(found)) == (Result.OK, ["restored"])
+        grow(chain, 9)
+    again = grow(turn(chain, 1))
+    for key in (FIRST, SECOND):
+        assert again.verify(key, anchored=answers).result is Result.OK
+
+
+def test_the_thief_of_an_old_key_cannot_excuse_what_the_new_one_has_signed(older):
+    chain, notes = older
+    tree = notes[1].split("\n")[1:3]
+    says = {"abandoned": [[int(tree[0]), tree[1]]], "lost_from": 13, "lost": 4, "same": 13, "reason": "disk failure"}
+    for more in ({}, {"keys": [str(SECOND)]}):
+        with chain.store.transaction() as connection:
+            chain.state("trail.restored", says | more, make_event(40), connection)
+        assert set(kinds(chain.verify(FIRST, anchored=[answer(*notes)]))) == {"known"}
+
+
 def test_a_statement_that_only_an_index_tells_of_excuses_nothing(restored, monkeypatch):
     chain, notes = restored
     say_restored(chain, [answer(*notes)])
@@ -409,7 +475,7 @@ def test_a_year_of_lost_checkpoints_takes_several_statements_and_one_warning(res
     trees = [(20 + number, "A" * 43 + "=") for number in range(1000)]
     lost = find_lost(chain, [answer(notes[2])])._replace(trees=trees)
     with chain.store.transaction() as connection:
-        acknowledge(chain, lost, "disk failure", events_for_ever(), connection)
+        acknowledge(chain, lost, events_for_ever(), connection, reason="disk failure")
     assert [chain.store.row(n)[AT["action"]] for n in (13, 14, 15)] == ["trail.restored"] * 3
     assert warned(chain.verify(FIRST)) == ["restored"]
     assert chain.keyring.abandons_size(700)
