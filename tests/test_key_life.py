@@ -13,6 +13,7 @@ from audit_core.cli import main
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner, generate_key
+from audit_core.process.threads import wait_until
 from tests.attacks.attacker import AT
 from tests.postgres.server import new_database
 
@@ -255,6 +256,26 @@ def test_a_stolen_key_is_revoked_and_each_verdict_says_what_nobody_vouches_for(u
     assert "Warning: Nobody vouches for some events from 0 on" in out
     assert "laptop stolen" in out
     assert "only as good as the word of whoever had it" in out
+
+
+def test_a_backup_from_before_a_rotation_goes_on_with_the_key_beside_and_takes_the_new_one_again(
+    url, path, state, audit, tmp_path
+):
+    backup, folder = path.read_bytes(), f"file://{tmp_path}/anchor"
+    assert audit("key", "rotate")[0] == 0
+    new = record(url)
+    assert audit("anchor", "--anchor", folder)[0] == 0
+    path.write_bytes(backup)
+    with AuditTrail(url, anchors=[folder]) as trail:
+        trail.record("chart.read")
+        assert wait_until(lambda: "acknowledge-restore" in str(trail.chain.objection()), 20)
+    words = ["--anchor", folder, "--reason", "disk failure"]
+    assert audit("acknowledge-restore", *words)[0] == 0
+    record(url)
+    assert audit("key", "rotate", "--new", state / "signing.key")[0] == 0
+    assert record(url) == new
+    code, out, _ = audit("verify", "--anchor", folder, "--key", new)
+    assert (code, "A backup was put back" in out) == (3, True), out
 
 
 def test_a_signer_of_ones_own_is_replaced_by_the_programs_own_call(path, state):

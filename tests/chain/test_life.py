@@ -118,7 +118,7 @@ def test_a_key_that_never_signed_for_itself_is_not_followed(chain):
 @pytest.mark.parametrize("signers", [[SIGNERS[1]], [SIGNERS[1], SIGNERS[3]], []])
 def test_a_rotation_that_the_old_key_has_not_signed_is_not_followed(chain, signers):
     superuser_says(chain, "key.rotated", rotation(FIRST, SECOND, lost=False), signers)
-    grow(chain)
+    chain = grow(made_by(0, chain.store))
     found = chain.verify(FIRST)
     assert (kinds(found), warned(found), chain.key) == ([], ["statement"], FIRST)
 
@@ -139,6 +139,24 @@ def superuser_says(chain, kind, says, signers):
     event = make_event(40, action=kind, resource_type="trail", resource_id=ORIGIN, details=said)
     chain._speaks_for_us = lambda row: False
     seal(chain, [event])
+
+
+def test_nothing_is_sealed_over_a_rotation_whose_checkpoint_was_forged(chain):
+    new = turn(chain, 1)
+    loot = steal(new.store)
+    loot.heads[-1] = loot.heads[-1]._replace(signature=loot.heads[0].signature)
+    put_back(new.store, loot)
+    with pytest.raises(IntegrityError, match="is not signed with the trail's key"):
+        grow(made_by(1, new.store))
+
+
+def test_what_was_seen_is_gone_on_from_only_under_the_first_key_that_it_began_with(chain):
+    new = grow(turn(chain, 1))
+    seen = new.verify(FIRST).seen
+    loot = steal(new.store)
+    loot.edit(0, details=loot.rows[0][AT["details"]].replace(str(FIRST), str(THIEFS)))
+    put_back(new.store, loot)
+    assert "edited" in kinds(new.verify(None, seen=seen))
 
 
 def test_a_key_is_never_taken_twice(chain):
