@@ -236,7 +236,7 @@ def test_a_key_that_was_lost_is_replaced_and_auditors_are_told_what_that_means(u
     assert code == 1
     assert "is signed with a key that the one before did not name" in out
     assert "ask the operator, and pin the new key" in out
-    assert "signed on with a key that the one before did not name." in out
+    assert "goes on under a key that yours does not lead to" in out
     code, out, _ = audit("verify", "--key", new)
     assert (code, "A key was lost" in out) == (3, True)
 

@@ -75,7 +75,8 @@ def find_lost(chain: AuditChain, answers: Iterable[Answer], held: Iterable[Signe
 
     What was acknowledged before is not told again. Raises IntegrityError for a store that does not fit itself.
     """
-    ring, answers, size = _keyring(chain), list(answers), chain.store.extent().signed
+    answers, size = list(answers), chain.store.extent().signed  # first: in a bucket it looks for what others have added
+    ring = _keyring(chain)
     newer = [key for one in held if (key := VerifierKey(ring.origin, one.public_key)) not in ring.keys]
     kept = dict(found for answer in answers for one in answer.kept if (found := signed_tree(one, ring, newer)))
     trees = {tree for tree in kept if not ring.abandons(tree)}

@@ -200,8 +200,8 @@ def test_what_an_anchor_keeps_must_be_signed_by_the_key_of_its_time(chain):
     assert new.verify(FIRST, anchored=[answer(old, newest)]).result is Result.OK
     found = new.verify(FIRST, anchored=[answer(old, by_the_old_key)])
     assert (kinds(found), found.findings[0].got) == (["known"], f"one signed by {SECOND}")
-    seen = new.verify(FIRST).seen
-    grow(new)
+    seen = grow(new).verify(FIRST).seen
+    assert new.verify(FIRST, seen=seen, anchored=[answer(old, newest)]).start == 20
     assert kinds(new.verify(FIRST, seen=seen, anchored=[answer(by_the_old_key)])) == ["known"]
 
 
