@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner, generate_key
 from audit_core.process.threads import wait_until
+from tests import warm
 from tests.attacks.attacker import AT
 from tests.postgres.server import new_database
 
@@ -95,8 +94,7 @@ main(["key", "rotate", "--url", sys.argv[2]])
 
 
 def kill_a_rotation(url, moment):
-    words = [sys.executable, "-c", KILLED, moment, url]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    done = warm.run(["-c", KILLED, moment, url], ("audit_core.cli.app", "audit_core.stores.sqlite"), cwd=ROOT)
     assert done.returncode == -9, done.stderr
 
 
