@@ -295,6 +295,17 @@ def test_a_signer_of_ones_own_is_replaced_by_the_programs_own_call(path, state):
         assert trail.verify().result is Result.UNANCHORED
 
 
+def test_a_proof_from_after_a_rotation_is_checked_with_the_key_from_before_it(url, state, audit, tmp_path):
+    old = record(url)
+    assert audit("key", "rotate")[0] == 0
+    new, file, bare = record(url), tmp_path / "proof.json", tmp_path / "bare.json"
+    assert audit("prove", "1", "--out", file)[0] == 0
+    proof = json.loads(file.read_text())
+    bare.write_text(json.dumps({name: value for name, value in proof.items() if name != "rotations"}))
+    given = ((file, old), (file, new), (bare, new), (bare, old))
+    assert [main(["check-proof", str(one), "--key", key]) for one, key in given] == [0, 0, 0, 1]
+
+
 def test_a_rotation_says_who_made_it(url, state, audit):
     audit("key", "rotate")
     with AuditTrail(url, lifecycle=False) as trail:
