@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Protocol
@@ -14,12 +15,14 @@ from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Finding
-from audit_core.process.forking import lock_across_forks
+from audit_core.sqlite import in_sqlite
 
-__all__ = ["Anchor", "ContradictionError", "Kept", "ask", "ask_all", "in_sqlite"]
+__all__ = ["Anchor", "ContradictionError", "Kept", "ask", "ask_all", "in_sqlite", "reading"]
 
-# A thread that anchors must not be inside of SQLite when another one forks: the child would find it locked for ever.
-in_sqlite = lock_across_forks()
+
+def reading(chain: AuditChain) -> AbstractContextManager[object]:
+    """What a thread that anchors holds while it reads the chain: a fork waits for SQLite, and for nobody's network."""
+    return in_sqlite if chain.store.seals_in_transaction else nullcontext()
 
 
 class Anchor(Protocol):

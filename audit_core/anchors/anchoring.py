@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from audit_core.anchors import Anchor, in_sqlite
+from audit_core.anchors import Anchor, reading
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.errors import AuditError, StoreUnavailableError
@@ -146,7 +146,7 @@ class AnchorThread(OwnThread):
     def _look(self) -> bool:
         """Whether the anchor has what there is. A trail that cannot be read just now is no trouble of the anchor's."""
         try:
-            with in_sqlite:
+            with reading(self._chain):
                 note = self._chain.checkpoint_note()
         except StoreUnavailableError:
             return False
@@ -163,7 +163,7 @@ class AnchorThread(OwnThread):
     def _is_here(self) -> bool:
         """Whether this process seals: where roles are apart, the sealer's anchors too."""
         try:
-            with in_sqlite:
+            with reading(self._chain):
                 return self._chain.store.may_append()
         except AuditError:
             return True

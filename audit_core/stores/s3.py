@@ -23,7 +23,7 @@ from audit_core.query import EventQuery
 from audit_core.rows import Row
 from audit_core.s3 import RETENTION_YEARS, Bucket, Version, open_bucket
 from audit_core.stores import Extent, StoredCheckpoint
-from audit_core.stores.s3_mirror import Mirror, Mirrored
+from audit_core.stores.s3_mirror import Mirror, Mirrored, what_fits
 from audit_core.stores.s3_objects import Batch, first_of, key_of, read_batch, write_batch
 
 AHEAD = 8  # objects that are read at a time
@@ -124,8 +124,13 @@ class S3AuditStore:
         return self._mirror.head()
 
     def extent(self) -> Extent:
-        self._sync()
-        return self._mirror.extent()
+        """As the bucket's last object has it: nobody hides the end by what he writes into the mirror."""
+        last = self._last_batch()
+        if _is_another(self._mirror.extent(), _end_of(what_fits(last))):
+            self._mirror.forget()
+            last = self._last_batch()
+        end, there = _end_of(last), self._mirror.extent()
+        return Extent(max(end.events, there.events), max(end.signed, there.signed))
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         self._refresh()
@@ -190,19 +195,30 @@ class S3AuditStore:
         if connection is None and time.monotonic() - self._synced > FRESH_SECONDS:
             self._sync()
 
-    def _sync(self) -> None:
-        """Take what others have written into the mirror. One that does not fit the bucket is made anew."""
+    def _last_batch(self) -> Batch:
+        """What the last object holds, as the bucket has it."""
+        last = self._sync()
+        return Batch([], None) if last is None else self._read(last).batch
+
+    def _sync(self) -> _Object | None:
+        """Take what others have written into the mirror, and give the bucket's last object.
+
+        A mirror that does not fit the bucket is made anew.
+        """
         self._mirror.open()
+        end: _Object | None = None
         objects = self._objects()
         if (last := self._mirror.last()) is not None:
             objects = self._objects(last.first)
-            same = next(objects, None)
-            if same is None or same.first != last.first or last.version not in [each.id for each in same.versions]:
+            end = next(objects, None)
+            if end is None or end.first != last.first or last.version not in [each.id for each in end.versions]:
                 self._mirror.forget()
-                objects = self._objects()
+                end, objects = None, self._objects()
         for each, read in self._read_ahead(objects):
             self._mirror.add(Mirrored(each.first, read.version, read.is_locked), read.batch)
+            end = each
         self._synced = time.monotonic()
+        return end
 
     def _batches(self, first: int, stop: int | None) -> Iterator[_Read]:
         for _, read in self._read_ahead(self._objects(first, stop)):
@@ -246,6 +262,17 @@ def open_s3_store(url: str) -> S3AuditStore:
     """The store at ``s3://bucket/prefix``. Raises ConfigurationError."""
     bucket, prefix = open_bucket(url)
     return S3AuditStore(bucket, prefix or "audit/")
+
+
+def _end_of(batch: Batch) -> Extent:
+    """Up to where it reaches; 0 for what it has not."""
+    events = max((row[_SEQUENCE] + 1 for row in batch.rows), default=0)
+    return Extent(events, batch.checkpoint.tree_size if batch.checkpoint else 0)
+
+
+def _is_another(there: Extent, end: Extent) -> bool:
+    """Whether a mirror ends elsewhere than the bucket's last object, as far as that says where: it may be no batch."""
+    return (0 < end.events != there.events) or (0 < end.signed != there.signed)
 
 
 def _origin_in(created: Row) -> str | None:

@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -99,15 +99,19 @@ def put_back_in_postgres(store: PostgresStore, loot: Loot) -> None:
 
 
 def put_back_in_s3(store: S3AuditStore, loot: Loot) -> None:
-    """As whoever has the disks of the server, where no lock holds: the objects are others, and have no past."""
+    """As whoever has the disks of the server, where no lock holds: the objects are others, and have no past.
+
+    Raises ImpossibleError for what no line of JSON holds.
+    """
+    log = _origin_of(loot.rows) or _origin_of(store.rows(0, 1))
     store._prefix = f"{store._prefix}x/"
     store._recent.clear()
-    log = json.loads(loot.rows[0][AT["details"]]).get("origin", "") if loot.rows else ""
     rows, ends = list(loot.rows), [head.tree_size for head in loot.heads]
-    for head, end in zip(loot.heads, ends, strict=True):
+    for head, start, end in zip(loot.heads, [0, *ends], ends, strict=False):
         mine = [row for row in rows if row[AT["sequence"]] < end]
         rows = [row for row in rows if row not in mine]
-        store._bucket.put_new(f"{store._prefix}{key_of(head.first_sequence)}", _as_object(mine, head, log))
+        first = head.first_sequence if isinstance(head.first_sequence, int) else start
+        store._bucket.put_new(f"{store._prefix}{key_of(first)}", _as_object(mine, head, log))
     if rows:
         first = max(0, *ends) if len(ends) > 1 else sum(ends)
         store._bucket.put_new(f"{store._prefix}{key_of(first)}", _as_object(rows, None, log))
@@ -115,16 +119,32 @@ def put_back_in_s3(store: S3AuditStore, loot: Loot) -> None:
     store._sync()
 
 
+def _origin_of(rows: Iterable[Sequence]) -> str:
+    try:
+        return json.loads(next(iter(rows))[AT["details"]])["origin"]
+    except (StopIteration, ValueError, TypeError, LookupError):
+        return ""
+
+
 def _as_object(rows: list[list], head: StoredCheckpoint | None, log: str) -> bytes:
     lines = []
     for row in rows:
         record = dict(zip(STORED_COLUMNS, row, strict=True)) | {"log": log, "v": 1}
-        event_hash, record["details"] = record.pop("event_hash"), json.loads(record["details"])
-        lines.append(json.dumps({"event_hash": event_hash, "record": record}, sort_keys=True, ensure_ascii=False))
+        event_hash, details = record.pop("event_hash"), record.pop("details")
+        line = _as_json({"event_hash": event_hash, "record": record})
+        details = details if isinstance(details, str) else _as_json(details)
+        lines.append(line.replace('"record": {', f'"record": {{"details": {details}, ', 1))
     if head is not None:
-        frontier = None if head.frontier is None else base64.b64encode(head.frontier).decode()
-        lines.append(json.dumps({"checkpoint": head._asdict() | {"frontier": frontier}}))
+        frontier = base64.b64encode(head.frontier).decode() if isinstance(head.frontier, bytes) else head.frontier
+        lines.append(_as_json({"checkpoint": head._asdict() | {"frontier": frontier}}))
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _as_json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError as error:
+        raise ImpossibleError(str(error)) from error
 
 
 class ImpossibleError(Exception):

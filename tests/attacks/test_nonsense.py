@@ -13,7 +13,7 @@ from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain
 from tests.attacks.attacker import ImpossibleError, put_back, steal, without_guards
-from tests.attacks.scenes import TABLES, empty_store
+from tests.attacks.scenes import STORES, empty_store
 from tests.attacks.test_attacks import KEY, build, kinds
 from tests.reports.trails import tamper
 
@@ -129,7 +129,7 @@ def try_to_put_back(store, loot):
         pytest.skip("no column of that type takes it")
 
 
-@pytest.mark.parametrize("store", TABLES)
+@pytest.mark.parametrize("store", STORES)
 class TestEveryStore:
     @pytest.fixture
     def chain(self, store, tmp_path):

@@ -2,10 +2,16 @@
 
 import hashlib
 import json
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
+from audit_core.canonical import RECORD_COLUMNS
 from audit_core.cli import main
 from audit_core.errors import BusyError, ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.verify import Result
@@ -45,8 +51,8 @@ def chain(url, tmp_path):
     chain.store.close()
 
 
-def put(store, first, body=b"{}"):
-    client().put_object(Bucket=store._bucket.name, Key=f"{store._prefix}{key_of(first)}", Body=body)
+def put(store, first, body=b"{}", **lock):
+    client().put_object(Bucket=store._bucket.name, Key=f"{store._prefix}{key_of(first)}", Body=body, **lock)
 
 
 def found_in(chain):
@@ -78,7 +84,14 @@ def test_an_object_at_the_next_place_stops_the_trail_and_is_told(chain):
     put(chain.store, 5, b'{"checkpoint":{}}\n')
     with pytest.raises(IntegrityError, match="leaves no place"):
         seal(chain, [make_event()])
-    assert found_in(chain) == (Result.FAILED, {("object", 5)})
+    assert found_in(chain) == (Result.FAILED, {("object", 5), ("unlinked", 5), ("edited", 5), ("unsigned", 5)})
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"\n", b'{"checkpoint":{}}\n'])
+def test_an_object_at_the_next_place_is_found_though_it_is_locked_and_holds_no_event(chain, body):
+    until = datetime.now(UTC) + timedelta(days=9_999)
+    put(chain.store, 5, body, ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)
+    assert found_in(chain) == (Result.FAILED, {("unlinked", 5), ("edited", 5), ("unsigned", 5)})
 
 
 def test_a_strange_object_is_a_finding(chain):
@@ -168,6 +181,67 @@ def test_a_mirror_that_was_deleted_or_is_of_another_bucket_is_made_anew(chain, t
         store.close()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit_events WHERE sequence > 2; DELETE FROM audit_checkpoints WHERE tree_size > 3",
+        "DELETE FROM audit_events; DELETE FROM audit_checkpoints",
+        "DELETE FROM objects WHERE first > 0; DELETE FROM audit_events WHERE sequence > 2",
+        "UPDATE audit_events SET sequence = 900 WHERE sequence = 4",
+        "UPDATE audit_checkpoints SET tree_size = 900 WHERE tree_size = 5",
+    ],
+)
+def test_whoever_writes_the_mirror_hides_no_end_and_adds_none(chain, tmp_path, statement):
+    note = chain.checkpoint_note()
+    with closing(sqlite3.connect(tmp_path / "mirror.db")) as attacker, attacker:
+        for (name,) in attacker.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            attacker.execute(f"DROP TRIGGER {name}")
+        attacker.executescript(statement)
+    assert chain.store.extent() == (5, 5)
+    found = chain.verify(KEY, [note])
+    assert (found.result, found.size, found.anchored) == (Result.OK, 5, 5)
+
+
+def test_an_end_that_was_put_there_is_found_whatever_the_mirror_says(chain):
+    """With the disks of the server somebody has put an event there that no checkpoint covers."""
+    store = chain.store
+    row = list(store.row(4))
+    row[RECORD_COLUMNS.index("sequence")] = 5
+    until = datetime.now(UTC) + timedelta(days=9_999)
+    body = write_batch([tuple(row)], store.head(), ORIGIN).splitlines()[0]
+    store.extent()
+    put(store, 5, body, ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)
+    version = next(iter(store._bucket.objects(f"{store._prefix}{key_of(5)}")))[0]
+    with store._mirror.database.transaction() as connection:
+        connection.execute("INSERT INTO objects VALUES (5, ?, 1)", (version.id,))
+    assert ("unsigned", 5) in found_in(chain)[1]
+
+
+def test_a_fork_waits_for_whoever_is_inside_of_the_mirror(chain):
+    inside, let_go, forked = threading.Event(), threading.Event(), threading.Event()
+
+    def be_inside():
+        with chain.store._mirror.database.transaction():
+            inside.set()
+            let_go.wait(20)
+
+    def fork():
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        forked.set()
+
+    one, other = threading.Thread(target=be_inside), threading.Thread(target=fork)
+    one.start()
+    assert inside.wait(20)
+    other.start()
+    assert not forked.wait(0.2)
+    let_go.set()
+    assert forked.wait(20)
+    one.join()
+    other.join()
+
+
 # --- The format
 
 
@@ -179,6 +253,24 @@ def test_a_line_holds_the_record_byte_by_byte(chain):
         record = line.partition(b'"record":')[2][:-1]
         assert hashlib.sha256(b"\x00" + record).hexdigest() == json.loads(line)["event_hash"]
     assert json.loads(checkpoint)["checkpoint"]["tree_size"] == 5
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [(name, value) for name in (*RECORD_COLUMNS, "log", "v") for value in (None, [], {}, 2**70, 1.5, True, "\ud800")],
+)
+def test_nonsense_in_a_line_is_no_event_and_no_crash(member, value):
+    chain = make_chain(MemoryStore())
+    seal(chain, [make_event(actor_id="42")])
+    first, second, *rest = write_batch(chain.store.events, chain.store.heads[0], ORIGIN).decode().splitlines()
+    found = json.loads(second)
+    found["record"][member] = value
+    body = "\n".join([first, json.dumps(found), *rest]).encode()
+    for log in (ORIGIN, None):
+        chain.store.events, _ = read_batch(body, 0, log)
+        before = json.loads(second)["record"][member]
+        same = type(before) is type(value) and before == value
+        assert (chain.verify(KEY).result is Result.FAILED) != same
 
 
 def test_every_byte_of_an_object_counts():
