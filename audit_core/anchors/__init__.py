@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from operator import itemgetter
 from typing import Protocol
 
@@ -100,12 +101,15 @@ def _since(kept: Iterable[Kept], key: VerifierKey | None) -> datetime | None:
     return None
 
 
-def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None) -> Answer:
-    """What the anchor holds, which had it already at ``as_of``. Raises nothing: an anchor may be down, or lie."""
+def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None, *, at_most: int | None = None) -> Answer:
+    """What the anchor holds, which had it already at ``as_of``; ``at_most`` so many, of the largest trees.
+
+    Raises nothing: an anchor may be down, or lie.
+    """
     kept: list[Kept] = []
     try:
-        # One by one: what came before a failure counts.
-        kept.extend(one for one in anchor.kept(chain) if as_of is None or one.kept_at is None or one.kept_at <= as_of)
+        there = (one for one in anchor.kept(chain) if as_of is None or one.kept_at is None or one.kept_at <= as_of)
+        kept.extend(islice(there, at_most))  # one by one: what came before a failure counts
     except ContradictionError as error:
         return Answer(anchor.name, kept, (error.finding,))
     except AuditError as error:

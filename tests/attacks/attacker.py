@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
@@ -21,7 +22,7 @@ from audit_core.stores import StoredCheckpoint
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.postgres import PostgresStore
 from audit_core.stores.s3 import S3AuditStore
-from audit_core.stores.s3_objects import key_of
+from audit_core.stores.s3_objects import first_of, key_of
 
 AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 
@@ -70,7 +71,7 @@ def put_back(store: object, loot: Loot) -> None:
         put_back_in_postgres(store, loot)
         return
     if isinstance(store, S3AuditStore):
-        put_back_in_s3(store, loot)
+        getattr(store, "put_back", put_back_in_s3)(store, loot)
         return
     with store.database.transaction(5) as connection, without_guards(connection):
         connection.execute("DELETE FROM audit_events")
@@ -103,20 +104,40 @@ def put_back_in_s3(store: S3AuditStore, loot: Loot) -> None:
 
     Raises ImpossibleError for what no line of JSON holds.
     """
-    log = _origin_of(loot.rows) or _origin_of(store.rows(0, 1))
+    objects = _as_objects(store, loot)
     store._prefix = f"{store._prefix}x/"
     store._recent.clear()
-    rows, ends = list(loot.rows), [head.tree_size for head in loot.heads]
+    for first, body in objects.items():
+        store._bucket.put_new(f"{store._prefix}{key_of(first)}", body)
+    store._mirror.open()
+    store._sync()
+
+
+def put_over_in_s3(store: S3AuditStore, loot: Loot) -> None:
+    """As whoever may write to the bucket: locks hold, and he adds locked versions, delete markers and objects."""
+    objects = _as_objects(store, loot)
+    there = {first_of(versions[0].key.removeprefix(store._prefix)) for versions in store._bucket.objects(store._prefix)}
+    lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": datetime.now(UTC) + timedelta(days=9_999)}
+    for first in there | objects.keys():
+        which = {"Bucket": store._bucket.name, "Key": f"{store._prefix}{key_of(first)}"}
+        if first in objects:
+            store._bucket._client.put_object(**which, Body=objects[first], **lock)
+        else:
+            store._bucket._client.delete_object(**which)
+
+
+def _as_objects(store: S3AuditStore, loot: Loot) -> dict[int, bytes]:
+    log = _origin_of(loot.rows) or _origin_of(store.rows(0, 1))
+    rows, ends, objects = list(loot.rows), [head.tree_size for head in loot.heads], {}
     for head, start, end in zip(loot.heads, [0, *ends], ends, strict=False):
         mine = [row for row in rows if row[AT["sequence"]] < end]
         rows = [row for row in rows if row not in mine]
         first = head.first_sequence if isinstance(head.first_sequence, int) else start
-        store._bucket.put_new(f"{store._prefix}{key_of(first)}", _as_object(mine, head, log))
+        objects[first] = as_object(mine, head, log)
     if rows:
         first = max(0, *ends) if len(ends) > 1 else sum(ends)
-        store._bucket.put_new(f"{store._prefix}{key_of(first)}", _as_object(rows, None, log))
-    store._mirror.open()
-    store._sync()
+        objects[first] = as_object(rows, None, log)
+    return objects
 
 
 def _origin_of(rows: Iterable[Sequence]) -> str:
@@ -126,7 +147,7 @@ def _origin_of(rows: Iterable[Sequence]) -> str:
         return ""
 
 
-def _as_object(rows: list[list], head: StoredCheckpoint | None, log: str) -> bytes:
+def as_object(rows: list[list], head: StoredCheckpoint | None, log: str) -> bytes:
     lines = []
     for row in rows:
         record = dict(zip(STORED_COLUMNS, row, strict=True)) | {"log": log, "v": 1}

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
+from audit_core.anchors.anchoring import AnchorState, AnchorThread, _Pulse
+from audit_core.anchors.opening import open_anchor
 from audit_core.canonical import RECORD_COLUMNS
 from audit_core.cli import main
 from audit_core.errors import BusyError, ConfigurationError, IntegrityError, StoreUnavailableError
@@ -217,13 +219,13 @@ def test_an_end_that_was_put_there_is_found_whatever_the_mirror_says(chain):
     assert ("unsigned", 5) in found_in(chain)[1]
 
 
-def test_a_fork_waits_for_whoever_is_inside_of_the_mirror(chain):
+def fork_beside(work):
+    """Whether another thread can fork while one is in the midst of ``work``, which waits for the event it is given."""
     inside, let_go, forked = threading.Event(), threading.Event(), threading.Event()
 
-    def be_inside():
-        with chain.store._mirror.database.transaction():
-            inside.set()
-            let_go.wait(20)
+    def wait():
+        inside.set()
+        let_go.wait(20)
 
     def fork():
         if (child := os.fork()) == 0:
@@ -231,15 +233,36 @@ def test_a_fork_waits_for_whoever_is_inside_of_the_mirror(chain):
         os.waitpid(child, 0)
         forked.set()
 
-    one, other = threading.Thread(target=be_inside), threading.Thread(target=fork)
+    one, other = threading.Thread(target=work, args=(wait,)), threading.Thread(target=fork)
     one.start()
     assert inside.wait(20)
     other.start()
-    assert not forked.wait(0.2)
+    could = forked.wait(0.5)
     let_go.set()
     assert forked.wait(20)
     one.join()
     other.join()
+    return could
+
+
+def test_a_fork_waits_for_whoever_is_inside_of_the_mirror(chain):
+    def be_inside(wait):
+        with chain.store._mirror.database.transaction():
+            wait()
+
+    assert not fork_beside(be_inside)
+
+
+def test_a_fork_waits_for_no_request_of_a_thread_that_anchors(chain, tmp_path, monkeypatch):
+    folder = open_anchor(f"file://{tmp_path}/anchors")
+    thread = AnchorThread(chain, folder, AnchorState(folder.name), 60, _Pulse(lambda: None))
+    objects = Bucket.objects
+
+    def look(wait):
+        monkeypatch.setattr(Bucket, "objects", lambda *args: (wait(), objects(*args))[1])
+        assert thread._look()
+
+    assert fork_beside(look)
 
 
 # --- The format
