@@ -66,6 +66,7 @@ class S3AuditStore:
         name = sha256(self.place.encode()).hexdigest()[:16]
         self._mirror = Mirror(mirror or state_directory() / "mirrors" / f"{name}.db")
         self._synced = -FRESH_SECONDS
+        self._named: str | None = None  # the origin
         self._recent: OrderedDict[str, _Read] = OrderedDict()  # rows and checkpoints are read side by side
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -187,8 +188,10 @@ class S3AuditStore:
         return (_origin_in(rows[0]) if rows[0][_SEQUENCE] == 0 else self._origin()) or ""
 
     def _origin(self) -> str | None:
-        created = self._mirror.row(0)
-        return None if created is None else _origin_in(created)
+        """As the bucket's first object has it, or the mirror before that was read."""
+        if self._named is None and (created := self._mirror.row(0)) is not None:
+            return _origin_in(created)
+        return self._named
 
     def _refresh(self, connection: Any = None) -> None:
         """Whoever seals has looked at the head already."""
@@ -240,6 +243,8 @@ class S3AuditStore:
         with ThreadPoolExecutor(AHEAD, "audit-s3") as readers:
             for each in objects:
                 waiting.append((each, readers.submit(self._read, each)))
+                if each.first == 0:
+                    waiting[-1][1].result()  # the others are compared with the origin that it says
                 if len(waiting) >= AHEAD:
                     done, future = waiting.popleft()
                     yield done, future.result()
@@ -251,7 +256,11 @@ class S3AuditStore:
         if (recent := self._recent.get(name)) is not None and recent.version in [v.id for v in each.versions]:
             return recent
         found = self._bucket.read(each.versions)
-        read = _Read(found.id, found.is_locked, read_batch(found.body, each.first, self._origin()))
+        read = _Read(
+            found.id, found.is_locked, read_batch(found.body, each.first, self._origin() if each.first else None)
+        )
+        if each.first == 0:
+            self._named = _origin_in(read.batch.rows[0]) if read.batch.rows else None
         self._recent[name] = read
         while len(self._recent) > 4 * AHEAD:
             self._recent.popitem(last=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from audit_core.canonical import RECORD_COLUMNS, decode, encode, encode_record
+from audit_core.errors import IntegrityError
+from audit_core.integrity.note import decode_base64, encode_base64
 from audit_core.rows import Row
 from audit_core.stores import StoredCheckpoint
 
@@ -39,7 +40,7 @@ def write_batch(rows: Sequence[Row], checkpoint: StoredCheckpoint, log: str) -> 
     """Each line holds the record's own bytes: `jq -cj .record` and sha256sum check it."""
     lines = [b'{"event_hash":"%s","record":%s}' % (row[-1].encode(), encode_record(row[:-1], log)) for row in rows]
     head = checkpoint._asdict()
-    head["frontier"] = None if checkpoint.frontier is None else base64.b64encode(checkpoint.frontier).decode()
+    head["frontier"] = None if checkpoint.frontier is None else encode_base64(checkpoint.frontier)
     return b"\n".join([*lines, encode({"checkpoint": head}), b""])
 
 
@@ -104,8 +105,8 @@ def _unreadable(sequence: int, line: bytes) -> Row:
 
 def _checkpoint(head: dict[str, Any]) -> StoredCheckpoint | None:
     try:
-        head = {**head, "frontier": None if head["frontier"] is None else base64.b64decode(head["frontier"])}
+        head = {**head, "frontier": None if head["frontier"] is None else decode_base64(head["frontier"])}
         found = StoredCheckpoint(**head)
-    except (LookupError, ValueError, TypeError):
+    except (LookupError, ValueError, TypeError, IntegrityError):
         return None
     return found if type(found.tree_size) is type(found.first_sequence) is int else None
