@@ -256,9 +256,8 @@ class S3AuditStore:
         if (recent := self._recent.get(name)) is not None and recent.version in [v.id for v in each.versions]:
             return recent
         found = self._bucket.read(each.versions)
-        read = _Read(
-            found.id, found.is_locked, read_batch(found.body, each.first, self._origin() if each.first else None)
-        )
+        log = self._origin() if each.first else None
+        read = _Read(found.id, found.is_locked, read_batch(found.body, each.first, log))
         if each.first == 0:
             self._named = _origin_in(read.batch.rows[0]) if read.batch.rows else None
         self._recent[name] = read
