@@ -27,6 +27,7 @@ from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from audit_core.urls import open_url
 from audit_core.waiting import read_waiting
 from audit_core.writing.sealer import Sealer
+from tests.attacks.test_bits import Rotten
 from tests.postgres.server import new_database
 from tests.s3.server import KEYS, client, new_place
 
@@ -168,6 +169,15 @@ def test_a_batch_costs_one_request_that_lists_and_one_that_writes(chain):
     assert asked == ["GET", "PUT"] * 3
 
 
+def test_an_idle_look_asks_the_bucket_nothing(chain):
+    asked = []
+    events = chain.store._bucket._client.meta.events
+    events.register("before-send.s3", lambda request, **_: asked.append(request.method), unique_id="count")
+    Sealer(chain, [MemoryOutbox()], own=False).seal_some(100)
+    events.unregister("before-send.s3", unique_id="count")
+    assert asked == []
+
+
 # --- The mirror
 
 
@@ -263,6 +273,15 @@ def test_a_fork_waits_for_no_request_of_a_thread_that_anchors(chain, tmp_path, m
         assert thread._look()
 
     assert fork_beside(look)
+
+
+def test_a_record_that_names_another_log_is_found_by_whoever_has_no_mirror_yet(chain, tmp_path):
+    other = make_chain(open_store(store_url(chain.store), tmp_path / "other.db"))
+    bucket = other.store._bucket = Rotten(chain.store._bucket, chain.store._prefix)
+    *_, last = bucket.bodies
+    bucket.bodies[last] = bucket.bodies[last].replace(b'"log":"example.com/test"', b'"log":"example.com/tesu"', 1)
+    assert found_in(other) == (Result.FAILED, {("edited", 3), ("unlinked", 3)})
+    other.store.close()
 
 
 # --- The format
