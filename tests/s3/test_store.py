@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -278,7 +279,9 @@ def test_a_fork_waits_for_no_request_of_a_thread_that_anchors(chain, tmp_path, m
 def test_a_record_that_names_another_log_is_found_by_whoever_has_no_mirror_yet(chain, tmp_path):
     other = make_chain(open_store(store_url(chain.store), tmp_path / "other.db"))
     bucket = other.store._bucket = Rotten(chain.store._bucket, chain.store._prefix)
-    *_, last = bucket.bodies
+    first, last = bucket.bodies
+    read = bucket.read
+    bucket.read = lambda versions: (versions[0].key == first and time.sleep(0.2), read(versions))[1]
     bucket.bodies[last] = bucket.bodies[last].replace(b'"log":"example.com/test"', b'"log":"example.com/tesu"', 1)
     assert found_in(other) == (Result.FAILED, {("edited", 3), ("unlinked", 3)})
     other.store.close()
