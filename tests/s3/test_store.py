@@ -300,22 +300,19 @@ def test_a_line_holds_the_record_byte_by_byte(chain):
     assert json.loads(checkpoint)["checkpoint"]["tree_size"] == 5
 
 
-@pytest.mark.parametrize(
-    ("member", "value"),
-    [(name, value) for name in (*RECORD_COLUMNS, "log", "v") for value in (None, [], {}, 2**70, 1.5, True, "\ud800")],
-)
-def test_nonsense_in_a_line_is_no_event_and_no_crash(member, value):
+@pytest.mark.parametrize("value", [None, [], {}, 2**70, 1.5, True, "\ud800"])
+def test_nonsense_in_a_line_is_no_event_and_no_crash(value):
     chain = make_chain(MemoryStore())
     seal(chain, [make_event(actor_id="42")])
     first, second, *rest = write_batch(chain.store.events, chain.store.heads[0], ORIGIN).decode().splitlines()
-    found = json.loads(second)
-    found["record"][member] = value
-    body = "\n".join([first, json.dumps(found), *rest]).encode()
-    for log in (ORIGIN, None):
-        chain.store.events, _ = read_batch(body, 0, log)
-        before = json.loads(second)["record"][member]
-        same = type(before) is type(value) and before == value
-        assert (chain.verify(KEY).result is Result.FAILED) != same
+    for member, before in json.loads(second)["record"].items():
+        found = json.loads(second)
+        found["record"][member] = value
+        body = "\n".join([first, json.dumps(found), *rest]).encode()
+        for log in (ORIGIN, None):
+            chain.store.events, _ = read_batch(body, 0, log)
+            same = type(before) is type(value) and before == value
+            assert (chain.verify(KEY).result is Result.FAILED) != same, (member, log)
 
 
 def test_every_byte_of_an_object_counts():
