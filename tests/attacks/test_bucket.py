@@ -17,10 +17,27 @@ from audit_core.stores.s3_objects import key_of
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from tests.attacks.attacker import AT, as_object, put_over_in_s3, steal
 from tests.attacks.scenes import empty_store
-from tests.attacks.test_protection import ATTACKS, KEY, OURS, THIEFS, Scene, change_what_waits, lie, stop
+from tests.attacks.test_protection import (
+    ATTACKS,
+    KEY,
+    OURS,
+    THIEFS,
+    Scene,
+    cut_off,
+    delete,
+    edit,
+    empty,
+    fork,
+    move_in,
+    put_backup_back,
+    repeat,
+    rewrite,
+    rewrite_with_the_key,
+)
 
-ELSEWHERE = {change_what_waits, lie, stop}  # nothing that was sealed is touched
-NAMED = [function for functions in ATTACKS.values() for function in functions if function not in ELSEWHERE]
+NAMED = [function for functions in ATTACKS.values() for function in functions]
+# The others may add to the end, as the sealer does: then what the page says of them is all that there is to say.
+CHANGING = {edit, delete, move_in, cut_off, rewrite, put_backup_back, fork, empty, rewrite_with_the_key, repeat}
 
 
 @pytest.fixture
@@ -35,11 +52,18 @@ def scene(tmp_path):
         yield scene
 
 
+def is_written_over(store):
+    return any(len(versions) > 1 for versions in store._bucket.objects(store._prefix))
+
+
 @pytest.mark.parametrize("attack", NAMED)
 def test_an_attack_on_what_is_locked_changes_nothing_that_is_read_and_is_found_without_any_key(scene, attack):
     before = list(scene.chain.store.rows())
     attack(scene)
     assert list(scene.chain.store.rows())[: len(before)] == before
+    if not is_written_over(scene.chain.store):
+        assert attack not in CHANGING
+        return
     for key, known in ((None, []), (KEY, []), (KEY, [scene.kept])):
         assert scene.chain.verify(key, known).result is Result.FAILED
     assert scene.chain.verify(KEY, anchored=ask_all([scene.anchor], scene.chain)).result is Result.FAILED

@@ -12,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
-from audit_core.anchors.anchoring import AnchorState, AnchorThread, _Pulse
-from audit_core.anchors.opening import open_anchor
+from audit_core.anchors import reading
 from audit_core.canonical import RECORD_COLUMNS
 from audit_core.cli import main
 from audit_core.errors import BusyError, ConfigurationError, IntegrityError, StoreUnavailableError
@@ -264,14 +263,13 @@ def test_a_fork_waits_for_whoever_is_inside_of_the_mirror(chain):
     assert not fork_beside(be_inside)
 
 
-def test_a_fork_waits_for_no_request_of_a_thread_that_anchors(chain, tmp_path, monkeypatch):
-    folder = open_anchor(f"file://{tmp_path}/anchors")
-    thread = AnchorThread(chain, folder, AnchorState(folder.name), 60, _Pulse(lambda: None))
+def test_a_fork_waits_for_no_request_of_a_thread_that_anchors(chain, monkeypatch):
     objects = Bucket.objects
 
     def look(wait):
         monkeypatch.setattr(Bucket, "objects", lambda *args: (wait(), objects(*args))[1])
-        assert thread._look()
+        with reading(chain):
+            assert chain.checkpoint_note()
 
     assert fork_beside(look)
 
