@@ -55,11 +55,12 @@ def export_tiles(chain: AuditChain, folder: Path, progress: Progress = None) -> 
     many. Raises ConfigurationError for a folder that holds something else, IntegrityError when the folder is of another
     history of the trail, and when the trail does not fit its checkpoint; OSError.
     """
-    if (note := chain.checkpoint_note()) is None:
+    if chain.store.head() is None:
         raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
-    head = Checkpoint.parse(parse_note(note)[0])
     folder.mkdir(exist_ok=True)
     with _locked(folder):
+        note = str(chain.checkpoint_note())  # not before: another export may just have ended with a newer one
+        head = Checkpoint.parse(parse_note(note)[0])
         there = _find_checkpoint(folder, head.origin)
         tree = _find_tree(folder, chain, there, head)
         if there.size < head.size:

@@ -310,6 +310,19 @@ def test_of_two_exports_at_once_the_second_is_told(chain, folder):
         export_tiles(chain, folder)
 
 
+def test_an_export_that_began_before_another_one_ended_accuses_nobody(chain, folder, monkeypatch):
+    lock = tiles._locked
+
+    def wait(folder):
+        monkeypatch.setattr(tiles, "_locked", lock)
+        grow(chain, 1)
+        export_tiles(chain, folder)
+        return lock(folder)
+
+    monkeypatch.setattr(tiles, "_locked", wait)
+    assert export_tiles(chain, folder) == Exported(6, 6)
+
+
 # --- The command
 
 
