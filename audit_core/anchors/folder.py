@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
@@ -23,6 +24,14 @@ from audit_core.process.disk import sync_folder, write_all
 
 SUFFIX = ".checkpoint"
 _STEM = re.compile(r"\d{20}-[0-9a-f]{16}")
+
+
+class Receipt(NamedTuple):
+    """A checkpoint, and what somebody else has signed of it: inside of the note, or apart from it."""
+
+    note: str
+    since: datetime
+    signed: bytes | None = None  # an RFC 3161 response
 
 
 class FolderAnchor:

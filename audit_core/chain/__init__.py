@@ -11,8 +11,9 @@ from audit_core.canonical import encode_record, format_timestamp
 from audit_core.chain.created import created_details
 from audit_core.chain.hashing import OpenStore
 from audit_core.chain.known import Answer, Kept
-from audit_core.chain.proof import FRONTIER_EVERY, Proof, prove, prove_consistency, stored_root
+from audit_core.chain.proof import Proof, prove, prove_consistency, stored_root
 from audit_core.chain.seen import BEFORE, Seen
+from audit_core.chain.subtrees import FRONTIER_EVERY
 from audit_core.chain.verification import Verification, signed_by, verify_store
 from audit_core.draft import Draft, draft_of, event_of, place
 from audit_core.errors import BusyError, ConfigurationError, ConflictError, IntegrityError
