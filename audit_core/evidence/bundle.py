@@ -100,11 +100,14 @@ def _read(spool: Spool, selection: Selection, store: AuditStore, progress: Progr
 
 
 def _fill(spool: Spool, store: AuditStore) -> list[int]:
-    """What lies between the events of an interval, and right before and after them: all of a range can be counted."""
+    """What lies between the events of an interval, and right before and after them, so that all can be counted.
+
+    Of one that was sealed long after the others only its neighbours.
+    """
     found = spool.sequences
-    between = [n for a, b in pairwise(found) if b - a <= GAP + 1 for n in range(a + 1, b)]
-    bounds = [n for n in (found[0] - 1, found[-1] + 1) if 0 <= n < spool.head.size]
-    besides = sorted(between + bounds)
+    wanted = {n for a, b in pairwise(found) if b - a <= GAP + 1 for n in range(a + 1, b)}
+    wanted |= {n + step for n in found for step in (-1, 1)} - set(found)
+    besides = sorted(n for n in wanted if 0 <= n < spool.head.size)
     for sequence in besides:
         if (row := store.row(sequence)) is None:
             raise IntegrityError(f"The event {sequence} is missing: run `audit verify`.")

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,9 +35,8 @@ def find(kind):
 class _Session:
     """Commands and their answers over one WebSocket; what the browser tells besides is passed over."""
 
-    def __init__(self, url):
-        self.socket = connect(url, max_size=None, open_timeout=PATIENCE, proxy=None)
-        self.numbers = itertools.count(1)
+    def __init__(self, socket):
+        self.socket, self.numbers = socket, itertools.count(1)
 
     def call(self, method, **parameters):
         number = next(self.numbers)
@@ -79,7 +79,7 @@ class Page:
     def give(self, field, text):
         self.value(
             f"(() => {{ const field = document.getElementById('{field}'); field.value = {json.dumps(text)};"
-            f" field.dispatchEvent(new Event('input')); document.title = 'waiting'; return true; }})()"
+            f" document.title = 'waiting'; field.dispatchEvent(new Event('input')); return true; }})()"
         )
         self.wait("document.title !== 'waiting'", "the next verdict")
 
@@ -97,20 +97,9 @@ class Page:
 
 
 class Chromium(Page):
-    def __init__(self, port):
-        self.port = port
-        target = self._json("list")[0]
-        self.session = _Session(target["webSocketDebuggerUrl"])
+    def __init__(self, session):
+        self.session = session
         self.session.call("Page.enable")
-        self.session.call("Network.enable")
-
-    def _json(self, what):
-        import urllib.request
-
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            f"http://127.0.0.1:{self.port}/json/{what}", timeout=PATIENCE
-        ) as answer:
-            return json.load(answer)
 
     def go(self, url):
         self.session.call("Page.navigate", url=url)
@@ -137,8 +126,8 @@ class Chromium(Page):
 
 
 class Firefox(Page):
-    def __init__(self, url):
-        self.session = _Session(f"{url}/session")
+    def __init__(self, session):
+        self.session = session
         self.session.call("session.new", capabilities={})
         (context,) = self.session.call("browsingContext.getTree")["contexts"]
         self.context = context["context"]
@@ -175,9 +164,8 @@ def running(kind, folder):
     with log.open("wb") as out:
         process = subprocess.Popen([program, *words], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
-        page = _connect(kind, log, process)
-        yield page
-        page.session.socket.close()
+        with connect(_address(kind, log, process), max_size=None, open_timeout=PATIENCE, proxy=None) as socket:
+            yield {"chromium": Chromium, "firefox": Firefox}[kind](_Session(socket))
     finally:
         process.terminate()
         try:
@@ -187,11 +175,16 @@ def running(kind, folder):
             process.wait()
 
 
-def _connect(kind, log, process):
+def _address(kind, log, process):
+    """Of the WebSocket that the browser has told that it listens at."""
     said = r"DevTools listening on ws://[^:]+:(\d+)/" if kind == "chromium" else r"BiDi listening on (ws://\S+)"
     deadline = time.monotonic() + PATIENCE
     while (found := re.search(said, log.read_text(errors="replace"))) is None:
         assert process.poll() is None, log.read_text(errors="replace")
         assert time.monotonic() < deadline, f"{kind} did not start: {log.read_text(errors='replace')}"
         time.sleep(0.05)
-    return Chromium(int(found[1])) if kind == "chromium" else Firefox(found[1])
+    if kind == "firefox":
+        return f"{found[1]}/session"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"http://127.0.0.1:{found[1]}/json/list", timeout=PATIENCE) as answer:
+        return json.load(answer)[0]["webSocketDebuggerUrl"]
