@@ -80,6 +80,10 @@ class OpenedBundle:
         with self._reading(name) as file:
             return _guarded(name, lambda: file.read(SMALL))
 
+    def size(self, name: str) -> int:
+        """How many bytes a file has, as the archive says; 0 for one that is not there."""
+        return next((info.file_size for info in self._archive.infolist() if info.filename == name), 0)
+
     def digest(self, name: str) -> str:
         """SHA-256 of a file, in hex. Raises IntegrityError."""
         found = sha256()
