@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 
 from audit_core import VerifierKey
-from tests.evidence.browser import DEMANDED, find, running
+from tests.evidence.browser import DEMANDED, PROGRAMS, find, running
 from tests.evidence.bundles import (
     HOSTILE,
     KEY,
@@ -29,18 +29,22 @@ from tests.reports.trails import THEIRS, about, make_trail, seal
 STRANGER = VerifierKey(KEY.name, THEIRS.public_key)
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def _needs(kind):
+    missing = find(kind) is None and kind not in DEMANDED
+    return pytest.mark.skipif(missing, reason=f"no {kind} on this machine")
+
+
+KINDS = [pytest.param(kind, marks=_needs(kind)) for kind in PROGRAMS]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def browser(request, tmp_path_factory):
-    if find(request.param) is None and request.param not in DEMANDED:
-        pytest.skip(f"no {request.param} on this machine")
     with running(request.param, tmp_path_factory.mktemp(request.param)) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    if find("chromium") is None and "chromium" not in DEMANDED:
-        pytest.skip("no chromium on this machine")
     with running("chromium", tmp_path_factory.mktemp("chromium")) as page:
         yield page
 
@@ -195,7 +199,9 @@ CORRUPTIONS = {
 
 
 # Each takes a third of a second; what both make of the data is one program.
-@pytest.mark.parametrize("browser", ["chromium", pytest.param("firefox", marks=pytest.mark.long)], indirect=True)
+@pytest.mark.parametrize(
+    "browser", [KINDS[0], pytest.param("firefox", marks=[pytest.mark.long, _needs("firefox")])], indirect=True
+)
 class TestACorruptedBundle:
     @pytest.mark.parametrize("what", CORRUPTIONS)
     def test_says_what_is_wrong_and_where(self, made, opened, what):
@@ -250,6 +256,7 @@ class TestHostileNames:
         assert not re.search(r"https?://|innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", PAGE)
 
 
+@_needs("chromium")
 class TestABrowserThatCannot:
     @pytest.mark.parametrize(
         ("without", "expected"),
