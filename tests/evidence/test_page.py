@@ -34,6 +34,10 @@ def _needs(kind):
     return pytest.mark.skipif(missing, reason=f"no {kind} on this machine")
 
 
+CHROMIUM_AND_AT_LENGTH_FIREFOX = [
+    pytest.param("chromium", marks=_needs("chromium")),
+    pytest.param("firefox", marks=[_needs("firefox"), pytest.mark.long]),
+]
 KINDS = [pytest.param(kind, marks=_needs(kind)) for kind in PROGRAMS]
 
 
