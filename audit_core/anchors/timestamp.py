@@ -6,10 +6,11 @@ An attacker who can write the folder of the receipts can remove them. He cannot 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audit_core.anchors.folder import SUFFIX, FolderAnchor, Receipt, name_of
+from audit_core.anchors.folder import SUFFIX, FolderAnchor, Receipt, name_of, size_in
 from audit_core.anchors.web import post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
@@ -48,14 +49,17 @@ class TimestampAnchor:
         self._receipts.keep(note, chain)  # last: what has no stamp is not stamped yet
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        return self.kept_from(chain, 0)
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
         del chain
-        for receipt in self.receipts():
+        for receipt in self.receipts(least):
             yield Kept(receipt.note, receipt.since, is_attested=True)
 
-    def receipts(self) -> Iterator[Receipt]:
-        """Those that hold, the largest tree first. Raises as ``kept`` does."""
+    def receipts(self, least: int = 0) -> Iterator[Receipt]:
+        """Those that hold, of trees of ``least`` events or more, the largest first. Raises as ``kept`` does."""
         verifier, broken = self._verifier(), None
-        for path in self._receipts.files(STAMP):
+        for path in takewhile(lambda path: size_in(path.name) >= least, self._receipts.files(STAMP)):
             try:
                 note = self._receipts.read(path.with_suffix(SUFFIX))
                 signed = self._receipts.read(path)

@@ -76,6 +76,8 @@ def _of_selection(found: CheckedBundle) -> Iterator[str]:
 def _of_rewriting(found: CheckedBundle) -> Iterator[str]:
     if not found.trusted:
         yield f"The bundle says that the key is {found.key}. Anybody can make a bundle with a key of his own."
+    if found.replaced:
+        yield f"The key that you gave is an earlier one of this trail, which has named the present one: {found.key}."
     for size, where, since in found.kept:
         when = f", since {since}" if since else ""
         yield f"It extends a checkpoint of {count_of(size)}, which {where or 'somebody'} has{when}, as the bundle says."

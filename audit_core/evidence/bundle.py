@@ -19,8 +19,9 @@ from audit_core.evidence.page import write_page
 from audit_core.evidence.selection import Selection
 from audit_core.evidence.spool import Spool
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
+from audit_core.integrity.keyring import Keyring, Reign
 from audit_core.integrity.merkle import check_inclusion, plan_inclusion
-from audit_core.integrity.note import VerifierKey, encode_base64
+from audit_core.integrity.note import encode_base64, parse_note
 from audit_core.stores import AuditStore
 from audit_core.trail import AuditTrail
 
@@ -48,7 +49,12 @@ class Written:
 class _Trust:
     note: str
     head: Checkpoint
-    key: VerifierKey
+    keys: Keyring  # as the trail names them
+
+    @property
+    def reigns(self) -> list[Reign]:
+        """Of the keys that were named when the checkpoint was signed."""
+        return [reign for reign in self.keys.reigns if reign.sequence < self.head.size]
 
 
 def write_bundle(
@@ -68,10 +74,12 @@ def write_bundle(
     with Spool.of(trust.head) as spool:
         _read(spool, selection, trail.store, progress)
         events = len(spool.sequences)
-        besides = _fill(spool, trail.store) if selection.is_of_a_time else []
+        wanted = {reign.sequence for reign in trust.reigns[1:]}
+        wanted |= _neighbours(spool) if selection.is_of_a_time else set()
+        besides = _fill(spool, wanted, trail.store)
         nodes = _prove(spool, trail.store)
         held, troubles = ask(trail.anchors, trail.chain, spool.sequences[-1], trust.head.size)
-        shown = show([*(Held(note) for note in checkpoints), *held], trail.chain, trust.head, trust.key)
+        shown = show([*(Held(note) for note in checkpoints), *held], trail.chain, trust.head, trust.keys)
         files = _small_files(trust, asked, events, besides, shown)
         with new_archive(path) as archive:
             _write(archive, files, shown, spool, nodes)
@@ -79,14 +87,14 @@ def write_bundle(
 
 
 def _trust(trail: AuditTrail) -> _Trust:
-    """The newest checkpoint, signed with the key that the trail names, and not of more than there is."""
-    note, key = trail.chain.checkpoint_note(), trail.chain.key
-    if note is None or key is None:
+    """The newest checkpoint, signed with a key that the trail names, and not of more than there is."""
+    note, keys = trail.chain.checkpoint_note(), trail.chain.keyring
+    if note is None or keys is None:
         raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
-    head = open_checkpoint(note, key)
+    head = open_checkpoint(note, keys.key_at(Checkpoint.parse(parse_note(note)[0]).size))
     if head.size > trail.store.extent().events:
         raise IntegrityError(f"The checkpoint of {head.size} events is of more than there are: run `audit verify`.")
-    return _Trust(note, head, key)
+    return _Trust(note, head, keys)
 
 
 def _read(spool: Spool, selection: Selection, store: AuditStore, progress: Progress) -> None:
@@ -99,15 +107,18 @@ def _read(spool: Spool, selection: Selection, store: AuditStore, progress: Progr
         raise LookupError("No sealed event matches: there is nothing to prove.")
 
 
-def _fill(spool: Spool, store: AuditStore) -> list[int]:
+def _neighbours(spool: Spool) -> set[int]:
     """What lies between the events of an interval, and right before and after them, so that all can be counted.
 
     Of one that was sealed long after the others only its neighbours.
     """
     found = spool.sequences
-    wanted = {n for a, b in pairwise(found) if b - a <= GAP + 1 for n in range(a + 1, b)}
-    wanted |= {n + step for n in found for step in (-1, 1)} - set(found)
-    besides = sorted(n for n in wanted if 0 <= n < spool.head.size)
+    between = {n for a, b in pairwise(found) if b - a <= GAP + 1 for n in range(a + 1, b)}
+    return between | {n + step for n in found for step in (-1, 1) if 0 <= n + step < spool.head.size}
+
+
+def _fill(spool: Spool, wanted: set[int], store: AuditStore) -> list[int]:
+    besides = sorted(wanted - set(spool.sequences))
     for sequence in besides:
         if (row := store.row(sequence)) is None:
             raise IntegrityError(f"The event {sequence} is missing: run `audit verify`.")
@@ -154,10 +165,14 @@ def _small_files(
     return {
         "bundle.json": json.dumps(about, ensure_ascii=False, indent=1) + "\n",
         "checkpoint.txt": trust.note,
-        "keys.jsonl": _line({"from": 1, "key": str(trust.key)}),
+        "keys.jsonl": "".join(map(_named, trust.reigns)),
         "consistency.jsonl": "".join(lines),
         **kept,
     }
+
+
+def _named(reign: Reign) -> str:
+    return _line({"from": max(1, reign.first), "key": str(reign.key), "event": reign.sequence or None})
 
 
 def _name(number: int, shown: Shown, kind: str) -> str:

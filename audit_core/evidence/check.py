@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.check_events import check_events, check_selection
 from audit_core.evidence.check_kept import check_kept
+from audit_core.evidence.check_keys import check_keys, read_keys
 from audit_core.evidence.check_page import check_page
 from audit_core.evidence.checked import CheckedBundle, Checking, StopError, lines_of, read_json
 from audit_core.evidence.opened import OpenedBundle
@@ -36,12 +37,13 @@ def check_bundle(file: BinaryIO, trusted: Sequence[VerifierKey] = (), kept: Sequ
     _check_archive(checking)
     try:
         _run(checking, "SHA256SUMS", _check_sums)
-        for where, part in (("bundle.json", _read_about), ("keys.jsonl", _read_keys)):
+        for where, part in (("bundle.json", _read_about), ("keys.jsonl", read_keys)):
             _run(checking, where, part, needed=True)
-        _run(checking, "checkpoint.txt", partial(_check_head, trusted=trusted), needed=True)
+        _run(checking, "checkpoint.txt", _check_head, needed=True)
     except StopError:
         return checking.found
     _run(checking, "records.jsonl", check_events)
+    _run(checking, "keys.jsonl", partial(check_keys, trusted=trusted))
     _run(checking, "bundle.json", check_selection)
     _run(checking, "consistency.jsonl", partial(check_kept, mine=kept))
     _run(checking, "evidence.html", check_page)
@@ -106,32 +108,8 @@ def _read_about(checking: Checking) -> None:
     found.events, found.besides = about["events"], len(about["besides"])
 
 
-def _read_keys(checking: Checking) -> None:
-    """Which key signs checkpoints of which sizes."""
-    for line in lines_of(checking.bundle.text("keys.jsonl")):
-        try:
-            entry = read_json(line)
-            key, start = VerifierKey.parse(entry["key"]), entry["from"]
-        except _MALFORMED as error:
-            checking.stop("keys.jsonl", f"it cannot be read ({error})")
-        lowest = checking.keys[-1][0] + 1 if checking.keys else 1
-        if type(start) is not int or start < lowest or (start > 1 and not checking.keys):
-            checking.stop(
-                "keys.jsonl", f"a key begins at {start}, where {lowest} was expected, or more after the first"
-            )
-        if key.name != checking.about["origin"]:
-            checking.stop("keys.jsonl", f"a key is of {key.name}, and not of {checking.about['origin']}")
-        checking.keys.append((start, key))
-    if not checking.keys:
-        checking.stop("keys.jsonl", "it names no key")
-
-
-def _check_head(checking: Checking, trusted: Sequence[VerifierKey]) -> None:
+def _check_head(checking: Checking) -> None:
     head = checking.head = checking.open(checking.bundle.text("checkpoint.txt"))
     if head.size != checking.about["tree_size"]:
         checking.fault("bundle.json", f"it names a tree of {checking.about['tree_size']}, and not of {head.size}")
-    key, found = checking.key_for(head.size), checking.found
-    found.key, found.tree_size, found.trusted = str(key), head.size, key in trusted
-    if trusted and not found.trusted:
-        given = ", ".join(map(str, trusted))
-        checking.fault("key", f"the checkpoint is signed with {key}, and not with what you gave: {given}")
+    checking.found.tree_size = head.size

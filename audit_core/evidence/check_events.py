@@ -37,6 +37,8 @@ def check_events(checking: Checking) -> None:
             before = sequence, leaf.hex()
             _see(checking, sequence)
             _check_proof(checking, leaf, sequence, proof)
+            if sequence in checking.rotations:
+                checking.rotations[sequence] = record
             if sequence not in besides:
                 _check_asked(record, checking.about["selection"])
         except IntegrityError as error:

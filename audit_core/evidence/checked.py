@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from audit_core.errors import IntegrityError
 from audit_core.evidence.opened import OpenedBundle
@@ -46,7 +46,8 @@ class CheckedBundle:
     selection: dict[str, Any] = field(default_factory=dict)
     ranges: list[tuple[int, int]] = field(default_factory=list)  # of sequences without a gap
     key: str = ""  # that signed the checkpoint, as the bundle says
-    trusted: bool = False  # whether whoever checks has named that key
+    trusted: bool = False  # whether whoever checks has named that key, or one that was replaced by it
+    replaced: bool = False  # whether it was one that was replaced
     kept: list[tuple[int, str, str]] = field(default_factory=list)  # size, where and since when, as the bundle says
     vouched: int = 0  # events that a checkpoint covers which whoever checks has kept
     receipts: int = 0  # time stamps, which are not checked
@@ -60,6 +61,14 @@ class CheckedBundle:
         return Verdict.OK if self.trusted else Verdict.UNTRUSTED
 
 
+class SigningKey(NamedTuple):
+    """A key, from which tree size on it signs, and the sequence of the event that has named it."""
+
+    key: VerifierKey
+    start: int
+    event: int | None
+
+
 class StopError(IntegrityError):
     """Something is wrong without which nothing more can be said."""
 
@@ -71,7 +80,8 @@ class Checking:
     bundle: OpenedBundle
     found: CheckedBundle = field(default_factory=CheckedBundle)
     about: dict[str, Any] = field(default_factory=dict)  # bundle.json
-    keys: list[tuple[int, VerifierKey]] = field(default_factory=list)  # from which tree size on each signs
+    keys: list[SigningKey] = field(default_factory=list)
+    rotations: dict[int, dict[str, Any]] = field(default_factory=dict)  # records that are said to have named a key
     _head: Checkpoint | None = None
     sequences: list[int] = field(default_factory=list)
     nodes: dict[tuple[int, int], str] = field(default_factory=dict)  # what the proofs have, by their leaves
@@ -98,7 +108,7 @@ class Checking:
 
     def key_for(self, size: int) -> VerifierKey:
         """The key that signs checkpoints of this size, as the bundle says."""
-        return next((key for start, key in reversed(self.keys) if start <= size), self.keys[0][1])
+        return next((one.key for one in reversed(self.keys) if one.start <= size), self.keys[0].key)
 
     def open(self, note: str) -> Checkpoint:
         """A checkpoint that the key of its size has signed. Raises IntegrityError."""

@@ -12,8 +12,9 @@ from audit_core.chain import AuditChain
 from audit_core.chain.proof import prove_consistency
 from audit_core.errors import AuditError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
+from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.merkle import check_consistency
-from audit_core.integrity.note import VerifierKey, parse_note
+from audit_core.integrity.note import parse_note
 
 
 class Receipt(Protocol):
@@ -98,15 +99,15 @@ def ask(anchors: Iterable[Anchor], chain: AuditChain, last: int, size: int) -> t
     return found, troubles
 
 
-def show(held: Sequence[Held], chain: AuditChain, head: Checkpoint, key: VerifierKey) -> list[Shown]:
+def show(held: Sequence[Held], chain: AuditChain, head: Checkpoint, keys: Keyring) -> list[Shown]:
     """Each with its proof. Raises IntegrityError where one is of another key or trail, or is not extended."""
-    return [_show(one, chain, head, key) for one in dict.fromkeys(held)]
+    return [_show(one, chain, head, keys) for one in dict.fromkeys(held)]
 
 
-def _show(held: Held, chain: AuditChain, head: Checkpoint, key: VerifierKey) -> Shown:
+def _show(held: Held, chain: AuditChain, head: Checkpoint, keys: Keyring) -> Shown:
     where = f"that {held.where} keeps" if held.where else "that you gave"
     try:
-        old = open_checkpoint(held.note, key)
+        old = open_checkpoint(held.note, keys.key_at(held.size))
         hashes = prove_consistency(chain.store, old.size, head.size)
         check_consistency(old.size, head.size, hashes, old.root, head.root)
     except IntegrityError as error:

@@ -17,6 +17,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from websockets.sync.client import connect
 
 PROGRAMS = {
@@ -30,6 +31,19 @@ PATIENCE = 60.0  # seconds, on a machine that is busy
 def find(kind):
     """The program of this kind of browser; None where there is none."""
     return next(filter(None, map(shutil.which, PROGRAMS[kind])), None)
+
+
+def needs(kind):
+    """Skips a test where there is none of it, and nobody has demanded it."""
+    missing = find(kind) is None and kind not in DEMANDED
+    return pytest.mark.skipif(missing, reason=f"no {kind} on this machine")
+
+
+CHROMIUM_AND_AT_LENGTH_FIREFOX = [
+    pytest.param("chromium", marks=needs("chromium")),
+    pytest.param("firefox", marks=[needs("firefox"), pytest.mark.long]),
+]
+KINDS = [pytest.param(kind, marks=needs(kind)) for kind in PROGRAMS]
 
 
 class _Session:

@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 
 from audit_core import VerifierKey
-from tests.evidence.browser import DEMANDED, PROGRAMS, find, running
+from tests.evidence.browser import CHROMIUM_AND_AT_LENGTH_FIREFOX, needs
 from tests.evidence.bundles import (
     HOSTILE,
     KEY,
@@ -20,37 +20,12 @@ from tests.evidence.bundles import (
     files_of,
     hostile,
     lines,
-    page_of,
     select,
     write,
 )
 from tests.reports.trails import THEIRS, about, make_trail, seal
 
 STRANGER = VerifierKey(KEY.name, THEIRS.public_key)
-
-
-def _needs(kind):
-    missing = find(kind) is None and kind not in DEMANDED
-    return pytest.mark.skipif(missing, reason=f"no {kind} on this machine")
-
-
-CHROMIUM_AND_AT_LENGTH_FIREFOX = [
-    pytest.param("chromium", marks=_needs("chromium")),
-    pytest.param("firefox", marks=[_needs("firefox"), pytest.mark.long]),
-]
-KINDS = [pytest.param(kind, marks=_needs(kind)) for kind in PROGRAMS]
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def browser(request, tmp_path_factory):
-    with running(request.param, tmp_path_factory.mktemp(request.param)) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with running("chromium", tmp_path_factory.mktemp("chromium")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +39,6 @@ def made(tmp_path_factory):
     }  # fmt: skip
     files = {name: files_of(write(path, folder / name, one, checkpoints=[kept])) for name, one in selections.items()}
     return files, kept
-
-
-@pytest.fixture
-def opened(browser, tmp_path):
-    """Open a page with this data in it, and give it what an auditor has."""
-
-    def open_(data, key=str(KEY), kept=None):
-        (tmp_path / "evidence.html").write_bytes(data if isinstance(data, bytes) else page_of(data))
-        return browser.open(tmp_path / "evidence.html", key, kept)
-
-    return open_
 
 
 class TestAGoodBundle:
@@ -203,9 +167,7 @@ CORRUPTIONS = {
 
 
 # Each takes a third of a second; what both make of the data is one program.
-@pytest.mark.parametrize(
-    "browser", [KINDS[0], pytest.param("firefox", marks=[pytest.mark.long, _needs("firefox")])], indirect=True
-)
+@pytest.mark.parametrize("browser", CHROMIUM_AND_AT_LENGTH_FIREFOX, indirect=True)
 class TestACorruptedBundle:
     @pytest.mark.parametrize("what", CORRUPTIONS)
     def test_says_what_is_wrong_and_where(self, made, opened, what):
@@ -260,7 +222,7 @@ class TestHostileNames:
         assert not re.search(r"https?://|innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", PAGE)
 
 
-@_needs("chromium")
+@needs("chromium")
 class TestABrowserThatCannot:
     @pytest.mark.parametrize(
         ("without", "expected"),
