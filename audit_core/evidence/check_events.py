@@ -106,7 +106,7 @@ def check_selection(checking: Checking) -> None:
     if unknown := asked.keys() - {*_FIELDS, "since", "until", "sample", "seed"}:
         checking.fault("bundle.json", f"it asks for what this version does not know: {min(unknown)[:200]}")
     if "sample" in asked or "seed" in asked:
-        _check_sample(checking, asked.get("sample"), asked.get("seed"), there)
+        _check_sample(checking, asked.get("sample"), asked.get("seed"), there - besides)
     if not asked and len(there) != checking.head.size:
         checking.fault("bundle.json", "it says that it is the whole trail, and events are missing")
 

@@ -36,10 +36,14 @@ def make(folder, *, lost=False):
 
 
 @pytest.fixture(scope="module")
-def rotated(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rotated")
-    path, notes = make(folder)
-    return write(path, folder / "bundle", select(resource_id="2"), checkpoints=notes[:2])
+def rotated_trail(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("rotated"))
+
+
+@pytest.fixture(scope="module")
+def rotated(rotated_trail):
+    path, notes = rotated_trail
+    return write(path, path.with_name("bundle"), select(resource_id="2"), checkpoints=notes[:2])
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +85,15 @@ def _keys(change):
         files["keys.jsonl"] = joined(map(json.dumps, entries))
 
     return changed
+
+
+def test_a_sample_is_what_was_drawn_and_the_events_that_named_keys_stand_beside_it(rotated_trail, tmp_path, opened):
+    path = write(rotated_trail[0], tmp_path / "bundle", select(3, "monday"))
+    checked = check(path, FIRST)
+    assert (checked.verdict, checked.events) == (Verdict.OK, 3), checked.faults
+    assert checked.besides > 0
+    page = opened(files_of(path)["evidence.html"], str(FIRST))
+    assert page.verdict == "ok", page.text
 
 
 ATTACKS = {
