@@ -11,6 +11,7 @@ from audit_core.cli.bundles import as_json, limits, said_of_ranges, verdict
 from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_checkpoint, read_key
 from audit_core.cli.report import Since, Until
 from audit_core.cli.terminal import note, progress_bar, say, say_json
+from audit_core.cli.tiles import Tiles, write_tiles
 from audit_core.cli.words import count_of
 from audit_core.compose import split_resource
 from audit_core.errors import ConfigurationError, IntegrityError
@@ -39,6 +40,7 @@ def export(
     bundle: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write events, proofs and a page that checks them: a ZIP file.")
     ] = None,
+    tiles: Tiles = None,
     url: Url = None,
     actor: Annotated[str | None, typer.Option(metavar="ID", help="Who did it.")] = None,
     resource: Annotated[
@@ -53,8 +55,14 @@ def export(
     anchor: Anchors = None,
 ) -> None:
     """Export evidence that others can check without the database: see docs/evidence.md."""
+    if tiles is not None:
+        if (bundle, actor, resource, tenant, since, until, sample, seed, checkpoint) != (None,) * 9:
+            raise ConfigurationError("--tiles is all of the trail, without the other options of `audit export`.")
+        with open_trail(context, url) as trail:
+            write_tiles(trail, tiles)
+        return
     if bundle is None:
-        raise ConfigurationError("Export to what? Name a file: --bundle evidence.zip.")
+        raise ConfigurationError("Export to what? Name a file: --bundle evidence.zip, or a folder: --tiles DIR.")
     kind, identifier = split_resource(resource)
     if kind is not None and not kind.strip():
         raise typer.BadParameter("--resource is empty: say patient:42, or patient for all of them")
