@@ -10,15 +10,21 @@ import pytest
 from audit_core import AuditTrail, VerifierKey
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.evidence.checked import Verdict
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.link import leaf_hash
+from audit_core.integrity.merkle import plan_inclusion, subtree_root
+from audit_core.integrity.note import encode_base64
 from tests.evidence.bundles import (
     KEY,
     changed,
     check,
     clinic,
+    data_of,
     files_of,
     joined,
     lines,
     packed,
+    page_of,
     sealed,
     select,
     write,
@@ -286,8 +292,6 @@ class TestAnAttackerWhoMendsEverySum:
         ],
     )
     def test_cannot_have_the_page_show_something_else(self, made, change, expected):
-        from tests.evidence.bundles import data_of, page_of
-
         files = files_of(made[0]["whole"])
         data = data_of(files)
         change(data)
@@ -308,14 +312,10 @@ class TestAnAttackerWhoMendsEverySum:
             files[name] = joined(lines(files[name])[:-1])
         files["bundle.json"] = changed(files["bundle.json"], events=8)
         shown = packed(files)
-        from tests.evidence.bundles import data_of, page_of
-
         again = files_of(io.BytesIO(shown))
         data = data_of(again)
         spans = {tuple(node[:2]) for node in data["nodes"]}
         needed = set()
-        from audit_core.integrity.merkle import plan_inclusion
-
         for line in lines(files["proofs.jsonl"]):
             needed |= set(plan_inclusion(json.loads(line)["index"], 13))
         data["nodes"] = [node for node in data["nodes"] if tuple(node[:2]) in needed]
@@ -323,6 +323,27 @@ class TestAnAttackerWhoMendsEverySum:
         checked = check(packed(again | {"evidence.html": page_of(data)}, show=False), KEY)
         assert (checked.verdict, checked.events) == (Verdict.OK, 8)
         assert len(checked.ranges) > 1
+
+
+def test_events_that_do_not_follow_each_other_are_found_whoever_signed_them(made):
+    """The holder of the key can sign a tree of records that are no chain."""
+    files = files_of(made[0]["whole"])
+    records = lines(files["records.jsonl"])
+    records[5] = records[5].replace(json.loads(records[5])["previous_hash"], "0" * 64)
+    leaves = [leaf_hash(record.encode()) for record in records]
+    head = Checkpoint(KEY.name, 13, subtree_root(leaves))
+    nodes = {
+        span: encode_base64(subtree_root(leaves[slice(*span)])) for n in range(13) for span in plan_inclusion(n, 13)
+    }
+    proofs = [{"index": n, "hashes": [nodes[span] for span in plan_inclusion(n, 13)]} for n in range(13)]
+    data = data_of(files) | {"nodes": [[*span, text] for span, text in sorted(nodes.items())]}
+    files = {name: content for name, content in files.items() if not name.startswith("kept/")} | {
+        "records.jsonl": joined(records), "proofs.jsonl": joined(map(json.dumps, proofs)), "consistency.jsonl": b"",
+        "checkpoint.txt": head.note(head.sign(OURS)).encode(),
+    }  # fmt: skip
+    data["files"] = {name: text for name, text in data["files"].items() if name in files}
+    faults = found(packed(files | {"evidence.html": page_of(data)}), KEY)
+    assert faults == ["event 5: it does not follow the event 4", "event 6: it does not follow the event 5"]
 
 
 class TestAnArchiveThatIsReadInTwoWays:
