@@ -6,11 +6,14 @@ disks of the server can do more: that one makes the attacks in test_attacks.py a
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from audit_core.anchors import ask_all
 from audit_core.anchors.opening import open_anchor
 from audit_core.chain import AuditChain
+from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.s3_objects import key_of
@@ -59,7 +62,8 @@ def is_written_over(store):
 @pytest.mark.parametrize("attack", NAMED)
 def test_an_attack_on_what_is_locked_changes_nothing_that_is_read_and_is_found_without_any_key(scene, attack):
     before = list(scene.chain.store.rows())
-    attack(scene)
+    with suppress(ConfigurationError):  # what is locked names a newer key, so that he cannot go on with an older one
+        attack(scene)
     assert list(scene.chain.store.rows())[: len(before)] == before
     if not is_written_over(scene.chain.store):
         assert attack not in CHANGING
