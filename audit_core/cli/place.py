@@ -13,9 +13,10 @@ import typer
 
 from audit_core.cli.terminal import logged_notes
 from audit_core.coverage import Gap
-from audit_core.errors import ConfigurationError, Cures
+from audit_core.errors import ConfigurationError, Cures, IntegrityError
 from audit_core.event import ActorType
-from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.note import VerifierKey, parse_note
 from audit_core.process.account import account
 from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
@@ -166,6 +167,16 @@ def _is_private(text: str) -> bool:
         return len(b64decode(text, validate=True)) == _PRIVATE_BYTES
     except ValueError:
         return False
+
+
+def read_checkpoint(path: Path) -> str:
+    """The signed note in a file. Raises IntegrityError when it is none."""
+    text = read_file(path)
+    try:
+        Checkpoint.parse(parse_note(text)[0])
+    except IntegrityError as error:
+        raise IntegrityError(f"The file {path} is not what `audit checkpoint` prints: {error}.") from None
+    return text
 
 
 def read_file(path: Path) -> str:
