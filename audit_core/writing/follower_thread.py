@@ -6,7 +6,7 @@ import logging
 import queue
 from contextlib import suppress
 
-from audit_core.errors import AuditError, BusyError, RefusedError
+from audit_core.errors import AuditError, BusyError, QueueUnavailableError, RefusedError
 from audit_core.process.threads import OwnThread
 from audit_core.writing.sealer import BATCH, Sealer
 
@@ -77,10 +77,9 @@ class FollowerThread(OwnThread):
         except AuditError as error:
             self.rest()
             if str(error) not in {self.trouble, self._sealer.trouble}:  # which the sealer has told
-                what = "Some events are not" if isinstance(error, RefusedError) else "Nothing is"
-                logger.warning("%s sealed until this is mended: %s", what, error)
+                logger.warning("%s sealed until this is mended: %s", _what_is_not(error), error)
             self.trouble = str(error)
-            return False
+            return isinstance(error, QueueUnavailableError)  # what waits in databases is sealed as soon as ever
         except Exception:  # nobody else in this process would seal
             logger.exception("The audit sealer goes on after an error that should not be.")
             return False
@@ -89,6 +88,12 @@ class FollowerThread(OwnThread):
         self.trouble = self.other_sealer = None
         self.done = this
         return True
+
+
+def _what_is_not(error: AuditError) -> str:
+    if isinstance(error, QueueUnavailableError):
+        return "What waits in the queue is not"
+    return "Some events are not" if isinstance(error, RefusedError) else "Nothing is"
 
 
 def _call(calls: queue.SimpleQueue[None]) -> None:

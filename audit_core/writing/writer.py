@@ -136,8 +136,9 @@ class Writer:
         sealer = self.follower or self._sealer
         backlog = self._make_backlog(self._counts)
         thread = WriterThread(
-            sealer, backlog, counts=self._counts, gate=self._gate, block=self._block, gather=self._gather
-        )
+            sealer, backlog, counts=self._counts, gate=self._gate, block=self._block, gather=self._gather,
+            queued=self._sealer.drain is not None,
+        )  # fmt: skip
         if self._greeting:
             thread.inbox.put(Submitted(self._greeting()))
         return thread
