@@ -35,6 +35,7 @@ class History:
         """``queued`` tells what waits in a queue."""
         self._store, self._outboxes, self._directory, self._backlog = store, outboxes, directory, backlog
         self._queued = queued
+        self._trouble: str | None = None  # why what waits in the queue cannot be shown
 
     def select(self, query: EventQuery) -> Iterator[AuditEvent]:
         """Events that match, by time; what waits with the rest. Streams in constant memory."""
@@ -63,7 +64,11 @@ class History:
         try:
             yield from queued()
         except AuditError as error:
-            logger.warning("What waits in the queue is not shown: %s", error)
+            if str(error) != self._trouble:
+                logger.warning("What waits in the queue is not shown: %s", error)
+            self._trouble = str(error)
+        else:
+            self._trouble = None
 
     def find(self, event: str | int) -> AuditEvent | None:
         """One event, by its id or its sequence."""
