@@ -76,6 +76,10 @@ def open_queue(url: str) -> Queue:
         from audit_core.outbox.redis import RedisQueue
 
         return RedisQueue(url)
+    if scheme == "kafka":
+        from audit_core.outbox.kafka import KafkaQueue
+
+        return KafkaQueue(url)
     raise ConfigurationError(
         f"The URL of a queue is redis://host:6379/0 or kafka://host:9092/topic, not {Redactor().text(url)!r}."
     )

@@ -26,7 +26,7 @@ class Server:
 
     def __init__(self, *settings):
         self.folder = Path(tempfile.mkdtemp(prefix="audit-redis-"))
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.settings = ["--appendonly", "yes", *settings]
         self._guard = None
@@ -78,7 +78,7 @@ class Server:
         self.folder.rmdir()
 
 
-def _free_port():
+def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
