@@ -132,7 +132,9 @@ class KafkaQueue:
     # -- as a queue --------------------------------------------------------------------------------------------
 
     def has_news(self, place: str | None) -> bool:
-        if time.monotonic() - self._looked > CHECK_SECONDS:  # another log may have grown to the same length
+        if (
+            place is None or time.monotonic() - self._looked > CHECK_SECONDS
+        ):  # another log may have grown to the same length
             return True
         before = _read_place(place)
         with self._reading:
@@ -247,7 +249,8 @@ class KafkaQueue:
             reads |= {partition: _Read(extents[partition][0]) for partition in look.strange}
             look = self._look(consumer, reads, extents, limit)
         place = _as_place({**before, **look.reads})
-        return Taken(look.waiting, look.marks, place, losses, cut=look.cut)
+        is_whole = all(low == 0 for low, _ in extents.values())
+        return Taken(look.waiting, look.marks, place, losses, cut=look.cut, is_whole=is_whole)
 
     def _look(
         self, consumer: Any, reads: Mapping[int, _Read], extents: Mapping[int, tuple[int, int]], limit: int

@@ -61,6 +61,7 @@ class Taken(NamedTuple):
     losses: Sequence[Loss] = ()
     notes: Sequence[Mapping[str, Any]] = ()  # what else there is to record, and loses nothing by itself
     cut: bool = False  # whether there may be more
+    is_whole: bool = True  # whether everything is there that was ever sent, unless it was lost or taken
 
 
 class Queue(Outbox, Protocol):
@@ -70,7 +71,7 @@ class Queue(Outbox, Protocol):
     key: str  # by which its position is kept, however its host is called
 
     def has_news(self, place: str | None) -> bool:
-        """Whether a look would find anything. Raises QueueUnavailableError, ConfigurationError."""
+        """Whether a look would find anything, as the first one does. Raises QueueUnavailableError, ConfigurationError."""
 
     def claim(self, origin: str) -> None:
         """Let no other trail's sealer take from it. Raises ConfigurationError where one does."""

@@ -60,6 +60,7 @@ class RedisQueue:
         self.name = f"{_without_user(self._url)} ({self._stream})"
         self._numbers = Numbers()
         self._origin: str | None = None
+        self._is_ours_alone = False
         self._open: Any = None
         self._client()
         abandon_in_children(self)
@@ -142,15 +143,16 @@ class RedisQueue:
 
     def has_news(self, place: str | None) -> bool:
         state = self._state()
-        return state.length > 0 or (place is not None and _as_place(state) != place)
+        return place is None or state.length > 0 or _as_place(state) != place
 
     def claim(self, origin: str) -> None:
         self._origin = origin
         with self._asked() as client:
-            client.set(self._owner, f"{origin} {secrets.token_hex(8)}", nx=True)
+            is_new = client.set(self._owner, f"{origin} {secrets.token_hex(8)}", nx=True)
             other = _text(client.get(self._owner)).rpartition(" ")[0]
         if other != origin:
             raise ConfigurationError(SHARED.format(name=self.name, other=other))
+        self._is_ours_alone = bool(is_new)  # nobody has taken from it before
 
     def take_after(self, place: str | None, limit: int) -> Taken:
         """From the beginning: what was read is deleted, and what an old state of the server brings back is known."""
@@ -167,6 +169,7 @@ class RedisQueue:
             losses,
             notes,
             cut=len(found) == limit or _is_much(found),
+            is_whole=self._is_ours_alone,
         )
 
     def waiting_after(self, place: str | None) -> Iterator[AuditEvent]:

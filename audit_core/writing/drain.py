@@ -119,7 +119,7 @@ class Drain:
         senders = senders_of(taken.marks)
         heard = self._positions.positions(key, senders, connection) if senders else {}
         lost, now = missing(taken.marks, {sender: found.value for sender, found in heard.items()})
-        if kept is None:  # whoever looks for the first time has missed nothing
+        if kept is None and not taken.is_whole:  # others have looked before, and what they took is not missing
             lost = {}
         told = [*self._told(taken, kept), *self._told_of(lost, heard, kept)]
         keep([*told, *(read_draft(waiting.event) for waiting in taken.waiting)], connection)
