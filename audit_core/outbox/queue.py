@@ -71,7 +71,10 @@ class Queue(Outbox, Protocol):
     key: str  # by which its position is kept, however its host is called
 
     def has_news(self, place: str | None) -> bool:
-        """Whether a look would find anything, as the first one does. Raises QueueUnavailableError, ConfigurationError."""
+        """Whether a look would find anything, as the first one does.
+
+        Raises QueueUnavailableError, ConfigurationError.
+        """
 
     def claim(self, origin: str) -> None:
         """Let no other trail's sealer take from it. Raises ConfigurationError where one does."""

@@ -74,4 +74,5 @@ def play_all(events):
     """Each kind in turn."""
     for kind in KINDS:
         with tempfile.TemporaryDirectory() as folder:
+            os.environ["AUDIT_STATE_DIR"] = folder
             play(kind, Path(folder), events=events, processes=8)

@@ -22,4 +22,4 @@ def test_redis_with_a_file_loses_nothing_whoever_is_killed(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", soak.KINDS)
 def test_each_queue_loses_what_is_admitted_and_tells_of_it(kind, tmp_path):
-    soak.play(kind, tmp_path, events=8_000, processes=4)
+    soak.play(kind, tmp_path, events=16_000, processes=4)

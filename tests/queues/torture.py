@@ -34,6 +34,7 @@ PRODUCER = """
             file.write("".join(f"{each.result().event_id}\\n" for each in some))
             file.flush()
             done += len(some)
+            time.sleep(0.1)  # so that there is time to kill somebody
 """
 
 
