@@ -29,6 +29,7 @@ from audit_core.keys import load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
 from audit_core.outbox import Outbox
 from audit_core.outbox.queue import Queue
+from audit_core.outbox.tally import Tally
 from audit_core.policy import AuditPolicy
 from audit_core.process.ending import at_the_end_of_a_child
 from audit_core.process.threads import is_own_thread
@@ -462,7 +463,7 @@ class AuditTrail:
             lambda counts: Backlog(self._directory, self.store.known, self._own_events.gap, counts),
             gate=self._gate,
             block=block,
-            waits=self.durable,
+            tally=Tally(self._directory) if self._directory and not self.durable else None,
             greeting=self._own_events.started if self._lifecycle else None,
             started=partial(self._begin, close_at_the_end(self)),
         )

@@ -31,38 +31,24 @@ def environment(tmp_path):
     return {**inherited, "TMPDIR": str(tmp_path)}
 
 
-@pytest.mark.parametrize("clinic", [["fastapi"], ["flask"], ["django"], ["django", "--asgi"]], ids=" ".join)
+@pytest.mark.parametrize("clinic", [["fastapi"], ["django"], ["django", "--asgi"]], ids=" ".join)
 def test_a_day_in_every_clinic_comes_out_as_it_must(clinic, environment, tmp_path):
-    done = subprocess.run(
-        command(*clinic, *FEW), cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100, check=False
-    )
+    done = run(*clinic, environment=environment)
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.rstrip().endswith("Everything came out as it must.")
-    assert not done.stderr
+    assert_all_came_out(done)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_kept_can_be_looked_at_with_audit(environment, tmp_path):
+def test_what_is_kept_of_a_day_can_be_looked_at_with_audit(environment, tmp_path):
     kept = tmp_path / "kept"
-    demo = command("flask", *FEW, "--keep", str(kept))
-    done = subprocess.run(demo, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("flask", "--keep", str(kept), environment=environment)
+    assert_all_came_out(done)
+    assert list(tmp_path.iterdir()) == [kept]
     (settings,) = [line for line in done.stdout.splitlines() if line.startswith("$ export ")]
     ours = dict(setting.split("=", 1) for setting in settings.removeprefix("$ export ").split())
     look = [sys.executable, "-m", "audit_core.cli", "verify", "--checkpoint", str(kept / "kept-elsewhere.checkpoint")]
     looked = subprocess.run(look, env={**environment, **ours}, capture_output=True, text=True, check=False)
     assert looked.returncode == 0, looked.stdout + looked.stderr
-
-
-def test_what_is_no_terminal_gets_no_colours_and_no_wide_lines(environment):
-    done = subprocess.run(
-        command("flask", *FEW), cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100, check=False
-    )
-
-    assert "\x1b" not in done.stdout
-    assert "\r" not in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines() if not line.startswith("$")) <= 120
 
 
 @pytest.mark.parametrize("after", [0.0, 0.5], ids=["while the server starts", "in the middle of the day"])
@@ -116,6 +102,23 @@ def test_a_change_without_an_event_is_reported(monkeypatch):
     assert main(["flask", *FEW], show) == 1
 
     assert any("committed changes" in name for name in show.failed), show.failed
+
+
+def run(*arguments, environment):
+    return subprocess.run(
+        command(*arguments, *FEW), cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100,
+        check=False,
+    )  # fmt: skip
+
+
+def assert_all_came_out(done):
+    """And without colours and wide lines, as this is no terminal."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    assert "Everything came out as it must." in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines() if not line.startswith("$")) <= 120
 
 
 def command(*arguments):

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -14,8 +13,23 @@ from typer.main import get_command
 
 from audit_core import AuditTrail
 from audit_core.cli.app import app
+from tests import warm
 
 ROOT = Path(__file__).parent.parent
+PRELOADED = (
+    "audit_core.cli.app",
+    "audit_core.orm.sqlalchemy",
+    "audit_core.stores.sqlite",
+    "audit_django.middleware",
+    "audit_fastapi",
+    "audit_flask",
+    "celery",
+    "django.core.management.commands.migrate",
+    "fastapi",
+    "flask.testing",
+    "httpx",
+    "pytest",
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -42,7 +56,7 @@ def whole(page):
 def run(folder, code, *more):
     script = folder / "pasted.py"
     script.write_text("\n".join([code, *map(textwrap.dedent, more)]))
-    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = warm.run([str(script)], PRELOADED, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -248,9 +262,8 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
     codes = []
     for command in commands:
         shutil.copy(tmp_path / "clinic.db", tmp_path / "copy.db")
-        words = [sys.executable, "-m", "audit_core.cli", *command.partition("#")[0].split()]
-        environment = {**os.environ, "AUDIT_URL": "sqlite:///clinic.db"}
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        words = ["-m", "audit_core.cli", *command.partition("#")[0].split()]
+        done = warm.run(words, PRELOADED, cwd=tmp_path, env={**os.environ, "AUDIT_URL": "sqlite:///clinic.db"})
         codes.append((command.split()[0], done.returncode))
     assert codes == [
         ("events", 0), ("report", 0), ("verify", 3), ("checkpoint", 0), ("verify", 0), ("status", 0),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from audit_core.outbox import left
 from audit_core.outbox import spill as spill_module
 from audit_core.outbox.folder import make_folder
 from audit_core.outbox.gate import Gate
@@ -28,7 +29,7 @@ def seconds(directory):
 
 def adopt(directory):
     with orphans(directory) as (events, torn):
-        return [event.timestamp.second for event in events], sum(each.lines for each in torn)
+        return [event.timestamp.second for event in events], sum(each.number for each in torn)
 
 
 def as_user(user, group, ask):
@@ -70,7 +71,7 @@ class TestAFileThatIsNotThereAnyMore:
         spill.append([make_event(1)])
         spill.path.unlink()
         with monkeypatch.context() as full:
-            full.setattr(spill_module, "open_file", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+            full.setattr(left, "open_file", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
             with pytest.raises(OSError, match="full"):
                 spill.append([make_event(2)])
         assert [event.timestamp.second for event in spill.events] == [1]
@@ -82,7 +83,7 @@ class TestAFileThatIsNotThereAnyMore:
     def test_a_file_that_another_process_finds_before_it_is_locked_is_left_to_that_one(
         self, tmp_path, monkeypatch, moment
     ):
-        real, found = spill_module.open_file, []
+        real, found = left.open_file, []
 
         def make_and_be_found(path, flags):
             fd = real(path, flags)
@@ -94,7 +95,7 @@ class TestAFileThatIsNotThereAnyMore:
                     other.__exit__(None, None, None)
             return fd
 
-        monkeypatch.setattr(spill_module, "open_file", make_and_be_found)
+        monkeypatch.setattr(left, "open_file", make_and_be_found)
         spill = SpillFile(tmp_path)
         spill.append([make_event(1)])
         if moment == "while it is locked":

@@ -7,6 +7,7 @@ from contextlib import suppress
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
+    HAS_LOCKS = False
 
     def lock_shared(fd: int, *, wait: bool = True) -> bool:
         """Take the lock together with others; only without waiting can it fail."""
@@ -23,6 +24,7 @@ except ImportError:  # pragma: no cover - Windows
         del fd
 
 else:
+    HAS_LOCKS = True
 
     def lock_shared(fd: int, *, wait: bool = True) -> bool:
         """Take the lock together with others; only without waiting can it fail."""

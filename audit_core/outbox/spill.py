@@ -7,39 +7,23 @@ or invent events that are not sealed yet.
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from audit_core.event import AuditEvent
 from audit_core.identity import event_id_of
-from audit_core.outbox.folder import is_in_place, make_folder, open_file
-from audit_core.outbox.locks import try_lock_alone
-from audit_core.process.disk import sync_folder, write_all
+from audit_core.outbox.folder import make_folder
+from audit_core.outbox.left import Lost, OwnFile, files_of_processes, left_behind, make_own
+from audit_core.process.disk import write_all
 from audit_core.process.forking import abandon_in_children
 from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
 
 REWRITE_BYTES = 1_000_000  # a longer file, most of it forgotten, is written anew with what still waits
-TRIES = 10  # to make a file that no other process takes at once
-logger = logging.getLogger("audit_core")
-
-_refused: set[Path] = set()  # files of others that could not be opened: each is told of once
-
-
-class Torn(NamedTuple):
-    """Lines of one file that cannot be read. The id of their event is the same whoever reads them, however often."""
-
-    event_id: str
-    lines: int
-    since: datetime
-    until: datetime
 
 
 class SpillFile:
@@ -85,7 +69,7 @@ class SpillFile:
 
     def _begin_anew(self, events: Sequence[AuditEvent]) -> None:
         make_folder(self._directory)
-        new = self._make()
+        new = make_own(_OwnFile, self._directory)
         try:
             new.write(events)
         except OSError:
@@ -95,28 +79,10 @@ class SpillFile:
             self._file.remove()
         self._file = new
 
-    def _make(self) -> _OwnFile:
-        for _ in range(TRIES):
-            with suppress(_AdoptedError):
-                return _OwnFile(self._directory)
-        return _OwnFile(self._directory)
 
-
-class _AdoptedError(OSError):
-    """Another process has found a new file before it was locked."""
-
-
-class _OwnFile:
-    """A file that no other process adopts while this one lives."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / f"{os.getpid()}-{secrets.token_hex(6)}.spill"
-        self.size = self.lines = 0
-        self._fd = open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        if not (try_lock_alone(self._fd) and self.is_in_place()):
-            self.close()
-            raise _AdoptedError(f"{self.path} was adopted before it was locked")
-        sync_folder(directory)
+class _OwnFile(OwnFile):
+    suffix = ".spill"
+    lines = 0
 
     def write(self, events: Sequence[AuditEvent]) -> None:
         data = b"".join(map(_line, events))
@@ -130,70 +96,27 @@ class _OwnFile:
         self.size += len(data)
         self.lines += len(events)
 
-    def is_in_place(self) -> bool:
-        return is_in_place(self._fd, self.path)
-
-    def remove(self) -> None:
-        with suppress(OSError):  # then the next process finds it, and that its events are sealed
-            self.path.unlink(missing_ok=True)
-        self.close()
-
-    def close(self) -> None:
-        os.close(self._fd)
-
 
 @contextmanager
-def orphans(directory: Path, *, own: Path | None = None) -> Iterator[tuple[list[AuditEvent], list[Torn]]]:
+def orphans(directory: Path, *, own: Path | None = None) -> Iterator[tuple[list[AuditEvent], list[Lost]]]:
     """The events that dead processes left, oldest first, and which lines could not be read.
 
     The files are removed if the block ends without an exception, and nobody else adopts them meanwhile. Where there
     are no file locks, only ``own`` is known to be of a living process. A crash before all are removed leaves what
     was adopted in two files: its ids are the same.
     """
-    held: list[tuple[Path, int]] = []
-    try:
-        for path in _spill_files(directory):
-            if path == own or (fd := _try_open(path)) is None:
-                continue
-            if try_lock_alone(fd) and path.exists():
-                held.append((path, fd))
-            else:
-                os.close(fd)
-        events, torn = _read([path for path, _ in held])
-        yield events, torn
-        for path, _ in held:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-    finally:
-        for _, fd in held:
-            os.close(fd)
+    with left_behind(directory, _OwnFile.suffix, own=own) as paths:
+        yield _read(paths)
 
 
 def peek(directory: Path) -> list[AuditEvent]:
     """What waits in the spill files of every process, dead or alive, oldest first."""
-    return _read(_spill_files(directory))[0]
+    return _read(files_of_processes(directory, _OwnFile.suffix))[0]
 
 
-def _spill_files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.glob("*.spill") if path.is_file())
-
-
-def _try_open(path: Path) -> int | None:
-    """A file descriptor; None where the file is gone, or another user's who has locked us out."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None  # somebody else was faster
-    except OSError as error:
-        if path not in _refused:
-            _refused.add(path)
-            logger.error("The events in %s are left to a process that may read it: %s", path, error)  # noqa: TRY400
-        return None
-
-
-def _read(paths: Iterable[Path]) -> tuple[list[AuditEvent], list[Torn]]:
+def _read(paths: Iterable[Path]) -> tuple[list[AuditEvent], list[Lost]]:
     events: list[AuditEvent] = []
-    torn: list[Torn] = []
+    torn: list[Lost] = []
     for path in paths:
         with suppress(FileNotFoundError, PermissionError):
             found, unreadable = _read_lines(path.read_bytes())
@@ -214,9 +137,9 @@ def _read_lines(content: bytes) -> tuple[list[AuditEvent], list[bytes]]:
     return events, unreadable
 
 
-def _torn(events: list[AuditEvent], lines: list[bytes], modified: int) -> Torn:
+def _torn(events: list[AuditEvent], lines: list[bytes], modified: int) -> Lost:
     moments = sorted(event.timestamp for event in events) or [datetime.fromtimestamp(modified / 1e9, UTC)]
-    return Torn(event_id_of(modified, b"\n".join(lines)), len(lines), moments[0], moments[-1])
+    return Lost(event_id_of(modified, b"\n".join(lines)), len(lines), moments[0], moments[-1])
 
 
 def _line(event: AuditEvent) -> bytes:

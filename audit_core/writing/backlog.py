@@ -12,7 +12,9 @@ from typing import Any
 
 from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
-from audit_core.outbox.spill import SpillFile, Torn, orphans
+from audit_core.outbox.left import Lost
+from audit_core.outbox.spill import SpillFile, orphans
+from audit_core.outbox.tally import losses
 from audit_core.sqlite import commits_durably
 from audit_core.writing.counts import Counts
 
@@ -97,12 +99,14 @@ class Backlog:
         if self._spill is None or self._directory is None or not self._directory.is_dir():
             return
         try:
-            with orphans(self._directory, own=self._spill.path) as (events, torn):
-                gaps = [self._gap_of(each) for each in torn]
+            with orphans(self._directory, own=self._spill.path) as (events, torn), losses(self._directory) as lost:
+                gaps = [self._gap_of(each) for each in [*torn, *lost]]
                 if events or gaps:
                     self._keep([*events, *gaps])
             if torn:
-                logger.error("%d lines of audit spill files cannot be read.", sum(each.lines for each in torn))
+                logger.error("%d lines of audit spill files cannot be read.", sum(each.number for each in torn))
+            if lost:
+                logger.error("%d events of processes that were killed are lost.", sum(each.number for each in lost))
             self._adopts = True
         except OSError:
             if self._adopts:
@@ -162,8 +166,8 @@ class Backlog:
         if self._gap:
             self._held, self._gap = [*self._held, self._make_gap(*self._gap)], None
 
-    def _gap_of(self, torn: Torn) -> AuditEvent:
-        return replace(self._make_gap(torn.lines, torn.since, torn.until), event_id=torn.event_id)
+    def _gap_of(self, lost: Lost) -> AuditEvent:
+        return replace(self._make_gap(lost.number, lost.since, lost.until), event_id=lost.event_id)
 
     @property
     def _spilled(self) -> list[AuditEvent]:

@@ -21,6 +21,7 @@ class Submitted:
 
     event: AuditEvent
     waiter: Waiter[AuditEvent] = field(default_factory=Waiter)
+    slot: int | None = None  # in the tally
 
 
 @dataclass(frozen=True, slots=True)

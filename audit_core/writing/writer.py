@@ -14,6 +14,7 @@ from typing import Any
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox
 from audit_core.outbox.gate import Gate
+from audit_core.outbox.tally import Tally
 from audit_core.process.threads import OneThread
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.counts import Counts
@@ -22,7 +23,6 @@ from audit_core.writing.inbox import Flush, Poke, Submitted
 from audit_core.writing.sealer import Sealer
 from audit_core.writing.writer_thread import WriterThread
 
-GATHER_SECONDS = 0.05  # a commit costs as much for one event as for dozens
 logger = logging.getLogger("audit_core")
 
 
@@ -36,16 +36,16 @@ class Writer:
         *,
         gate: Gate | None = None,
         block: bool = False,
-        waits: bool = True,
+        tally: Tally | None = None,
         greeting: Callable[[], AuditEvent] | None = None,
         started: Callable[[], None] | None = None,
     ) -> None:
         """``greeting`` makes the first event of every thread; ``started`` is told of each.
 
-        Where nobody ``waits`` for his event, one commit gathers those of a moment.
+        Where nobody waits for his event, one commit gathers those of a moment, and a ``tally`` is kept of them.
         """
         self._sealer, self._make_backlog = sealer, make_backlog
-        self._gather = 0.0 if waits else GATHER_SECONDS
+        self._tally = tally
         self._gate, self._block, self._greeting, self._started = gate, block, greeting, started
         self._threads = OneThread(self._make_thread)
         self._counts = Counts()
@@ -86,7 +86,7 @@ class Writer:
 
     def submit(self, event: AuditEvent) -> Future[AuditEvent]:
         """Queue one event; the future holds it once it is durable."""
-        submitted = Submitted(event)
+        submitted = self._submitted(event)
         self._put(submitted)
         return submitted.waiter
 
@@ -125,6 +125,8 @@ class Writer:
             thread.end(timeout)
             if was_running and (lost := thread.backlog.held):
                 logger.error("%d events could be written neither to the outbox nor to the spill file.", len(lost))
+        if self._tally:
+            self._tally.close()
         if self.follower:
             self.follower.close(timeout)
 
@@ -135,10 +137,15 @@ class Writer:
     def _make_thread(self) -> WriterThread:
         sealer = self.follower or self._sealer
         backlog = self._make_backlog(self._counts)
+        if self._tally:
+            self._tally.open()
         thread = WriterThread(
-            sealer, backlog, counts=self._counts, gate=self._gate, block=self._block, gather=self._gather,
+            sealer, backlog, counts=self._counts, gate=self._gate, block=self._block, tally=self._tally,
             queued=self._sealer.drain is not None,
         )  # fmt: skip
         if self._greeting:
-            thread.inbox.put(Submitted(self._greeting()))
+            thread.inbox.put(self._submitted(self._greeting()))
         return thread
+
+    def _submitted(self, event: AuditEvent) -> Submitted:
+        return Submitted(event, slot=self._tally.add() if self._tally else None)

@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from audit_core.errors import AuditError, StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.outbox.gate import Gate
+from audit_core.outbox.tally import Tally
 from audit_core.process.forking import lock_across_forks
 from audit_core.process.threads import OwnThread
 from audit_core.writing.answers import Answers
@@ -22,6 +24,7 @@ from audit_core.writing.inbox import Flush, Inbox, Poke, Submitted
 from audit_core.writing.sealer import Sealer
 
 BATCH = 200  # events in one commit: requests that begin meanwhile wait for it, some milliseconds
+GATHER_SECONDS = 0.05  # where nobody waits: a commit costs as much for one event as for dozens
 BREATH_SECONDS = 0.005  # between two commits, for the requests that wait
 TICK_SECONDS = 0.05  # how often to look whether what waits can be moved
 QUIET_SECONDS = 0.5  # how long a process that ends looks for a quiet moment
@@ -46,12 +49,14 @@ class WriterThread(OwnThread):
         counts: Counts,
         gate: Gate | None,
         block: bool,
-        gather: float,
+        tally: Tally | None,
         queued: bool,
     ) -> None:
         """``queued`` says that events go to a queue, which waits for no moment."""
         super().__init__("audit-writer")
-        self._gather, self._queued = gather, queued
+        self._queued = queued
+        self._gather = GATHER_SECONDS if tally else 0.0
+        self._tally, self._unsettled = tally, list[int]()
         self._sealer, self._counts, self._gate, self._block = sealer, counts, gate, block
         self.inbox, self.backlog = Inbox(), backlog
         self._answers = Answers()
@@ -95,11 +100,13 @@ class WriterThread(OwnThread):
                 logger.exception("The audit writer goes on after an error that should not be.")
                 self._release(batch)
             self._answers.repeat()
+            self._settle()
         try:
             self._drain(self._end_by)
         except Exception:
             logger.exception("The audit writer ends with an error; what waits is left to the next one.")
         self._flushes.finish(to_seal=self._to_seal, give_up=True)
+        self._settle()
         with _at_work:
             self.backlog.abandon()
 
@@ -137,12 +144,27 @@ class WriterThread(OwnThread):
         self._flushes.fail("The audit trail could not be sealed: see the log.")
 
     def _answer(self, batch: list[Submitted], error: OSError | None) -> None:
+        if self._tally:
+            self._count(self._tally, batch, error)
         for submitted in batch:
             if error is not None and self._block:
                 refusal = StoreUnavailableError(f"The audit event is not durable: {error}")
                 self._answers.give(submitted.waiter, refusal)
             else:
                 self._answers.give(submitted.waiter, submitted.event)
+
+    def _count(self, tally: Tally, batch: list[Submitted], error: OSError | None) -> None:
+        slots = [submitted.slot for submitted in batch if submitted.slot is not None]
+        if error is not None:
+            self._unsettled += slots
+        elif slots:
+            tally.settle(slots, batch[-1].event.timestamp)
+
+    def _settle(self) -> None:
+        """What was held in memory only may be durable by now."""
+        if self._tally and self._unsettled and not self.backlog.held:
+            self._tally.settle(self._unsettled, datetime.now(UTC))
+            self._unsettled = []
 
     def _make_durable(self, events: list[AuditEvent]) -> OSError | None:
         """In the outbox, else in the spill file; why not, if in neither."""

@@ -44,6 +44,9 @@ RUNS = 4
 STOPPED = (
     BEGIN
     + """
+    import gc
+    gc.disable()  # Python drops what a handler raises where it interrupts the callback of a weak reference
+
     def handle(*_):
         at_the_end()
         sys.exit(0)

@@ -9,7 +9,33 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from tests.warm import run
+
 ROOT = Path(__file__).parents[2]
+PRELOADED = (  # nothing that needs settings
+    "django.core.management.commands.makemigrations",
+    "django.core.management.commands.migrate",
+    "django.contrib.admin.checks",
+    "django.contrib.auth.hashers",
+    "django.contrib.auth.password_validation",
+    "django.contrib.messages.storage.fallback",
+    "django.contrib.sessions.backends.db",
+    "django.contrib.staticfiles.finders",
+    "django.core.handlers.wsgi",
+    "django.db.backends.postgresql.psycopg_any",
+    "django.db.backends.sqlite3.base",
+    "django.test.client",
+    "django.test.runner",
+    "audit_core.cli.app",
+    "audit_core.outbox.postgres",
+    "audit_core.postgres.doctor",
+    "audit_core.stores.postgres",
+    "audit_core.stores.sqlite",
+    "audit_django.middleware",
+    "audit_django.triggers",
+    "rich.progress",
+    "rich.table",
+)
 PRELUDE = "import django; django.setup()\n"
 
 
@@ -26,10 +52,10 @@ class Project:
         }
 
     def manage(self, *arguments, check=True, text=None, **environment):
-        return self._run([sys.executable, "-m", "django", *arguments], check, text, environment)
+        return self._run(["-m", "django", *arguments], check, text, environment)
 
     def script(self, code, *, check=True, prelude=PRELUDE, **environment):
-        return self._run([sys.executable, "-c", prelude + code], check, None, environment)
+        return self._run(["-c", prelude + code], check, None, environment)
 
     def start(self, *command, **options):
         return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.environment, text=True, **options)
@@ -45,11 +71,8 @@ class Project:
         )
         return [tuple(line.split()) for line in lines.stdout.splitlines()]
 
-    def _run(self, command, check, text, environment):
-        result = subprocess.run(
-            command, cwd=ROOT, env={**self.environment, **environment}, capture_output=True, text=True, input=text,
-            timeout=100, check=False,
-        )  # fmt: skip
+    def _run(self, arguments, check, text, environment):
+        result = run(arguments, PRELOADED, cwd=ROOT, env={**self.environment, **environment}, text=text)
         assert result.returncode == 0 or not check, result.stdout + result.stderr
         return result
 

@@ -52,6 +52,12 @@ class Running:
         """The process that answers just now."""
         return httpx.get(f"{self.url}/health", timeout=20).json()["pid"]
 
+    def workers(self) -> set[int]:
+        """Its processes, also those that do not answer yet."""
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+        return {pid for pid, parent in pairs if parent == self.process.pid}
+
     def stop(self) -> None:
         """As an operator does it; it has time to end what it has begun."""
         if self.process.poll() is None:

@@ -20,8 +20,7 @@ from audit_core.writing import backlog as backlog_module
 from audit_core.writing.answers import Waiter
 from audit_core.writing.backlog import Backlog
 from audit_core.writing.inbox import Inbox, Submitted
-from audit_core.writing.writer import GATHER_SECONDS
-from audit_core.writing.writer_thread import BATCH
+from audit_core.writing.writer_thread import BATCH, GATHER_SECONDS
 from tests.crash.test_processes import start
 
 DIES_WHILE_IT_ADOPTS = """
