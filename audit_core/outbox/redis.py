@@ -148,11 +148,13 @@ class RedisQueue:
     def claim(self, origin: str) -> None:
         self._origin = origin
         with self._asked() as client:
-            is_new = client.set(self._owner, f"{origin} {secrets.token_hex(8)}", nx=True)
-            other = _text(client.get(self._owner)).rpartition(" ")[0]
-        if other != origin:
+            # A server without memory sets nothing, and whoever seals makes room.
+            if (owner := client.get(self._owner)) is None:
+                # Nobody has taken from it before.
+                self._is_ours_alone = bool(client.set(self._owner, f"{origin} {secrets.token_hex(8)}", nx=True))
+                owner = client.get(self._owner)
+        if (other := _text(owner).rpartition(" ")[0]) != origin:
             raise ConfigurationError(SHARED.format(name=self.name, other=other))
-        self._is_ours_alone = bool(is_new)  # nobody has taken from it before
 
     def take_after(self, place: str | None, limit: int) -> Taken:
         """From the beginning: what was read is deleted, and what an old state of the server brings back is known."""

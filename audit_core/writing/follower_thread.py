@@ -76,10 +76,12 @@ class FollowerThread(OwnThread):
             return True
         except AuditError as error:
             self.rest()
-            if str(error) not in {self.trouble, self._sealer.trouble}:  # which the sealer has told
-                logger.warning("%s sealed until this is mended: %s", _what_is_not(error), error)
+            is_queue = isinstance(error, QueueUnavailableError)  # the drain has told of it
+            if not (is_queue or str(error) in {self.trouble, self._sealer.trouble}):  # which the sealer has told
+                what = "Some events are not" if isinstance(error, RefusedError) else "Nothing is"
+                logger.warning("%s sealed until this is mended: %s", what, error)
             self.trouble = str(error)
-            return isinstance(error, QueueUnavailableError)  # what waits in databases is sealed as soon as ever
+            return is_queue  # what waits in databases is sealed as soon as ever
         except Exception:  # nobody else in this process would seal
             logger.exception("The audit sealer goes on after an error that should not be.")
             return False
@@ -88,12 +90,6 @@ class FollowerThread(OwnThread):
         self.trouble = self.other_sealer = None
         self.done = this
         return True
-
-
-def _what_is_not(error: AuditError) -> str:
-    if isinstance(error, QueueUnavailableError):
-        return "What waits in the queue is not"
-    return "Some events are not" if isinstance(error, RefusedError) else "Nothing is"
 
 
 def _call(calls: queue.SimpleQueue[None]) -> None:

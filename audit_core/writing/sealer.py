@@ -75,7 +75,7 @@ class Sealer:
         """
         if self.drain:
             self.make_ready(self._queue_number)
-            self.drain.queue.commit(events)
+            self.drain.deliver(events)
             return
         if not self.outboxes:
             raise ConfigurationError("There is no outbox to write to: name one with AuditTrail(url, outbox=...).")

@@ -44,6 +44,12 @@ def gaps(trail):
     return [event.details["lost"] for event in sealed(trail, "trail.gap")]
 
 
+def let_a_minute_pass(trail):
+    """The wheel's broker counts a batch as one event where it is asked for the end of its log."""
+    trail.queue._looked -= 61
+    trail.flush()
+
+
 def record(trail, *numbers):
     for number in numbers:
         trail.record("a.b", resource=("n", str(number)))
@@ -114,7 +120,7 @@ def test_a_broker_that_lost_its_log_is_told_of_and_what_is_known_of_the_loss(pat
         trail.closed()
         trail.flush()
         record(trail, 5)
-        trail.flush()
+        let_a_minute_pass(trail)
         assert names(trail) == ["1", "4", "5"]
         assert sorted(map(str, gaps(trail))) == ["2", "None"]
         assert trail.verify().findings == ()
@@ -130,10 +136,8 @@ def test_a_topic_that_was_made_anew_is_noticed_however_long_it_is_by_now(path, b
         broker.start()
         broker.new_queue(topic="clinic")
         record(trail, 2, 3, 4)
-        trail.flush()
-        record(trail, 5)
-        trail.flush()
-        assert names(trail) == ["1", "2", "3", "4", "5"]
+        let_a_minute_pass(trail)
+        assert names(trail) == ["1", "2", "3", "4"]
         assert gaps(trail) == [None]
 
 

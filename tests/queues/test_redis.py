@@ -201,6 +201,37 @@ def test_a_full_queue_refuses_all_or_nothing_and_its_events_follow_when_there_is
         assert sealed(trail, "trail.gap") == []
 
 
+def test_a_sealer_that_comes_to_a_full_queue_makes_room(path, server):
+    with server.client() as client:
+        with trail_at(path, server.url) as trail:
+            record(trail, 1)
+            trail.flush()
+            trail.queue.commit([make_event(action="a.b", resource_id="2")])
+            client.config_set("maxmemory", 1)
+        with trail_at(path, server.url) as trail:
+            trail.sealer.seal()
+            assert client.xlen("audit") == 0
+        client.config_set("maxmemory", 0)
+    with trail_at(path, server.url) as trail:
+        trail.flush()
+        assert sorted(names(trail)) == ["1", "2"]
+
+
+def test_the_log_says_once_why_a_queue_takes_nothing(path, server, caplog):
+    with trail_at(path, server.url) as trail:
+        record(trail, 1)
+        trail.flush()
+        server.kill()
+        with caplog.at_level(logging.WARNING):
+            record(trail, 2, 3)
+            with pytest.raises(StoreUnavailableError):
+                trail.flush(0.2)
+        told = [line.getMessage() for line in caplog.records if server.url in line.getMessage()]
+        assert len(told) == 1
+        assert told[0].startswith("Events wait for the queue, durably in the spill file")
+        server.start()
+
+
 # --- what is lost
 
 
