@@ -28,7 +28,7 @@ from audit_core.waiting import read_waiting
 
 PAGE = 500
 WAIT_SECONDS = 5.0  # for an answer
-CHECK_SECONDS = 60.0  # how often it is looked whether the log is still the one that was read, with as many partitions
+CHECK_SECONDS = 60.0  # how often it is looked whether the log is still the one that was read
 MOMENT_SECONDS = 0.002  # librdkafka's own waiting would keep all of gevent's greenlets
 EXPIRED = "The topic's retention has removed them before they were sealed (partition {partition})."
 ANOTHER_LOG = (
@@ -59,8 +59,7 @@ class KafkaQueue:
         self._consumer: Any = None
         self._reading = threading.RLock()  # only threads of ours take from a queue
         self._removed: dict[int, _Read] = {}  # by whoever keeps no position
-        self._looked = self._listed = -CHECK_SECONDS
-        self._partitions: list[int] = []
+        self._looked = -CHECK_SECONDS
         self._offline = ""  # which partitions, as it was last logged
         abandon_in_children(self)
 
@@ -148,7 +147,7 @@ class KafkaQueue:
     def take_after(self, place: str | None, limit: int) -> Taken:
         with self._reading, self._place.explained():
             taken = self._take(self._log(), _read_place(place), limit)
-        self._looked = time.monotonic()
+        self._looked = -CHECK_SECONDS if taken.cut else time.monotonic()
         return taken
 
     def waiting_after(self, place: str | None) -> Iterator[AuditEvent]:
@@ -217,11 +216,8 @@ class KafkaQueue:
         """First and next offset of each partition that can be read just now. Raises where there is none."""
         found: dict[int, tuple[int, int]] = {}
         failed: dict[int, ConfigurationError | QueueUnavailableError] = {}
-        now = time.monotonic()
-        deadline = now + WAIT_SECONDS
-        if not self._partitions or now - self._listed > CHECK_SECONDS:
-            self._partitions, self._listed = self._place.partitions(consumer), now
-        for partition in self._partitions:
+        deadline = time.monotonic() + WAIT_SECONDS
+        for partition in self._place.partitions(consumer):
             try:
                 with self._place.explained():
                     found[partition] = self._place.extent(consumer, partition, WAIT_SECONDS)
@@ -230,7 +226,6 @@ class KafkaQueue:
                 if not found and time.monotonic() > deadline:
                     break  # the others would not answer either
         if not found:
-            self._partitions = []
             raise next(iter(failed.values()), self._place.no_topic())
         offline = ", ".join(map(str, failed))
         if offline and offline != self._offline:

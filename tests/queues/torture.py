@@ -123,15 +123,22 @@ class Round:
         out = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(words, env=self.environment, **out)
 
+    def _seal_all(self, trail):
+        """Also what whoever was killed has left in spill files."""
+        deadline = time.monotonic() + 120
+        is_done = False
+        while not is_done:
+            assert time.monotonic() < deadline
+            try:
+                trail.flush()
+                is_done = next(trail.sealer.drain.waiting(), None) is None
+            except AuditError:
+                time.sleep(0.2)
+
     def _outcome(self, kills):
         acknowledged = {line for log in self.logs for line in log.read_text().split()}
         with AuditTrail(self.url, queue=self.queue, lifecycle=False) as trail:
-            deadline = time.monotonic() + 60
-            while next(trail.waiting(), None) is not None and time.monotonic() < deadline:
-                try:
-                    trail.flush()
-                except AuditError:
-                    time.sleep(0.2)
+            self._seal_all(trail)
             assert trail.chain.verify().findings == ()  # that no id stands twice is a part of it
             sealed = [event.event_id for event in trail.events(action="a.b") if event.sealed]
             assert len(sealed) == len(set(sealed))
