@@ -29,7 +29,7 @@ from audit_core.waiting import read_waiting
 PAGE = 500
 WAIT_SECONDS = 5.0  # for an answer
 CHECK_SECONDS = 60.0  # how often it is looked whether the log is still the one that was read
-MOMENT_SECONDS = 0.002  # librdkafka's own waiting would keep all of gevent's greenlets
+MOMENT_SECONDS = 0.0005  # librdkafka's own waiting would keep all of gevent's greenlets
 EXPIRED = "The topic's retention has removed them before they were sealed (partition {partition})."
 ANOTHER_LOG = (
     "Partition {partition} is not the log any more that was read (it lacks the end, or was made anew): how much was "
