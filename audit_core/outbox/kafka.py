@@ -30,6 +30,8 @@ PAGE = 500
 WAIT_SECONDS = 5.0  # for an answer
 CHECK_SECONDS = 60.0  # how often it is looked whether the log is still the one that was read
 MOMENT_SECONDS = 0.0005  # librdkafka's own waiting would keep all of gevent's greenlets
+# Of a message whose sequence a broker takes for an old one: it may be there, or the broker has fallen in between.
+_NOWHERE = {None, -1, -1001}
 EXPIRED = "The topic's retention has removed them before they were sealed (partition {partition})."
 ANOTHER_LOG = (
     "Partition {partition} is not the log any more that was read (it lacks the end, or was made anew): how much was "
@@ -172,22 +174,26 @@ class KafkaQueue:
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _send(self, texts: Sequence[str], marks: Sequence[Mark]) -> None:
-        outcomes: list[Any] = []
+        outcomes: list[Any] = []  # errors, or the offsets at which the messages stand
         with self._place.explained():
             producer = self._sender()
             for text, mark in zip(texts, marks, strict=True):
                 producer.produce(
                     self._place.topic, text.encode(), partition=self._partition, headers={"mark": str(mark)},
-                    on_delivery=lambda error, _: outcomes.append(error),
+                    on_delivery=lambda error, message: outcomes.append(error or message.offset()),
                 )  # fmt: skip
             deadline = time.monotonic() + WAIT_SECONDS
-            while len(outcomes) < len(texts) and not any(outcomes) and time.monotonic() < deadline:
+            while len(outcomes) < len(texts) and all(map(_is_offset, outcomes)) and time.monotonic() < deadline:
                 if not producer.poll(0):
                     time.sleep(MOMENT_SECONDS)
-        if error := next(filter(None, outcomes), None):
-            raise self._place.explain(error)
-        if len(outcomes) < len(texts):
+        if len(outcomes) == len(texts) and all(map(_is_offset, outcomes)):
+            return
+        failed = next((each for each in outcomes if not _is_offset(each)), None)
+        if failed is None:
             raise QueueUnavailableError(f"{self.name} does not answer: check that its brokers run.")
+        if failed in _NOWHERE:
+            raise QueueUnavailableError(f"{self.name} has not said where it keeps an event: it is sent again.")
+        raise self._place.explain(failed)
 
     def _sender(self) -> Any:
         if self._producer is None:
@@ -336,6 +342,10 @@ def _assigned(consumer: Any, place: KafkaPlace, offsets: Mapping[int, int]) -> I
         yield
     finally:
         consumer.unassign()
+
+
+def _is_offset(outcome: Any) -> bool:
+    return isinstance(outcome, int) and outcome >= 0
 
 
 def _digest(message: Any) -> str:

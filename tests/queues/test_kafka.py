@@ -106,6 +106,41 @@ def test_an_event_that_was_sent_twice_is_sealed_once(path):
         assert gaps(trail) == []
 
 
+class OldOnes:
+    """A producer whose broker takes a message's sequence for one that it has had: to librdkafka that is success."""
+
+    def __init__(self, producer, offset):
+        self._producer, self._offset = producer, offset
+
+    def produce(self, *_, on_delivery, **__):
+        on_delivery(None, self)
+
+    def offset(self):
+        return self._offset
+
+    def __getattr__(self, name):
+        return getattr(self._producer, name)
+
+
+@pytest.mark.parametrize("nowhere", [-1001, -1, None])
+def test_a_success_that_names_no_offset_is_none(path, monkeypatch, nowhere):
+    with trail_at(path, shared().new_queue()) as trail:
+        record(trail, 1)
+        real = trail.queue._place.producer
+
+        def broken():
+            monkeypatch.setattr(trail.queue._place, "producer", real)
+            return OldOnes(real(), nowhere)
+
+        trail.queue._drop_producer()
+        monkeypatch.setattr(trail.queue._place, "producer", broken)
+        record(trail, 2)
+        record(trail, 3)
+        trail.flush()
+        assert names(trail) == ["1", "2", "3"]
+        assert gaps(trail) == []
+
+
 def test_a_broker_that_lost_its_log_is_told_of_and_what_is_known_of_the_loss(path, broker):
     url = broker.new_queue(topic="clinic")
     with trail_at(path, url) as trail:
