@@ -31,6 +31,7 @@ Draft: TypeAlias = tuple[Any, ...]  # texts and None in the order of DRAFT_COLUM
 
 DRAFT_COLUMNS: Final = tuple(name for name in RECORD_COLUMNS if name not in {"previous_hash", "sequence"})
 EVENT_ID: Final = DRAFT_COLUMNS.index("event_id")
+ACTION: Final = DRAFT_COLUMNS.index("action")
 _DETAILS: Final = DRAFT_COLUMNS.index("details")
 _TIMESTAMP: Final = DRAFT_COLUMNS.index("timestamp")
 _ACTOR_TYPE: Final = DRAFT_COLUMNS.index("actor_type")

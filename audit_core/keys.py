@@ -98,11 +98,11 @@ def generate_key() -> str:
 
 def _load(variable: str, file_name: str, environ: Mapping[str, str]) -> bytes:
     if not (setting := environ.get(variable, "").strip()):
-        return _decode(_read_or_make(state_directory(environ) / file_name), f"{variable}'s file {file_name}")
+        return decode_key(read_or_make(state_directory(environ) / file_name), f"{variable}'s file {file_name}")
     if (key := _try_decode(setting)) is not None:
         return key
     try:
-        return _decode(_read(Path(setting)), f"the file that {variable} names")
+        return decode_key(_read(Path(setting)), f"the file that {variable} names")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{variable} is neither a key (base64 of 32 bytes) nor a file that can be read "
@@ -110,7 +110,13 @@ def _load(variable: str, file_name: str, environ: Mapping[str, str]) -> bytes:
         ) from None
 
 
-def _decode(text: bytes, where: str) -> bytes:
+def names_a_file(setting: str) -> bool:
+    """Whether what AUDIT_KEY holds is a path, and not the key itself."""
+    return _try_decode(setting) is None
+
+
+def decode_key(text: bytes, where: str) -> bytes:
+    """The 32 bytes of a key. Raises ConfigurationError."""
     if (key := _try_decode(text.strip())) is None:
         raise ConfigurationError(f"There is no key in {where}: put there what `audit keygen` prints.")
     return key
@@ -124,7 +130,7 @@ def _try_decode(text: str | bytes) -> bytes | None:
     return key if len(key) == KEY_BYTES else None
 
 
-def _read_or_make(path: Path) -> bytes:
+def read_or_make(path: Path) -> bytes:
     """The file's content; where there is none, a new key, complete before it is visible to another process."""
     try:
         if not path.exists():

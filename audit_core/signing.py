@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from audit_core.chain import AuditChain
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.note import Signer, VerifierKey
-from audit_core.keys import find_signer, load_signer, signer_place
+from audit_core.key_files import beside, find_key, key_file, next_file, put_in_place
+from audit_core.keys import LocalSigner, find_signer, load_signer, signer_place
+
+logger = logging.getLogger("audit_core")
 
 CURE = (
-    "set AUDIT_KEY to the key that the trail was made with, which the account that began it has (in its own AUDIT_KEY, "
-    "or in ~/.local/state/audit-core/signing.key)"
+    "set AUDIT_KEY to the key that the trail was made with, or to the one that replaced it, which the account that "
+    "began it has (in its own AUDIT_KEY, or in ~/.local/state/audit-core/signing.key)"
 )
+UNFINISHED = "a rotation was begun and not finished ({}): run `audit key rotate` again"
 
 
 class _Given:
@@ -53,6 +59,16 @@ def _translated() -> Iterator[None]:
         ) from error
 
 
+def _finish(path: Path) -> None:
+    """What a rotation that was interrupted has left to do."""
+    try:
+        kept = put_in_place(path)
+    except OSError as error:
+        logger.warning("The new signing key could not be put into %s (%s): run `audit key rotate` again.", path, error)
+    else:
+        logger.warning("The signing key in %s is the new one; the one before lies in %s.", path, kept or "no file")
+
+
 class SigningKey:
     """The signer that the application has given, else this user's."""
 
@@ -70,6 +86,49 @@ class SigningKey:
     def own(self) -> Signer | None:
         """The key that is there; none is made."""
         return self._signer or find_signer()
+
+    @property
+    def file(self) -> Path | None:
+        """Where a new key can take its place; None where it lies in no file."""
+        try:
+            return None if self._is_given else key_file()
+        except ConfigurationError:  # this user has no home directory
+            return None
+
+    def take(self, signer: Signer) -> None:
+        """From now on this one signs."""
+        self._signer = signer if isinstance(signer, LocalSigner) else _Given(signer)
+
+    @property
+    def next_place(self) -> Path | None:
+        """The file of a new key that is not in its place: a rotation was not finished."""
+        path = None if self.file is None else next_file(self.file)
+        return path if path is not None and path.exists() else None
+
+    def renew(self, accepts: Callable[[bytes], bool]) -> bool:
+        """Look whether the trail's key lies beside the one that was loaded: one that ``accepts`` takes.
+
+        The next one, if the event that names it is committed: then it is put in its place. Or an earlier one, which
+        signs another trail of this user, or one of which a backup was put back.
+        """
+        path = self.file
+        for where, signer in self._files():
+            if accepts(signer.public_key):
+                self._signer = signer
+                if path is not None and where == next_file(path):
+                    _finish(path)
+                return True
+        return False
+
+    def held(self) -> list[Signer]:
+        """Every key that is there: the one in use, the next one, earlier ones."""
+        return [*([self.own] if self.own else []), *(signer for _, signer in self._files())]
+
+    def _files(self) -> list[tuple[Path, LocalSigner]]:
+        if (path := self.file) is None:
+            return []
+        present = find_key(path)
+        return [*([(path, present)] if present else []), *beside(path)]
 
     def for_beginning(self) -> Signer:
         """The key of a trail that has none yet: made, where there is none. Raises ConfigurationError."""
@@ -94,9 +153,19 @@ class SigningKey:
                 return False
             key = VerifierKey(origin, own.public_key)
             # Named is enough: a checkpoint that somebody else has put there makes no other key of it.
-            return str(key) == chain.named_key or chain.is_signed_by(key)
+            if (ring := chain.keyring) is None:
+                return chain.is_signed_by(key)
+            if key in ring.keys:
+                return key == ring.present or self.renew(lambda public: public == ring.present.public_key)
+            return chain.is_signed_by(key) or self.renew(lambda public: public == ring.present.public_key)
         except IntegrityError:  # the first event was changed, and names an origin that none can have
             return False
+
+    def own_of(self, chain: AuditChain) -> Signer | None:
+        """The key that is there; the one of this chain, where the keys of several trails lie beside each other."""
+        with suppress(AuditError):
+            self.is_of(chain)
+        return self.own
 
     def is_named_by(self, chain: AuditChain) -> bool:
         """Whether the chain has begun, and is signed with this user's key or names it. Raises as the store does."""

@@ -38,6 +38,7 @@ def describe(url: str, sealer: Sealer, key: SigningKey, waiting: Iterable[AuditE
         "key": chain.named_key,
         "key_is_ours": key.is_of(chain),
         "key_place": key.place,
+        "next_key": str(key.next_place) if key.next_place else None,
         "trouble": trouble,
     }
 

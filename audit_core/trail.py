@@ -18,13 +18,21 @@ from audit_core.chain import AuditChain
 from audit_core.chain.known import Answer
 from audit_core.chain.proof import Proof
 from audit_core.chain.seen import Seen
+from audit_core.chain.statements import rotate
 from audit_core.chain.verification import Verification
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Acting, AuditContext, current
-from audit_core.errors import AuditError, ConfigurationError, QueueUnavailableError, StoreUnavailableError
+from audit_core.errors import (
+    AuditError,
+    ConfigurationError,
+    IntegrityError,
+    QueueUnavailableError,
+    StoreUnavailableError,
+)
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
+from audit_core.integrity.statement import ROTATED
 from audit_core.keys import load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
 from audit_core.outbox import Outbox
@@ -46,6 +54,7 @@ from audit_core.urls import open_outbox, open_queue, open_store, open_url, witho
 from audit_core.waiting import read_waiting
 from audit_core.watching import watchers
 from audit_core.writing.backlog import Backlog
+from audit_core.writing.counts import Counts
 from audit_core.writing.sealer import Sealer
 from audit_core.writing.writer import Writer
 
@@ -54,6 +63,10 @@ ORIGIN_LIMIT = 200  # characters; it stands in every record
 NO_OUTBOX = (
     'Events wait for a bucket in a database, where they commit with the change: name it, AuditTrail("s3://...", '
     'outbox="postgresql://host/database").'
+)
+CUT_OFF = (
+    "Verification has found that the trail's end was cut off, or a backup put back: nothing is sealed on top of it "
+    "until somebody has looked (`audit acknowledge-restore`); events wait in the outbox."
 )
 logger = logging.getLogger("audit_core")
 
@@ -94,7 +107,7 @@ class AuditTrail:
         self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
         self.proxies = TrustedProxies(trusted_proxies, proxy_header)
         self._redactor, self._redact = redactor, _checked_rules(redact, redactor)
-        self._key, self._lifecycle = SigningKey(signer), lifecycle
+        self.signing_key, self._lifecycle = SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
         others = [outbox] if isinstance(outbox, str) else list(outbox)
         self.outboxes: list[Outbox] = [*([own_outbox] if own_outbox else []), *map(open_outbox, others)]
@@ -102,13 +115,19 @@ class AuditTrail:
             raise ConfigurationError(NO_OUTBOX)
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(
-            self.store, self._key.for_sealing, _checked_origin(origin), begin_with=self._key.for_beginning
+            self.store,
+            self.signing_key.for_sealing,
+            _checked_origin(origin),
+            begin_with=self.signing_key.for_beginning,
+            renew=self.signing_key.renew,
         )
         self.queue = _open_queue(queue, self.store)
         self.sealer = Sealer(self.chain, self.outboxes, own=own_outbox is not None, queue=self.queue)
         self.anchors = open_anchors(anchors)
         self._anchor_every = anchor_every
-        self._anchoring = Anchoring(self.chain, self.anchors, self._beat, anchor_every)
+        self._anchoring = self._make_anchoring(self.anchors)
+        self._objection: AuditError | None = None  # against sealing, of a command that has found a backup
+        self.chain.objection = self._find_objection
         self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         queued = self.sealer.drain.waiting if self.sealer.drain else None
@@ -238,17 +257,19 @@ class AuditTrail:
         """Wait until all that was committed before is sealed; raises StoreUnavailableError after ``timeout`` s."""
         if is_own_thread():
             return
+        self._anchoring.watch.settle()
         self._writer.flush(timeout)
 
     def keep_sealing(self) -> None:
         """Seal what other processes commit too, from now on, where not whoever writes an event seals it; and anchor."""
+        self._anchoring.start()  # first: what is sealed may have to wait for what the anchors say
         self._writer.keep_sealing()
-        self._anchoring.start()
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
         if self._lifecycle and self._writer.running:
             self._writer.submit(self._own_events.stopped())
+        self._anchoring.watch.settle()
         self._writer.close(FLUSH_SECONDS)
         self._anchoring.close()
         self._release()
@@ -329,12 +350,15 @@ class AuditTrail:
             known,
             progress,
             anchored=answers,
-            own=self._key.own,
+            own=self.signing_key.own_of(self.chain),
             seen=seen,
             whole=whole,
             jobs=jobs,
             open_store=again,
         )
+        if not self._lifecycle:  # what a command says of itself waits, and stands on no backup
+            is_cut_off = any(finding.kind == "truncated" for finding in found.findings)
+            self._objection = IntegrityError(CUT_OFF) if is_cut_off else None
         self.note_reading("trail.verified", {"result": found.result, "size": found.size, "origin": found.origin})
         return found
 
@@ -348,7 +372,7 @@ class AuditTrail:
     def status(self) -> dict[str, Any]:
         """Size, head, what waits and since when, who seals, with which key; what this process has anchored."""
         return {
-            **describe(self.url, self.sealer, self._key, self.waiting()),
+            **describe(self.url, self.sealer, self.signing_key, self.waiting()),
             "anchors": [state.described() for state in self._anchoring.states],
             "process": self.counters(),
         }
@@ -369,6 +393,17 @@ class AuditTrail:
         """What ``anchors``, or the trail's own, hold just now. An anchor that is down is an answer, too."""
         return ask_all(self.anchors if anchors is None else open_anchors(anchors), self.chain, as_of, max_age)
 
+    def rotate_key(self, new: Signer, *, lost: bool = False) -> VerifierKey:
+        """Let the ``new`` key sign from now on, in an event that the present one has signed; its verifier key.
+
+        With ``lost`` the new one signs alone, and whoever has pinned an earlier one is told that it may be anybody's.
+        Raises ConfigurationError when this process's key is not the trail's, or the new one was, StoreUnavailableError.
+        """
+        with self.store.transaction(patient=True) as connection:
+            key = rotate(self.chain, new, self.event(ROTATED), connection, lost=lost)
+        self.signing_key.take(new)
+        return key
+
     def anchor_now(self) -> list[AnchorState]:
         """Give each anchor the newest checkpoint, if it takes it."""
         return list(keep_now(self.chain, self.anchors))
@@ -379,7 +414,7 @@ class AuditTrail:
         before = self.anchors, self._anchoring
         if others := open_anchors(anchors):
             self.anchors = others
-            self._anchoring = Anchoring(self.chain, others, self._beat, self._anchor_every)
+            self._anchoring = self._make_anchoring(others)
         try:
             yield
         finally:
@@ -388,7 +423,7 @@ class AuditTrail:
             self.anchors, self._anchoring = before
 
     def anchor_ages(self) -> dict[str, float]:
-        """For each anchor, how many seconds ago this process last saw it take, or have, the newest checkpoint."""
+        """For each anchor, how many seconds ago this process last saw it take a checkpoint: see ``Anchoring.ages``."""
         return self._anchoring.ages()
 
     def notes_readings(self) -> bool:
@@ -400,7 +435,9 @@ class AuditTrail:
         if not self.outboxes:
             return False
         try:
-            return self.store.is_writable() and (not self.store.may_append() or self._key.is_named_by(self.chain))
+            return self.store.is_writable() and (
+                not self.store.may_append() or self.signing_key.is_named_by(self.chain)
+            )
         except AuditError:  # a table is missing, or what AUDIT_KEY holds is no key
             return False
 
@@ -460,13 +497,30 @@ class AuditTrail:
     def _make_writer(self, *, block: bool) -> Writer:
         return Writer(
             self.sealer,
-            lambda counts: Backlog(self._directory, self.store.known, self._own_events.gap, counts),
+            self._make_backlog,
             gate=self._gate,
             block=block,
             tally=Tally(self._directory) if self._directory and not self.durable else None,
             greeting=self._own_events.started if self._lifecycle else None,
             started=partial(self._begin, close_at_the_end(self)),
         )
+
+    def _make_anchoring(self, anchors: Sequence[Anchor]) -> Anchoring:
+        return Anchoring(
+            self.chain, anchors, self._beat, self._anchor_every, freed=self._seal_again, held=self.signing_key.held
+        )
+
+    def _seal_again(self) -> None:
+        self._writer.look()
+
+    def _find_objection(self) -> AuditError | None:
+        return self._objection or self._anchoring.watch.objection()
+
+    def _make_backlog(self, counts: Counts) -> Backlog:
+        """For a thread that is about to begin to write."""
+        if self._lifecycle:
+            self._anchoring.watch.begin()
+        return Backlog(self._directory, self.store.known, self._own_events.gap, counts)
 
     def _begin(self, close: Callable[[], None]) -> None:
         """Called when this process begins to write."""

@@ -205,7 +205,7 @@ def _key() -> Iterator[CheckMessage]:
     if trail.store.is_created() and trail.store.may_append() and not trail.status()["key_is_ours"]:
         yield checks.Warning(
             "This process's signing key is not the trail's: its events are kept, and not sealed.",
-            hint="Set AUDIT_KEY to the key that the trail was made with.",
+            hint="Set AUDIT_KEY to the key that the trail was made with, or to the one that replaced it.",
             id="audit.W004",
         )
     trail.close()

@@ -15,7 +15,7 @@ from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer
 from audit_core.requests.request import RequestAudit
 from audit_fastapi.routing import route_of
-from audit_fastapi.waiting import settled
+from audit_fastapi.waiting import settled_anywhere
 
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
 
@@ -79,7 +79,7 @@ class Request(Exchange):
             if not self.answer.started:  # the server answers with an error of its own
                 await self._start(500)
             else:
-                await settled(self.answer.close(is_client_gone=self.gone))
+                await settled_anywhere(self.answer.close(is_client_gone=self.gone))
 
     async def receive(self) -> Message:
         """What the server tells the application."""
@@ -102,7 +102,7 @@ class Request(Exchange):
 
     async def _start(self, status: int) -> None:
         self.find_route()
-        if not await settled(self.answer.start(status)):
+        if not await settled_anywhere(self.answer.start(status)):
             await self._refuse()
 
     async def _raised(self, error: BaseException) -> None:
@@ -113,7 +113,7 @@ class Request(Exchange):
         if not isinstance(error, Exception):  # a task that is cancelled must not wait: the writer has the event
             return
         with suppress(anyio.get_cancelled_exc_class()):  # nor take the application's error away
-            if not await settled(written) and not was_started:
+            if not await settled_anywhere(written) and not was_started:
                 await self._refuse()
 
     async def _refuse(self) -> None:

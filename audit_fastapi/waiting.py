@@ -11,7 +11,7 @@ from audit_core.requests import answer
 from audit_core.requests.answer import Written
 
 
-async def settled(written: Written) -> bool:
+async def settled_anywhere(written: Written) -> bool:
     """Whether the event is durable, once that is known."""
     if written is None or _is_asyncio():
         return await answer.settled_async(written)

@@ -7,7 +7,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from audit_core.requests.request import SocketAudit
 from audit_fastapi.exchange import Exchange
-from audit_fastapi.waiting import settled
+from audit_fastapi.waiting import settled_anywhere
 
 _OPENINGS = frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"})
 
@@ -40,7 +40,7 @@ class Socket(Exchange):
             self.find_route()
             written = self.audit.respond(500, failure)
             if failure is None or isinstance(failure, Exception):  # a task that is cancelled must not wait
-                await settled(written)
+                await settled_anywhere(written)
 
     async def receive(self) -> Message:
         """What the client says."""
@@ -58,7 +58,7 @@ class Socket(Exchange):
             self.find_route()
             status = 101 if kind == "websocket.accept" else message.get("status", 403)
             self.open = kind == "websocket.accept"  # also where it is cancelled while it waits
-            if not await settled(self.audit.respond(status)):
+            if not await settled_anywhere(self.audit.respond(status)):
                 self.open, self.refused = False, True
                 message = {"type": "websocket.close", "code": self.audit.refuse()}
             elif kind != "websocket.close":

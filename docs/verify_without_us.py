@@ -2,9 +2,10 @@
 
     python verify_without_us.py copy.db clinic.example/audit+0123abcd+AbC... [kept.checkpoint]
 
-The third is a file with a checkpoint that you kept: without it nobody sees that the end was cut off. Needs Python 3.11
-and the package `cryptography`. Exit status 0 if all fits, 1 at the first thing that does not, and 2 if what you gave
-cannot be used: then nothing is said about the trail.
+The key is any that the trail has had, and that no later one says to have been lost. The third is a file with a
+checkpoint that you kept: without it nobody sees that the end was cut off. Needs Python 3.11 and the package
+`cryptography`. Exit status 0 if all fits, 1 at the first thing that does not, and 2 if what you gave cannot be used:
+then nothing is said about the trail.
 """
 
 import base64
@@ -58,19 +59,18 @@ def open_key(text):
     return origin, bytes.fromhex(key_hash), Ed25519PublicKey.from_public_bytes(typed[1:])
 
 
-def open_kept(path, origin, key_hash, public):
-    """Size and root of the checkpoint in a file."""
+def open_kept(path, origin):
+    """Size, root and signatures of the checkpoint in a file."""
     try:
         text, _, signatures = Path(path).read_text(encoding="utf-8").rpartition("\n\n")
         named, size, root = text.split("\n")
         check(
             named == origin, f"The checkpoint that you gave is of the trail {named}, and the key of {origin}", Unusable
         )
-        (signature,) = [line.split(" ")[2] for line in signatures.splitlines() if line.startswith(f"— {origin} ")]
-        check_signature(f"{text}\n", signature, key_hash, public)
-        return int(size), root
-    except (OSError, ValueError, IndexError, Wrong, InvalidSignature) as error:
-        raise Unusable("The checkpoint that you gave is none, or not signed with the key that you gave") from error
+        found = [line.split(" ")[2] for line in signatures.splitlines() if line.startswith(f"— {origin} ")]
+        return int(size), root, found
+    except (OSError, ValueError, IndexError) as error:
+        raise Unusable("The checkpoint that you gave is none") from error
 
 
 def leaf_of(event, origin):
@@ -95,10 +95,57 @@ def root_of(edge):
     return root
 
 
-def check_signature(text, signature, key_hash, public):
-    signed = base64.b64decode(signature, validate=True)
-    check(signed[:4] == key_hash, "a checkpoint is signed with another key")
-    public.verify(signed[4:], text.encode())
+def is_signed(text, signatures, key):
+    _, key_hash, public = open_key(key)
+    for signature in signatures:
+        try:
+            signed = base64.b64decode(signature, validate=True)
+            if signed[:4] == key_hash:
+                public.verify(signed[4:], text.encode())
+                return True
+        except (ValueError, TypeError, InvalidSignature):
+            pass
+    return False
+
+
+class Keys:
+    """Those of the trail, each with the smallest tree that it signs, and what they say of the trail."""
+
+    def __init__(self, first, yours):
+        self.reigns, self.yours, self.vouched = [(0, first)], yours, first == yours
+        self.abandoned, self.remarks = set(), []
+
+    def at(self, size):
+        """The one that signs a tree of this size."""
+        return [key for first, key in self.reigns if first <= size][-1]
+
+    def follow(self, event, origin):
+        """Go on by a statement; what is signed by nobody who may make it is an event as any other."""
+        if (event["resource_type"], event["resource_id"]) != ("trail", origin):
+            return
+        place = f"{origin}\n{event['action']}\n{event['sequence']}\n{event['previous_hash']}"
+        try:
+            said = json.loads(event["details"])
+            says, signatures, present = said["says"], said["signatures"], self.reigns[-1][1]
+            text = f"audit-core statement v1\n{place}\n{to_json(says)}\n"
+            if event["action"] == "key.rotated" and says["old"] == present and is_signed(text, signatures, says["new"]):
+                self.rotate(says, event["sequence"], by_both=is_signed(text, signatures, present))
+            elif event["action"] == "key.revoked" and is_signed(text, signatures, present):
+                self.remarks.append(f"The key {says['key']} was stolen: see `audit verify` for what that leaves.")
+            elif event["action"] == "trail.restored" and is_signed(text, signatures, present):
+                self.abandoned |= {(size, root) for size, root in says["abandoned"]}
+                self.remarks.append(
+                    f"A backup was put back: {says['lost']} events from {says['lost_from']} on are lost."
+                )
+        except (ValueError, TypeError, KeyError, Unusable):
+            return
+
+    def rotate(self, says, sequence, *, by_both):
+        """Take the next key, which has signed for itself."""
+        new, lost = says["new"], says.get("lost") is True
+        if (by_both or lost) and new not in {key for _, key in self.reigns} and open_key(new):
+            self.reigns.append((sequence + (1 if lost else 2), new))
+            self.vouched = new == self.yours or (self.vouched and not lost)
 
 
 def open_database(path):
@@ -108,12 +155,12 @@ def open_database(path):
 
 
 def verify(path, verifier_key, kept_path=None):
-    """How many events fit, and how many a kept checkpoint vouches for."""
-    origin, key_hash, public = open_key(verifier_key)
-    kept_size, kept_root = open_kept(kept_path, origin, key_hash, public) if kept_path else (0, "")
+    """How many events fit, how many a kept checkpoint vouches for, and what else there is to say."""
+    origin = open_key(verifier_key)[0]
+    kept_size, kept_root, kept_by = open_kept(kept_path, origin) if kept_path else (0, "", [])
     database = open_database(path)
     rows = database.execute(f"SELECT event_hash, {', '.join(COLUMNS)} FROM audit_events ORDER BY sequence")
-    edge, size, previous = [], 0, "0" * 64
+    edge, size, previous, keys, kept_fits = [], 0, "0" * 64, None, False
     for tree_size, first, root, signature, frontier in database.execute(
         "SELECT tree_size, first_sequence, root, signature, frontier FROM audit_checkpoints ORDER BY tree_size"
     ):
@@ -126,29 +173,39 @@ def verify(path, verifier_key, kept_path=None):
             check(leaf.hex() == event_hash, f"the event {size} was changed")
             if size == 0:
                 created = json.loads(event["details"])
-                named = (created["origin"], created["key"])
-                check(named == (origin, verifier_key), "it names another key, or you gave that of another trail")
+                check(created["origin"] == origin, "it names another key, or you gave that of another trail")
+                keys = Keys(created["key"], verifier_key)
+            keys.follow(event, origin)
             grow(edge, size, leaf)
             size, previous = size + 1, event_hash
-            fits = size != kept_size or base64.b64encode(root_of(edge)).decode() == kept_root
-            check(fits, f"the first {size} events are not those of the checkpoint that you kept")
+            kept_fits = kept_fits or (size == kept_size and base64.b64encode(root_of(edge)).decode() == kept_root)
         check(size == tree_size, f"the event {size} is missing")
         check(base64.b64encode(root_of(edge)).decode() == root, f"the root of the first {size} events is another")
         check(frontier in {None, b"".join(edge)}, f"the frontier of the first {size} events is another")
-        check_signature(f"{origin}\n{tree_size}\n{root}\n", signature, key_hash, public)
+        signed = is_signed(f"{origin}\n{tree_size}\n{root}\n", [signature], keys.at(tree_size))
+        check(signed, f"a signature does not verify: the checkpoint of {tree_size} events is not by the trail's key")
     check(next(rows, None) is None, f"no checkpoint covers the event {size}")
     check(size > 0, "there is nothing")
+    check(keys.vouched, "it names another key, or you gave that of another trail, or one that was lost since")
+    if kept_path:
+        signed = is_signed(f"{origin}\n{kept_size}\n{kept_root}\n", kept_by, keys.at(kept_size))
+        check(signed, "The checkpoint that you gave is not signed with the trail's key of its time", Unusable)
+    if (kept_size, kept_root) in keys.abandoned:
+        kept_size = 0
     check(size >= kept_size, f"it ends after {size} events, and the checkpoint that you kept has {kept_size}")
+    check(kept_fits or not kept_size, f"the first {kept_size} events are not those of the checkpoint that you kept")
     (different,) = database.execute("SELECT count(DISTINCT event_id) FROM audit_events").fetchone()
     check(different == size, "an event is there twice")
-    return size, kept_size
+    return size, kept_size, keys.remarks
 
 
-def say(size, kept):
+def say(size, kept, remarks):
     cut_off = (
         f"The first {kept:,} are those of your checkpoint; whether later ones were" if kept else "Whether the end was"
     )
     print(f"{size:,} events fit. {cut_off} cut off only a {'newer' if kept else 'kept'} checkpoint can tell.")
+    for remark in remarks:
+        print(remark)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ from audit_core.rows import to_json
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
-from audit_core.testing.making import EDGES
+from audit_core.testing.making import EDGES, NOON
+from tests.attacks.attacker import put_back, steal
+from tests.chain import test_life as life
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "formats.md").read_text()
@@ -285,3 +287,63 @@ class TestThePage:
         (file,) = tmp_path.glob("*.spill")
         assert file.read_text() == f"{zlib.crc32(to_json(event).encode()):08x} {to_json(event)}\n"
         spill.remove({event.event_id})
+
+
+class TestAVerifierThatIsNotOursAfterRotations:
+    @pytest.fixture
+    def rotated(self, tmp_path):
+        """A trail under three keys; its path, the keys, and the checkpoints of each time."""
+        store = SqliteStore(SqliteDatabase(tmp_path / "trail.db"))
+        store.create()
+        chain, kept = life.made_by(0, store), []
+        for number in (0, 1, 2):
+            chain = life.turn(chain, number) if number else chain
+            seal(chain, [make_event(n) for n in range(3)])
+            kept.append(tmp_path / f"{number}.checkpoint")
+            kept[-1].write_text(chain.checkpoint_note(), encoding="utf-8")
+        yield chain, tmp_path / "trail.db", kept
+        store.close()
+
+    def test_any_key_of_the_trail_and_any_checkpoint_of_its_time_will_do(self, rotated):
+        _, path, kept = rotated
+        for key, file in zip(life.KEYS[:3], reversed(kept), strict=True):
+            assert verify(path, str(key), file).returncode == 0
+        done = verify(path, str(life.THIEFS))
+        assert (done.returncode, "names another key" in done.stderr) == (1, True)
+
+    def test_a_statement_that_nobody_may_make_is_an_event_as_any_other(self, rotated):
+        chain, path, _ = rotated
+        for details in ({}, {"says": 7, "signatures": None}, {"says": {"old": str(life.THIRD)}, "signatures": ["?"]}):
+            event = make_event(action="key.rotated", resource_type="trail", resource_id=chain.origin, details=details)
+            seal(chain, [event])
+        assert verify(path, str(life.FIRST)).returncode == 0
+
+    def test_a_key_that_was_lost_checks_nothing_any_more(self, rotated):
+        chain, path, _ = rotated
+        seal(life.turn(life.made_by(3, chain.store), 3, lost=True), [make_event()])
+        assert verify(path, str(life.THIEFS)).returncode == 0, "whoever has it says so"
+        done = verify(path, str(life.THIRD))
+        assert (done.returncode, "lost since" in done.stderr) == (1, True)
+
+    def test_checkpoints_signed_by_a_key_after_its_time_do_not_fit(self, rotated):
+        chain, path, _ = rotated
+        loot = steal(chain.store)
+        loot.resign(chain.origin, life.SIGNERS[0])
+        put_back(chain.store, loot)
+        done = verify(path, str(life.FIRST))
+        assert (done.returncode, "the checkpoint of 8 events is not by the trail's key" in done.stderr) == (1, True)
+
+    def test_a_checkpoint_that_a_restored_backup_lacks_is_told_of(self, rotated, tmp_path):
+        chain, path, _ = rotated
+        backup = steal(chain.store)
+        seal(chain, [make_event(n) for n in range(5)])
+        (tmp_path / "lost").write_text(chain.checkpoint_note(), encoding="utf-8")
+        note = chain.checkpoint_note()
+        put_back(chain.store, backup)
+        assert verify(path, str(life.FIRST), tmp_path / "lost").returncode == 1
+        chain = life.made_by(2, chain.store)
+        life.say_restored(chain, [life.answer(note)])
+        life.stolen(chain, NOON, key=life.SECOND)
+        done = verify(path, str(life.FIRST), tmp_path / "lost")
+        assert (done.returncode, "5 events from 12 on are lost" in done.stdout) == (0, True), done
+        assert "was stolen" in done.stdout

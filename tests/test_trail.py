@@ -518,10 +518,10 @@ class TestVerifying:
         forged = AuditTrail("memory:", origin=on_file.chain.origin, signer=thief)
         forged.record("a.b")
         forged.flush()
-        forged._key._signer = on_file._key.own
+        forged.signing_key._signer = on_file.signing_key.own
         with pytest.raises(ConfigurationError, match="not signed with"):
             forged.verify()
-        forged._key._signer = thief
+        forged.signing_key._signer = thief
         forged.close()
 
     def test_a_proof_needs_only_the_verifier_key(self, trail):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Protocol
 
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
-from audit_core.chain.known import Answer, Kept, is_opened_by
+from audit_core.chain.known import Answer, Kept, tree_of
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
-from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.verify import Finding
 from audit_core.process.forking import lock_across_forks
 
-__all__ = ["Anchor", "ContradictionError", "Kept", "ask", "ask_all", "in_sqlite"]
+__all__ = ["Anchor", "ContradictionError", "Kept", "SearchableAnchor", "ask", "ask_all", "ask_for", "in_sqlite"]
 
 # A thread that anchors must not be inside of SQLite when another one forks: the child would find it locked for ever.
 in_sqlite = lock_across_forks()
@@ -44,13 +45,20 @@ class Anchor(Protocol):
         """What it holds, the largest tree first. Raises as ``keep`` does."""
 
 
+class SearchableAnchor(Anchor, Protocol):
+    """One that need not look through all that it holds for the newest of it."""
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
+        """What it holds of trees of ``least`` events or more, the largest first. Raises as ``keep`` does."""
+
+
 class ContradictionError(IntegrityError):
     """An anchor has seen what the chain does not extend."""
 
-    def __init__(self, finding: Finding) -> None:
-        """The ``finding`` says what it has seen, and where."""
+    def __init__(self, finding: Finding, size: int = 0) -> None:
+        """The ``finding`` says what it has seen, and where; ``size`` is the number of events of that tree."""
         super().__init__(f"The anchor {finding.where} has seen another history of this trail: {finding}.")
-        self.finding = finding
+        self.finding, self.size = finding, size
 
 
 def ask_all(
@@ -75,12 +83,12 @@ def ask_all(
 
 
 def _newest(answers: Iterable[Answer], chain: AuditChain) -> datetime | None:
-    """Since when the largest tree is there. Whoever forged the key that the trail names is found by verification."""
+    """Since when the largest tree is there. Whoever forged the keys that the trail names is found by verification."""
     try:
-        key = chain.key
+        ring = chain.keyring
     except (ConfigurationError, IntegrityError):
-        key = None
-    return max((since for answer in answers if (since := _since(answer.kept, key))), default=None)
+        ring = None
+    return max((since for answer in answers if (since := _since(answer.kept, ring))), default=None)
 
 
 def _can_tell(answer: Answer) -> bool:
@@ -88,23 +96,45 @@ def _can_tell(answer: Answer) -> bool:
     return answer.trouble is None and all(one.kept_at for one in answer.kept)
 
 
-def _since(kept: Iterable[Kept], key: VerifierKey | None) -> datetime | None:
-    """Nothing else there says that the trail is alive: whoever stops it may put there again what it was."""
-    timed = [(-one.size, one.kept_at, one.what) for one in kept if one.kept_at]
-    for _, since, what in sorted(timed, key=itemgetter(0, 1)):
-        if isinstance(what, Checkpoint) or (key is not None and is_opened_by(what, key)):
+def _since(kept: Iterable[Kept], ring: Keyring | None) -> datetime | None:
+    """Nothing else there says that the trail is alive: whoever stops it may put there again what it was.
+
+    What a restored backup has left behind says nothing of today.
+    """
+    timed = [(-one.size, one.kept_at, one) for one in kept if one.kept_at]
+    for _, since, one in sorted(timed, key=itemgetter(0, 1)):
+        if isinstance(one.what, Checkpoint):
+            return since
+        if ring is not None and (tree := tree_of(one, ring)) is not None and not ring.abandons(tree):
             return since
     return None
 
 
+def ask_for(anchor: Anchor, chain: AuditChain, least: int) -> Answer:
+    """What it holds of trees of ``least`` events or more, as far as they are signed. Raises nothing, as ``ask``.
+
+    A witness holds nothing, and would be shown what it has to refuse.
+    """
+    if (kept_from := getattr(anchor, "kept_from", None)) is None:
+        answer = ask(anchor, chain)
+        return replace(answer, kept=[one for one in answer.kept if one.size >= least])
+    return _answer(anchor, lambda: kept_from(chain, least))
+
+
 def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None) -> Answer:
     """What the anchor holds, which had it already at ``as_of``. Raises nothing: an anchor may be down, or lie."""
+    answer = _answer(anchor, lambda: anchor.kept(chain))
+    if as_of is None:
+        return answer
+    return replace(answer, kept=[one for one in answer.kept if one.kept_at is None or one.kept_at <= as_of])
+
+
+def _answer(anchor: Anchor, read: Callable[[], Iterable[Kept]]) -> Answer:
     kept: list[Kept] = []
     try:
-        # One by one: what came before a failure counts.
-        kept.extend(one for one in anchor.kept(chain) if as_of is None or one.kept_at is None or one.kept_at <= as_of)
+        kept.extend(read())  # one by one: what came before a failure counts
     except ContradictionError as error:
-        return Answer(anchor.name, kept, (error.finding,))
+        return Answer(anchor.name, kept, (error.finding,), seen=error.size)
     except AuditError as error:
         return Answer(anchor.name, kept, trouble=str(error))
     except Exception as error:  # noqa: BLE001 - an application may have an anchor of its own

@@ -8,15 +8,17 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from audit_core.anchors import Anchor, in_sqlite
+from audit_core.anchors.watch import Watch
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
-from audit_core.errors import AuditError, StoreUnavailableError
+from audit_core.errors import AuditError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.checkpoint import Checkpoint
-from audit_core.integrity.note import parse_note
+from audit_core.integrity.note import Signer, parse_note
 from audit_core.process.threads import OneThread, OwnThread, is_own_thread
 
 EVERY_SECONDS = 60.0  # between two looks whether the chain has grown
@@ -34,10 +36,12 @@ class AnchorState:
     size: int = 0  # of the newest checkpoint there
     kept_at: datetime | None = None
     trouble: str | None = None  # why it took nothing last time
+    root: bytes = b""  # of that checkpoint: after a backup was put back a tree of the same size is another one
 
     def described(self) -> dict[str, object]:
         """For a status."""
-        return {**asdict(self), "kept_at": format_timestamp(self.kept_at) if self.kept_at else None}
+        kept_at = format_timestamp(self.kept_at) if self.kept_at else None
+        return {"name": self.name, "size": self.size, "kept_at": kept_at, "trouble": self.trouble}
 
 
 class Anchoring:
@@ -49,13 +53,19 @@ class Anchoring:
         anchors: Sequence[Anchor],
         beat: Callable[[], object],
         every: float = EVERY_SECONDS,
+        *,
+        freed: Callable[[], object] = lambda: None,
+        held: Callable[[], Sequence[Signer]] = tuple,
     ) -> None:
-        """``beat`` is called when the chain has not grown for so long that somebody may take it for stopped."""
-        self.anchors = anchors
+        """``beat`` is called when the chain has not grown for so long that somebody may take it for stopped.
+
+        ``freed`` is called when an anchor has nothing, or nothing more, against going on.
+        """
+        self.anchors, self.watch = anchors, Watch(chain, anchors, held)
         self._states = [AnchorState(anchor.name) for anchor in anchors]
         pulse = _Pulse(beat)
         self._threads = [
-            OneThread(_maker(chain, anchor, state, every, pulse))
+            OneThread(partial(AnchorThread, chain, anchor, state, every, pulse, watch=self.watch, freed=freed))
             for anchor, state in zip(anchors, self._states, strict=True)
         ]
         self._began = datetime.now(UTC)
@@ -63,6 +73,7 @@ class Anchoring:
     def start(self) -> None:
         """Start the threads of this process, unless they run."""
         if not is_own_thread():
+            self.watch.begin()
             for each in self._threads:
                 each.start()
 
@@ -81,7 +92,10 @@ class Anchoring:
         return self._states
 
     def ages(self) -> dict[str, float]:
-        """For each anchor, how many seconds ago it last took or had the newest checkpoint; else since the beginning."""
+        """For each anchor, how many seconds ago it last took a checkpoint; of one that took none, since the beginning.
+
+        Where nothing happens it grows to an hour, until the heartbeat.
+        """
         now = datetime.now(UTC)
         return {state.name: (now - (state.kept_at or self._began)).total_seconds() for state in self._states}
 
@@ -93,12 +107,6 @@ def keep_now(chain: AuditChain, anchors: Sequence[Anchor]) -> Iterator[AnchorSta
         state = AnchorState(anchor.name)
         _keep(note, chain, anchor, state)
         yield state
-
-
-def _maker(
-    chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, pulse: _Pulse
-) -> Callable[[], AnchorThread]:
-    return lambda: AnchorThread(chain, anchor, state, every, pulse)
 
 
 class _Pulse:
@@ -123,9 +131,21 @@ class _Pulse:
 class AnchorThread(OwnThread):
     """Looks after one anchor."""
 
-    def __init__(self, chain: AuditChain, anchor: Anchor, state: AnchorState, every: float, pulse: _Pulse) -> None:
+    def __init__(
+        self,
+        chain: AuditChain,
+        anchor: Anchor,
+        state: AnchorState,
+        every: float,
+        pulse: _Pulse,
+        *,
+        watch: Watch,
+        freed: Callable[[], object],
+    ) -> None:
         super().__init__("audit-anchor")
         self._chain, self._anchor, self._state, self._every, self._pulse = chain, anchor, state, every, pulse
+        self._watch, self._freed = watch, freed
+        self._is_free = False  # whether the anchor has been asked, and has nothing against going on
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # no lock that a signal handler might wait for
 
     def stop(self) -> None:
@@ -134,17 +154,37 @@ class AnchorThread(OwnThread):
         self._calls.put(None)
 
     def work(self) -> None:
-        """One look after another."""
+        """One look after another; the last one begins after the end was told."""
         pause = min(SHORTEST_PAUSE_SECONDS, self._every)
-        while not self.stopped:
+        self._ask()
+        is_last = False
+        while not is_last:
             self._wait(pause)
             self.rest()
+            is_last = self.stopped
             if not self._is_here():
                 return
             pause = self._every if self._look() else min(self._every, 2 * pause)
 
+    def _ask(self) -> bool:
+        """Whether it has nothing against going on. One that cannot be asked has nothing, and is asked again."""
+        if self._is_free:
+            return True
+        try:
+            said = self._watch.ask(self._anchor)
+        except Exception as error:  # noqa: BLE001 - nobody else would look again
+            logger.debug("What %s knows of the trail could not be compared: %s", self._state.name, error)
+            return True
+        if said is not None:
+            return _fail(self._state, IntegrityError(said))
+        self._is_free = True
+        self._freed()
+        return True
+
     def _look(self) -> bool:
         """Whether the anchor has what there is. A trail that cannot be read just now is no trouble of the anchor's."""
+        if not self._ask():
+            return False
         try:
             with in_sqlite:
                 note = self._chain.checkpoint_note()
@@ -173,10 +213,10 @@ def _keep(note: str | None, chain: AuditChain, anchor: Anchor, state: AnchorStat
     """Whether the anchor has the newest checkpoint, if there is one."""
     try:
         if note is not None:
-            size = _size_of(note)
-            if size != state.size or state.trouble:
+            tree = Checkpoint.parse(parse_note(note)[0])
+            if (tree.size, tree.root) != (state.size, state.root) or state.trouble:
                 anchor.keep(note, chain)
-            state.size, state.kept_at = size, datetime.now(UTC)
+                state.size, state.root, state.kept_at = tree.size, tree.root, datetime.now(UTC)
     except Exception as error:  # noqa: BLE001 - an application may have an anchor of its own
         return _fail(state, error)
     if state.trouble is not None:

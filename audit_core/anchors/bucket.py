@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from audit_core.anchors.folder import name_of
+from audit_core.anchors.folder import SUFFIX, beginning_of, name_of
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
 from audit_core.errors import AuditError, ConflictError, StoreUnavailableError
@@ -38,9 +38,13 @@ class BucketAnchor:
             raise StoreUnavailableError(f"{self.name} holds something else as {key}.") from error
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        return self.kept_from(chain, 0)
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
         del chain
         self._check()
-        objects = [versions for versions in self._bucket.objects(self._prefix) if _is_ours(versions)]
+        before = f"{self._prefix}{beginning_of(least)}" if least else ""
+        objects = [versions for versions in self._bucket.objects(self._prefix, before) if _is_ours(versions)]
         broken = None
         with ThreadPoolExecutor(READERS, "audit-anchor") as readers:
             for found in readers.map(self._read, reversed(objects)):
@@ -69,4 +73,4 @@ class BucketAnchor:
 
 def _is_ours(versions: list[Version]) -> bool:
     """Anybody who may delete can put a marker where nothing was."""
-    return versions[0].key.endswith(".checkpoint") and not all(version.is_marker for version in versions)
+    return versions[0].key.endswith(SUFFIX) and not all(version.is_marker for version in versions)

@@ -42,8 +42,8 @@ class Database(Protocol):
     def insert(self, row: _ROW) -> None:
         """Unless it is there."""
 
-    def select(self) -> Iterator[tuple[str, datetime | None]]:
-        """Notes, and since when they are there; the largest tree first."""
+    def select(self, least: int) -> Iterator[tuple[str, datetime | None]]:
+        """Notes of trees of ``least`` events or more, and since when they are there; the largest tree first."""
 
     def close(self) -> None:
         """Keep no connection: the next use may be a minute away."""
@@ -70,9 +70,12 @@ class DatabaseAnchor:
             self._database.insert((checkpoint.size, encode_base64(checkpoint.root), note))
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        return self.kept_from(chain, 0)
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
         self._refuse_own(chain)
         with closing(self._database):
-            for note, kept_at in self._database.select():
+            for note, kept_at in self._database.select(least):
                 yield Kept(note, kept_at, is_attested=True)
 
     def _refuse_own(self, chain: AuditChain) -> None:
@@ -107,12 +110,12 @@ class SqliteAnchors:
                 "INSERT INTO audit_anchors (tree_size, root, note) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row
             )
 
-    def select(self) -> Iterator[tuple[str, datetime | None]]:
+    def select(self, least: int) -> Iterator[tuple[str, datetime | None]]:
         # As bytes: of text that is none the driver would read nothing at all.
         columns = "CAST(note AS BLOB), CAST(kept_at AS BLOB)"
-        query = f"SELECT {columns} FROM audit_anchors ORDER BY tree_size DESC, rowid DESC"
+        query = f"SELECT {columns} FROM audit_anchors WHERE tree_size >= ? ORDER BY tree_size DESC, rowid DESC"
         with self._database.cursor() as cursor:
-            rows = cursor.execute(query).fetchall()
+            rows = cursor.execute(query, (least,)).fetchall()
         for note, kept_at in rows:
             yield note.decode(errors="replace"), _parse_time(kept_at.decode(errors="replace"))
 
@@ -152,8 +155,9 @@ class PostgresAnchors:
         with self._database.transaction() as connection:
             self._database.execute(query, row, connection)
 
-    def select(self) -> Iterator[tuple[str, datetime | None]]:
+    def select(self, least: int) -> Iterator[tuple[str, datetime | None]]:
         # Python has no time for infinity, and the driver would read nothing at all.
         time = "CASE WHEN kept_at BETWEEN '1970-01-01' AND '9000-01-01' THEN kept_at END"
-        query = f"SELECT note, {time} FROM {self._database.table(TABLE)} ORDER BY tree_size DESC, kept_at DESC"
-        yield from self._database.fetch(query)
+        table, order = self._database.table(TABLE), "ORDER BY tree_size DESC, kept_at DESC"
+        query = f"SELECT note, {time} FROM {table} WHERE tree_size >= %s {order}"
+        yield from self._database.fetch(query, (least,))

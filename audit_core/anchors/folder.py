@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 from audit_core.chain import AuditChain
@@ -19,10 +19,11 @@ from audit_core.chain.known import Kept
 from audit_core.errors import ConfigurationError, StoreUnavailableError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import MAX_NOTE_BYTES, parse_note
-from audit_core.process.disk import sync_folder, write_all
+from audit_core.process.disk import write_file
 
 SUFFIX = ".checkpoint"
-_STEM = re.compile(r"\d{20}-[0-9a-f]{16}")
+_DIGITS = 20
+_STEM = re.compile(rf"\d{{{_DIGITS}}}-[0-9a-f]{{16}}", re.ASCII)
 
 
 class FolderAnchor:
@@ -40,9 +41,12 @@ class FolderAnchor:
         self.put(self.folder / name_of(note), note.encode())
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        return self.kept_from(chain, 0)
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
         del chain
         broken = None
-        for path in self.files(SUFFIX):
+        for path in takewhile(lambda path: size_in(path.name) >= least, self.files(SUFFIX)):
             try:
                 # A file's time says when it was copied here, and may be set.
                 kept = Kept(self.read(path).decode(errors="replace"), self.time_of(path))
@@ -58,7 +62,7 @@ class FolderAnchor:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                _make(path, content)
+                write_file(path, content, 0o444)
         except OSError as error:
             raise self._unavailable(error) from error
 
@@ -96,22 +100,17 @@ class FolderAnchor:
         return StoreUnavailableError(f"{self.folder}: {error.strerror}: see that it is mounted, and may be used.")
 
 
+def size_in(name: str) -> int:
+    """Of the tree whose checkpoint is called so."""
+    return int(name[:_DIGITS])
+
+
+def beginning_of(size: int) -> str:
+    """What the names of checkpoints of this size begin with: all that are larger come after it."""
+    return f"{size:0{_DIGITS}d}-"
+
+
 def name_of(note: str) -> str:
     """What the file of this checkpoint is called: names sort as trees grow. Raises IntegrityError for what is none."""
     checkpoint = Checkpoint.parse(parse_note(note)[0])
-    return f"{checkpoint.size:020d}-{checkpoint.root.hex()[:16]}{SUFFIX}"
-
-
-def _make(path: Path, content: bytes) -> None:
-    """A crash here leaves nothing by that name, or all of it."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
-        try:
-            write_all(fd, content)
-        finally:
-            os.close(fd)
-        draft.rename(path)
-        sync_folder(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
+    return f"{beginning_of(checkpoint.size)}{checkpoint.root.hex()[:16]}{SUFFIX}"

@@ -10,6 +10,7 @@ from audit_core.anchors import Anchor
 from audit_core.anchors.database import DatabaseAnchor, PostgresAnchors, SqliteAnchors
 from audit_core.anchors.folder import FolderAnchor
 from audit_core.anchors.log import LogAnchor
+from audit_core.anchors.web import without_user
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.cosignature import CosignerKey
 from audit_core.keys import state_directory
@@ -57,7 +58,7 @@ def _open_service(kind: str, url: str) -> Anchor:
     place, options = split_options(url, {needed, "receipts"})
     if needed not in options:
         what = "the file (PEM) with its root certificate" if kind == "tsa" else "its verifier key, written with %2B"
-        raise ConfigurationError(f"The anchor {place} says whom to believe: ?{needed}= and {what}.")
+        raise ConfigurationError(f"The anchor {without_user(place)} says whom to believe: ?{needed}= and {what}.")
     receipts = options.get("receipts") or state_directory() / "receipts" / sha256(place.encode()).hexdigest()[:16]
     if kind == "tsa":
         from audit_core.anchors.timestamp import TimestampAnchor
@@ -69,7 +70,7 @@ def _open_service(kind: str, url: str) -> Anchor:
         # A plus sign in a query is a space.
         key = CosignerKey.parse(options["key"].replace(" ", "+"))
     except IntegrityError as error:
-        raise ConfigurationError(f"The key of the witness {place}: {error}.") from error
+        raise ConfigurationError(f"The key of the witness {without_user(place)}: {error}.") from error
     return WitnessAnchor(place, key, FolderAnchor(receipts))
 
 

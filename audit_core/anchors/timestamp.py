@@ -6,10 +6,11 @@ An attacker who can write the folder of the receipts can remove them. He cannot 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
+from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of, size_in
 from audit_core.anchors.web import post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
@@ -48,9 +49,12 @@ class TimestampAnchor:
         self._receipts.keep(note, chain)  # last: what has no stamp is not stamped yet
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
+        return self.kept_from(chain, 0)
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
         del chain
         verifier, broken = self._verifier(), None
-        for path in self._receipts.files(STAMP):
+        for path in takewhile(lambda path: size_in(path.name) >= least, self._receipts.files(STAMP)):
             try:
                 note = self._receipts.read(path.with_suffix(SUFFIX))
                 stamp = self._parse(self._receipts.read(path), str(path))

@@ -11,14 +11,15 @@ from time import time as unix_time
 
 from audit_core.anchors import ContradictionError, in_sqlite
 from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
-from audit_core.anchors.web import Response, post
+from audit_core.anchors.web import Response, post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.clock import CLOCKS_DIFFER
 from audit_core.integrity.cosignature import CosignerKey, open_cosignature
 from audit_core.integrity.note import encode_base64, parse_note
-from audit_core.integrity.verify import CLOCKS_DIFFER, Finding
+from audit_core.integrity.verify import Finding
 
 TRIES = 4  # others may submit meanwhile
 COSIGNED = ".cosigned"
@@ -33,10 +34,15 @@ class WitnessAnchor:
 
     @property
     def name(self) -> str:
-        return f"the witness {self._key.name}"
+        return f"the witness {without_user(self._key.name)}"
 
     def keep(self, note: str, chain: AuditChain) -> None:
         self._submit(note, chain, self._seen)
+
+    def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
+        """Nothing that is signed."""
+        del chain, least
+        return iter(())
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
         """The tree that it had seen before it was asked now: it has checked that the chain extends that."""
@@ -63,7 +69,7 @@ class WitnessAnchor:
                 note = self._newer(chain, seen)
             elif seen == old:  # the sizes agree, so the roots do not (tlog-witness, add-checkpoint)
                 expected, got = "the tree that it has cosigned", "another one of the same size"
-                raise ContradictionError(Finding("known", size, expected, got, where=self.name))
+                raise ContradictionError(Finding("known", size, expected, got, where=self.name), size)
             old = self._seen = seen
         raise StoreUnavailableError(f"{self.name} is given other checkpoints all the time: it is tried again later.")
 
@@ -90,7 +96,7 @@ class WitnessAnchor:
         size = 0 if note is None else _size_of(note)
         if note is None or size < seen:
             expected = f"the {seen} events of a known checkpoint"
-            raise ContradictionError(Finding("truncated", size, expected, str(size), where=self.name))
+            raise ContradictionError(Finding("truncated", size, expected, str(size), where=self.name), seen)
         return note
 
     def _read_size(self, response: Response) -> int:
@@ -103,7 +109,7 @@ class WitnessAnchor:
     def _refusal(self, response: Response, old: int, size: int) -> Exception:
         if response.status == 422:
             expected, got = f"a tree that extends the {old} events that it has cosigned", f"one of {size} that does not"
-            return ContradictionError(Finding("known", old, expected, got, where=self.name))
+            return ContradictionError(Finding("known", old, expected, got, where=self.name), old)
         cures = {404: "does not know this trail", 403: "knows another key of this trail"}
         if cure := cures.get(response.status):
             return ConfigurationError(f"{self.name} {cure}: give its operator what `audit keygen --verifier` prints.")

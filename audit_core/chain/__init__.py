@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from audit_core.canonical import encode_record, format_timestamp
 from audit_core.chain.created import created_details
+from audit_core.chain.edge import Edge, check_key, is_next, read_edge, sound_created
 from audit_core.chain.hashing import OpenStore
+from audit_core.chain.keys import read_keyring
 from audit_core.chain.known import Answer, Kept
 from audit_core.chain.proof import FRONTIER_EVERY, Proof, prove, prove_consistency, stored_root
 from audit_core.chain.seen import BEFORE, Seen
-from audit_core.chain.verification import Verification, signed_by, verify_store
-from audit_core.draft import Draft, draft_of, event_of, place
-from audit_core.errors import BusyError, ConfigurationError, ConflictError, IntegrityError
+from audit_core.chain.trust import signed_by
+from audit_core.chain.verification import Verification, verify_store
+from audit_core.draft import ACTION, Draft, draft_of, event_of, place
+from audit_core.errors import AuditError, BusyError, ConfigurationError, ConflictError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
 from audit_core.identity import new_event_id
 from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.keyring import Keyring, new_key_of
 from audit_core.integrity.link import GENESIS_HASH, leaf_hash
 from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import Signer, VerifierKey, encode_base64
+from audit_core.integrity.statement import ABOUT, ROTATED, STATEMENTS, Statement
 from audit_core.integrity.verify import parse_head
 from audit_core.rows import Row, from_row
 from audit_core.stores import AuditStore, StoredCheckpoint
-
-LEAVES_AT_ONCE = 10_000
-
-
-class _Edge(NamedTuple):
-    """Where the next event goes. Immutable: a transaction that rolls back leaves nothing to undo."""
-
-    checkpoint: StoredCheckpoint | None
-    tree: Frontier
-    last_hash: str
+from audit_core.waiting import unreadable_draft
 
 
 class AuditChain:
@@ -47,14 +44,21 @@ class AuditChain:
         origin: str | None = None,
         *,
         begin_with: Callable[[], Signer] | None = None,
+        renew: Callable[[Callable[[bytes], bool]], bool] = lambda _: False,
     ) -> None:
-        """``begin_with`` may make the key of a chain that has none yet; without it that is found as any other."""
+        """``begin_with`` may make the key of a chain that has none yet; without it that is found as any other.
+
+        ``renew`` is asked for another key, whose public key is the one that the chain goes on with; whether
+        ``find_signer`` gives that from now on.
+        """
+        self._renew = renew
         self.store = store
         self._find_signer, self._find_first_signer = find_signer, begin_with or find_signer
         self._wanted_origin = origin
         self._origin = ""  # of the chain that _edge is the end of
-        self._edge: _Edge | None = None
-        self._confirmed: _Edge | None = None  # the last one that this process knows to be committed
+        self._edge: Edge | None = None
+        self.objection: Callable[[], AuditError | None] = lambda: None  # of whoever knows more of the chain than it has
+        self._confirmed: Edge | None = None  # the last one that this process knows to be committed
 
     @property
     def origin(self) -> str | None:
@@ -63,17 +67,26 @@ class AuditChain:
         return str(created.get("origin")) if created else None
 
     @property
+    def keyring(self) -> Keyring | None:
+        """The keys that the trail itself names; None where the first record names none."""
+        return read_keyring(self.store)
+
+    @property
     def key(self) -> VerifierKey | None:
-        """The verifier key that the trail itself names. Whoever can rewrite the trail can rewrite that.
+        """The key that the trail itself names last. Whoever can rewrite the trail can rewrite that.
 
         Raises IntegrityError when what the first record says is no key.
         """
+        if ring := self.keyring:
+            return ring.present
         created = self._created_details()
         return VerifierKey.parse(str(created.get("key"))) if created else None
 
     @property
     def named_key(self) -> str | None:
-        """What the first record says of the key, whether it is one or not."""
+        """What the trail says of its key, whether it is one or not."""
+        if ring := self.keyring:
+            return str(ring.present)
         named = self._created_details().get("key")
         return None if named is None else str(named)
 
@@ -88,21 +101,63 @@ class AuditChain:
         does not fit its own checkpoint, or what is to be appended stands there already. The caller then rolls back, so
         that nothing is written.
         """
+        if error := self.objection():
+            raise error
         edge = self._find_edge(connection)
         if edge.checkpoint is None:
             drafts = [draft_of(self._created(drafts)), *drafts]
+        return self._append(drafts, edge, self._find_signer(), connection)
+
+    def state(
+        self, kind: str, says: Mapping[str, Any], event: AuditEvent, connection: Any, *, also: Sequence[Signer] = ()
+    ) -> StoredCheckpoint:
+        """Append a statement, signed with the key and ``also`` with others, as a batch of its own.
+
+        ``event`` says who makes it, and when. Nobody's objection counts: it is what may end one. Raises as
+        ``append_drafts`` does, and ConfigurationError for a chain that has not begun.
+        """
+        edge = self._find_edge(connection)
+        signers = [self._find_signer(), *also]
+        draft = self._stated(kind, says, event, edge, signers)
+        checkpoint = self._append([draft], edge, signers[0], connection, ours=True)
+        self._edge = None  # which this process's key may not extend any more, after a rotation
+        return checkpoint
+
+    def state_alone(self, says: Mapping[str, Any], event: AuditEvent, connection: Any, new: Signer) -> StoredCheckpoint:
+        """Append the rotation of a key that was lost: the new one signs alone, its checkpoint too."""
+        head = self.store.head(connection)
+        self._origin = str(sound_created(self.store, connection).get("origin"))
+        edge = Edge(None, Frontier(), GENESIS_HASH) if head is None else read_edge(self.store, head, None, connection)
+        checkpoint = self._append([self._stated(ROTATED, says, event, edge, [new])], edge, new, connection, ours=True)
+        self._edge = None
+        return checkpoint
+
+    def _stated(
+        self, kind: str, says: Mapping[str, Any], event: AuditEvent, edge: Edge, signers: Sequence[Signer]
+    ) -> Draft:
+        if edge.checkpoint is None:
+            raise ConfigurationError("The trail has not begun: there is nothing to say of it.")
+        details = Statement(self._origin, kind, edge.tree.size, edge.last_hash, says).sign(signers)
+        return draft_of(replace(event, action=kind, resource_type=ABOUT, resource_id=self._origin, details=details))
+
+    def _append(
+        self, drafts: Sequence[Draft], edge: Edge, signer: Signer, connection: Any, *, ours: bool = False
+    ) -> StoredCheckpoint:
+        """``ours`` are statements, which nobody else may make."""
         origin, size, previous = self._origin, edge.tree.size, edge.last_hash
         rows: list[Row] = []
         leaves: list[bytes] = []
         for sequence, draft in enumerate(drafts, size):
             row = place(draft, sequence, previous)
+            if draft[ACTION] in STATEMENTS and not ours and self._speaks_for_us(row):
+                row = place(unreadable_draft(repr(draft)), sequence, previous)
             leaf = leaf_hash(encode_record(row, origin))
             previous = leaf.hex()
             leaves.append(leaf)
             rows.append((*row, previous))
         tree = edge.tree.copy()
         tree.extend(leaves)
-        checkpoint = self._sign(tree, size)
+        checkpoint = self._sign(tree, size, signer)
         try:
             self.store.append(rows, checkpoint, connection)
         except ConflictError as error:  # of those who seal, one at a time does, where there are locks
@@ -112,8 +167,18 @@ class AuditChain:
                 f"What stands in the tables leaves no place for the events from sequence {size} on ({error}): nothing "
                 "is sealed over it; run `audit verify`. Events wait in the outbox."
             ) from error
-        self._edge = _Edge(checkpoint, tree, previous)
+        self._edge = Edge(checkpoint, tree, previous)
         return checkpoint
+
+    def _speaks_for_us(self, row: Sequence[Any]) -> bool:
+        """Whether somebody has put a statement into the outbox that would hold at this place.
+
+        Who reads the chain knows what comes next, and needs no old key to say that it was lost.
+        """
+        if (statement := Statement.of_row(row, self._origin)) is None:
+            return False
+        own = VerifierKey(self._origin, self._find_signer().public_key)
+        return statement.is_signed_by(own) or new_key_of(statement) is not None
 
     def confirm(self) -> None:
         """What was appended last is committed, in a transaction of our own: from now on the chain extends it."""
@@ -168,13 +233,14 @@ class AuditChain:
         """
         if (head := self.store.head()) is None:
             return None
-        created = self._sound_created(None)
+        created = sound_created(self.store, None)
         try:
             note = parse_head(head, str(created["origin"])).note(head.signature)
-            key = VerifierKey.parse(str(created.get("key")))
+            ring = read_keyring(self.store, VerifierKey.parse(str(created.get("key"))))
         except (IntegrityError, TypeError) as error:
             raise IntegrityError("The newest checkpoint was tampered with: run `audit verify`.") from error
-        if not signed_by(head, key):
+        key = ring.key_at(head.tree_size) if ring else None
+        if key is None or not signed_by(head, key):
             raise IntegrityError(
                 f"The newest checkpoint, of {head.tree_size} events, is not signed with the key that the trail names: "
                 "somebody else has put it there; run `audit verify`."
@@ -210,7 +276,7 @@ class AuditChain:
         if size > (there := self.store.extent().events):
             raise IntegrityError(f"There are {there} events, and not {size}: run `audit verify`.")
 
-    def _find_edge(self, connection: Any) -> _Edge:
+    def _find_edge(self, connection: Any) -> Edge:
         """The chain's end as this transaction sees it: remembered, or read again if somebody else moved it."""
         head = self.store.head(connection)
         if self._edge is not None and self._edge.checkpoint == head:
@@ -218,21 +284,20 @@ class AuditChain:
         self._check_length(head)
         if head is None:
             self._origin = self._wanted_origin or f"audit-core/{secrets.token_hex(8)}"
-            return _Edge(None, Frontier(), GENESIS_HASH)
-        created = self._sound_created(connection)
-        self._origin = str(created.get("origin"))
-        own = VerifierKey(self._origin, self._find_signer().public_key)
-        if not signed_by(head, own):
-            if created.get("key") == str(own):
-                raise IntegrityError(
-                    f"The checkpoint of {head.tree_size} events is not signed with the trail's key: nothing is sealed "
-                    "on top of it; run `audit verify`. Events wait in the outbox."
-                )
-            raise ConfigurationError(
-                "This process's signing key is not the trail's: set AUDIT_KEY to the key that the trail was "
-                "made with; until then its events wait in the outbox."
-            )
-        return self._read_edge(head, connection)
+            return Edge(None, Frontier(), GENESIS_HASH)
+        self._origin = str(sound_created(self.store, connection).get("origin"))
+        self._check_key(head, connection)
+        return read_edge(self.store, head, self._confirmed, connection)
+
+    def _check_key(self, head: StoredCheckpoint, connection: Any) -> None:
+        try:
+            check_key(self.store, head, self._own(self._find_signer().public_key), connection)
+        except ConfigurationError:
+            if not self._renew(lambda public: is_next(self.store, head, self._own(public), connection)):
+                raise
+
+    def _own(self, public_key: bytes) -> VerifierKey:
+        return VerifierKey(self._origin, public_key)
 
     def _check_length(self, head: StoredCheckpoint | None) -> None:
         """A promoted replica may lack the last events, and a backup does: that must be seen, and not covered."""
@@ -241,58 +306,18 @@ class AuditChain:
             raise IntegrityError(
                 f"The trail holds {there} events, and this process has sealed {self._confirmed.tree.size}: a replica "
                 "or a backup that lacks the last of them has taken its place. Nothing is sealed on top of it until "
-                "somebody has looked and restarted this process; events wait in the outbox."
+                "somebody has looked (`audit acknowledge-restore`) and restarted this process; events wait in the "
+                "outbox."
             )
 
-    def _sound_created(self, connection: Any) -> dict[str, Any]:
-        """What the first record says. Raises IntegrityError when it is not the one that was sealed."""
-        row = self.store.row(0, connection)
-        try:
-            created = from_row(row).details if row else {}
-            if row and leaf_hash(encode_record(row[:-1], str(created["origin"]))).hex() == row[-1]:
-                return created
-        except (IntegrityError, LookupError, ValueError, TypeError):
-            pass
-        raise IntegrityError(
-            "The first event was changed or removed: nothing is sealed after it; run `audit verify`. Events wait in "
-            "the outbox."
-        )
-
-    def _read_edge(self, head: StoredCheckpoint, connection: Any) -> _Edge:
-        try:
-            edge = self._rebuild_edge(head, connection)
-            if edge.tree.size == head.tree_size and encode_base64(edge.tree.root()) == head.root:
-                return edge
-        except (IntegrityError, LookupError, ValueError, TypeError):  # whatever stands in the columns
-            pass
-        raise IntegrityError(
-            f"The events before sequence {head.tree_size} are not those of their checkpoint: nothing is "
-            "sealed on top of them; run `audit verify`. Events wait in the outbox."
-        )
-
-    def _rebuild_edge(self, head: StoredCheckpoint, connection: Any) -> _Edge:
-        """From what this process has sealed itself, if it has, so that the chain is seen to extend that."""
-        if self._confirmed is not None:
-            tree = self._confirmed.tree.copy()
-        else:
-            kept = self.store.kept_frontier(head.tree_size, connection)
-            tree = Frontier.from_bytes(kept.tree_size, kept.frontier or b"") if kept else Frontier()
-        while tree.size < head.tree_size:
-            stop = min(tree.size + LEAVES_AT_ONCE, head.tree_size)
-            hashes = self.store.leaf_hashes(tree.size, stop, connection)
-            if len(hashes) != stop - tree.size:
-                raise IntegrityError("events are missing")
-            tree.extend(map(bytes.fromhex, hashes))
-        return _Edge(head, tree, self.store.leaf_hashes(head.tree_size - 1, head.tree_size, connection)[0])
-
-    def _sign(self, tree: Frontier, first: int) -> StoredCheckpoint:
+    def _sign(self, tree: Frontier, first: int, signer: Signer) -> StoredCheckpoint:
         checkpoint = Checkpoint(self._origin, tree.size, tree.root())
         keep = first // FRONTIER_EVERY != tree.size // FRONTIER_EVERY
         return StoredCheckpoint(
             tree.size,
             first,
             encode_base64(checkpoint.root),
-            checkpoint.sign(self._find_signer()),
+            checkpoint.sign(signer),
             tree.to_bytes() if keep else None,
             format_timestamp(datetime.now(UTC)),
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
-from audit_core.integrity.verify import Hashed, hash_rows
+from audit_core.integrity.hashed import Hashed, hash_rows
 from audit_core.stores import AuditStore
 
 RANGE = 20_000  # sequences that one process hashes at a time

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from audit_core.canonical import decode, encode_record
+from audit_core.canonical import decode, encode, encode_record
 from audit_core.chain.created import created_details
+from audit_core.chain.keys import read_keyring
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
+from audit_core.integrity.keyring import leads_to
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import (
     EMPTY_ROOT,
@@ -19,6 +22,7 @@ from audit_core.integrity.merkle import (
     subtree_root,
 )
 from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.statement import Statement
 from audit_core.integrity.verify import parse_head
 from audit_core.normalise import clean_text
 from audit_core.stores import AuditStore
@@ -34,14 +38,37 @@ class Proof:
     index: int
     hashes: tuple[bytes, ...]
     checkpoint: str  # C2SP signed note
+    rotations: tuple[str, ...] = ()  # records: by which events one key has named the next
 
     def check(self, key: VerifierKey) -> Checkpoint:
-        """Needs nothing but the verifier key. Raises IntegrityError if the proof does not hold."""
-        head = open_checkpoint(self.checkpoint, key)
+        """Needs nothing but a verifier key: that of the checkpoint, or one that leads to it.
+
+        Raises IntegrityError if the proof does not hold.
+        """
+        head = self._open(key)
         check_inclusion(leaf_hash(self.record.encode()), self.index, head.size, self.hashes, head.root)
         if decode(self.record).get("sequence") != self.index:
             raise IntegrityError(f"The record is not the one of sequence {self.index}.")
         return head
+
+    def _open(self, key: VerifierKey) -> Checkpoint:
+        refusal = None
+        for each in leads_to(key, filter(None, map(_statement, self.rotations))):
+            try:
+                return open_checkpoint(self.checkpoint, each)
+            except IntegrityError as error:
+                refusal = refusal or error
+        assert refusal is not None  # noqa: S101 - the key itself is tried first
+        raise refusal
+
+
+def _statement(record: str) -> Statement | None:
+    try:
+        found = decode(record)
+        details = encode(found["details"]).decode()
+        return Statement.parse(found["log"], found["action"], found["sequence"], found["previous_hash"], details)
+    except (ValueError, TypeError, LookupError):
+        return None
 
 
 def prove(store: AuditStore, event: str | int) -> Proof:
@@ -65,9 +92,17 @@ def prove(store: AuditStore, event: str | int) -> Proof:
         hashes = tuple(_subtree(store, *span) for span in plan_inclusion(index, head.tree_size))
         signed = parse_head(head, origin)
         check_inclusion(leaf_hash(record.encode()), index, signed.size, hashes, signed.root)
-        return Proof(record, index, hashes, signed.note(head.signature))
+        return Proof(record, index, hashes, signed.note(head.signature), tuple(_rotations(store, origin)))
     except (ValueError, TypeError) as error:
         raise IntegrityError(f"What is stored of event {event} cannot be proved: run `audit verify`.") from error
+
+
+def _rotations(store: AuditStore, origin: str) -> Iterator[str]:
+    """The records of those that count."""
+    ring = read_keyring(store)
+    for reign in ring.reigns[1:] if ring else ():
+        if (row := store.row(reign.sequence)) is not None:
+            yield encode_record(row[:-1], origin).decode()
 
 
 def prove_consistency(store: AuditStore, old_size: int, size: int) -> tuple[bytes, ...]:

@@ -6,21 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice, starmap
-from typing import Any, NamedTuple
+from typing import Any
 
 from audit_core.canonical import encode_record
 from audit_core.chain.created import created_details
 from audit_core.chain.hashing import LOWEST, OpenStore, hash_chain
-from audit_core.chain.known import Answer, compare
+from audit_core.chain.known import Answer
+from audit_core.chain.life import check_keys, check_life
 from audit_core.chain.seen import Seen
+from audit_core.chain.trust import Trust, find_trust
 from audit_core.chain.walking import Walker
-from audit_core.errors import AuditError, ConfigurationError, Cures, IntegrityError
+from audit_core.errors import ConfigurationError, Cures
 from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.hashed import Hashed
+from audit_core.integrity.known_trees import KnownTree
 from audit_core.integrity.link import leaf_hash
-from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid, parse_note
-from audit_core.integrity.verify import Finding, Hashed, Known, Result, parse_head
+from audit_core.integrity.note import Signer, VerifierKey, parse_note
+from audit_core.integrity.verify import Finding, Result
 from audit_core.rows import Row
-from audit_core.stores import AuditStore, Extent, StoredCheckpoint
+from audit_core.stores import AuditStore, Extent
 
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
 PROGRESS_EVERY = 5_000  # events
@@ -47,20 +51,6 @@ class Verification:
     seen: Seen | None = None  # what to go on from next time; None where something is wrong
 
 
-class _Trust(NamedTuple):
-    """What the chain is checked against, and why that may be the caller's mistake.
-
-    The doubt counts only if nothing else is wrong: whoever tampers with the first record makes every key and every
-    checkpoint look like the wrong one.
-    """
-
-    key: VerifierKey
-    pinned: bool
-    known: list[Known]
-    strange: list[Finding]
-    doubt: AuditError | None
-
-
 def verify_store(
     store: AuditStore,
     key: VerifierKey | None,
@@ -75,6 +65,32 @@ def verify_store(
 ) -> Verification:
     """See ``AuditChain.verify``. Whoever has been asked was asked before: what is sealed since is more than he has."""
     damage = list(store.check_schema())
+    begun = _look(store, key, answers, damage)
+    if isinstance(begun, Verification):
+        return begun
+    extent, created = begun
+    trust = find_trust(store, created, key, own, answers)
+    if isinstance(trust, Finding):
+        return Verification(Result.FAILED, (*damage, trust), "", extent.events)
+    begin = None if whole or seen is None or not _goes_on(store, seen, trust) else seen
+    start = LOWEST if begin is None else begin.tree.size
+    rows = hash_chain(store, extent.events, trust.origin, jobs=jobs, open_store=open_store, start=start)
+    walker = Walker(store, trust.first, trust.known, trust.claimed, begin)
+    walk = _findings(walker, trust, created, extent, _reporting(rows, extent.events, progress))
+    readable = _readable(walk, damaged=bool(damage))
+    found = _summarise(chain(damage, trust.strange, readable), trust, walker.known, extent.events)
+    if trust.doubt is not None and found.result is not Result.FAILED:
+        raise trust.doubt
+    return replace(found, start=max(0, start), seen=walker.seen if found.result is not Result.FAILED else None)
+
+
+def _look(
+    store: AuditStore, key: VerifierKey | None, answers: Sequence[Answer], damage: Sequence[Finding]
+) -> tuple[Extent, dict[str, Any]] | Verification:
+    """How far the chain reaches, and what its first record says; the verdict where there is nothing to walk over.
+
+    Raises ConfigurationError where that is no verdict.
+    """
     is_known = any(answer.kept or answer.findings for answer in answers)
     try:
         extent, created = store.extent(), created_details(store)
@@ -84,22 +100,10 @@ def verify_store(
         return Verification(Result.FAILED, tuple(damage), "", 0, pinned=key is not None)
     if extent == (0, 0) and key is None and not is_known and not damage and not any(store.check_indexes()):
         raise ConfigurationError(NOT_BEGUN.format(Cures.begin_trail))
-    trust = _find_trust(store, created, key, own, answers)
-    if isinstance(trust, Finding):
-        return Verification(Result.FAILED, (*damage, trust), "", extent.events)
-    begin = None if whole or seen is None or not _goes_on(store, seen, trust) else seen
-    start = LOWEST if begin is None else begin.tree.size
-    rows = hash_chain(store, extent.events, trust.key.name, jobs=jobs, open_store=open_store, start=start)
-    walker = Walker(store, trust.key, trust.known, begin)
-    walk = _findings(walker, created, extent, _reporting(rows, extent.events, progress))
-    readable = _readable(walk, damaged=bool(damage))
-    found = _summarise(chain(damage, trust.strange, readable), trust, extent.events)
-    if trust.doubt is not None and found.result is not Result.FAILED:
-        raise trust.doubt
-    return replace(found, start=max(0, start), seen=walker.seen if found.result is not Result.FAILED else None)
+    return extent, created
 
 
-def _goes_on(store: AuditStore, seen: Seen, trust: _Trust) -> bool:
+def _goes_on(store: AuditStore, seen: Seen, trust: Trust) -> bool:
     """Whether what was seen is of this chain, and its last event still stands there: else all of it is looked at."""
     checkpoint, size = Checkpoint.parse(parse_note(seen.note)[0]), seen.tree.size
     is_known = any(known.checkpoint == checkpoint for known in trust.known)
@@ -107,23 +111,22 @@ def _goes_on(store: AuditStore, seen: Seen, trust: _Trust) -> bool:
 
 
 def _findings(
-    walker: Walker,
-    created: Mapping[str, Any],
-    extent: Extent,
-    rows: Iterator[Hashed],
+    walker: Walker, trust: Trust, created: Mapping[str, Any], extent: Extent, rows: Iterator[Hashed]
 ) -> Iterator[Finding]:
     store = walker.store
-    yield from _check_created(created, walker.key)
-    if created.get("origin") != walker.key.name and _is_first(store.row(0), created):
+    yield from _check_created(created, trust.first)
+    if created.get("origin") != trust.origin and _is_first(store.row(0), created):
         return  # another trail, in which every record would be called changed
     if walker.begin is not None:
         yield from walker.walk(rows, extent.signed)
-        return
-    with ThreadPoolExecutor(1, "audit-indexes") as beside:  # the database compares while we hash
-        indexes = beside.submit(lambda: list(islice(store.check_indexes(), FINDINGS_AT_MOST)))
-        yield from walker.walk(rows, extent.signed)
-        yield from starmap(_duplicate, store.duplicate_ids())
-        yield from indexes.result()
+    else:
+        with ThreadPoolExecutor(1, "audit-indexes") as beside:  # the database compares while we hash
+            indexes = beside.submit(lambda: list(islice(store.check_indexes(), FINDINGS_AT_MOST)))
+            yield from walker.walk(rows, extent.signed)
+            yield from starmap(_duplicate, store.duplicate_ids())
+            yield from indexes.result()
+    yield from check_keys(walker.ring, trust.pinned)
+    yield from check_life(walker.ring, walker.known, trust.pinned)
 
 
 def _is_first(row: Row | None, created: Mapping[str, Any]) -> bool:
@@ -132,60 +135,6 @@ def _is_first(row: Row | None, created: Mapping[str, Any]) -> bool:
         return row is not None and leaf_hash(encode_record(row[:-1], created["origin"])).hex() == row[-1]
     except (LookupError, TypeError, ValueError):
         return False
-
-
-def signed_by(head: StoredCheckpoint | None, key: VerifierKey) -> bool:
-    """Whether a stored checkpoint is one, and signed with ``key``."""
-    try:
-        return head is not None and parse_head(head, key.name).is_signed_by(key, head.signature)
-    except IntegrityError:
-        return False
-
-
-def _find_trust(
-    store: AuditStore,
-    created: Mapping[str, Any],
-    key: VerifierKey | None,
-    own: Signer | None,
-    answers: Sequence[Answer],
-) -> _Trust | Finding:
-    """The key: the caller's, else this process's, else the one that the trail names; and the checkpoints it signed."""
-    named = _parse_key(created.get("key"))
-    own_key = None if key or own is None else _own_key(store.head(), created, named, own)
-    chosen = key or own_key or named
-    if chosen is None:
-        if not created:
-            return Finding("empty", None, "a log.created event", "none that can be read")
-        return Finding("key", 0, "a verifier key in log.created", str(created.get("key")))
-    stranger = own if chosen not in {key, own_key} else None
-    known, strange, doubt = compare(answers, chosen, stranger)
-    if stranger is not None:
-        doubt = ConfigurationError(
-            f"The trail is not signed with this process's key, but names {chosen}. Compare that with the verifier key "
-            "that you were handed, and verify with the latter; do not take it from here. If they differ, the trail was "
-            "made anew by somebody else."
-        )
-    return _Trust(chosen, key is not None or own_key is not None, known, strange, doubt)
-
-
-def _own_key(
-    head: StoredCheckpoint | None, created: Mapping[str, Any], named: VerifierKey | None, own: Signer
-) -> VerifierKey | None:
-    """The verifier key of this process, if the trail is signed with it or says so."""
-    if named is not None and named.public_key == own.public_key:
-        return named
-    origin = created.get("origin")
-    if not isinstance(origin, str) or not key_name_is_valid(origin):
-        return None
-    candidate = VerifierKey(origin, own.public_key)
-    return candidate if signed_by(head, candidate) else None
-
-
-def _parse_key(text: object) -> VerifierKey | None:
-    try:
-        return VerifierKey.parse(str(text))
-    except IntegrityError:
-        return None
 
 
 def _check_created(created: Mapping[str, Any], key: VerifierKey) -> Iterator[Finding]:
@@ -209,15 +158,15 @@ def _duplicate(event_id: object, sequence: object) -> Finding:
     return Finding("duplicate", place, "every event once", f"{event_id} again")
 
 
-def _summarise(findings: Iterator[Finding], trust: _Trust, size: int) -> Verification:
+def _summarise(findings: Iterator[Finding], trust: Trust, known: Sequence[KnownTree], size: int) -> Verification:
     found = list(islice(findings, FINDINGS_AT_MOST))
     if more := sum(1 for _ in findings):
         found.append(Finding("more", None, "no further findings", f"{more} more"))
     failures = tuple(finding for finding in found if not finding.warning)
     warnings = tuple(finding for finding in found if finding.warning)
-    anchored = max((known.checkpoint.size for known in trust.known), default=0)
+    anchored = max((one.size for one in known), default=0)
     result = Result.FAILED if failures else Result.OK if anchored else Result.UNANCHORED
-    return Verification(result, failures, trust.key.name, size, anchored, trust.pinned, warnings)
+    return Verification(result, failures, trust.origin, size, anchored, trust.pinned is not None, warnings)
 
 
 def _reporting(rows: Iterable[Hashed], total: int, progress: Progress) -> Iterator[Hashed]:

@@ -9,26 +9,39 @@ from audit_core.chain.hashing import LOWEST
 from audit_core.chain.proof import prove_consistency
 from audit_core.chain.seen import BEFORE, Seen, digest_of
 from audit_core.errors import IntegrityError
+from audit_core.integrity.chain_verifier import ChainVerifier
 from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.hashed import Hashed
+from audit_core.integrity.keyring import Keyring
+from audit_core.integrity.known_trees import KnownTree, KnownTrees
 from audit_core.integrity.merkle import check_consistency
 from audit_core.integrity.note import VerifierKey, parse_note
-from audit_core.integrity.verify import ChainVerifier, Finding, Hashed, Known, parse_head
+from audit_core.integrity.verify import Finding, parse_head
 from audit_core.stores import AuditStore, StoredCheckpoint
 
 
 class Walker:
     """One walk over what a store holds."""
 
-    def __init__(self, store: AuditStore, key: VerifierKey, known: Sequence[Known], begin: Seen | None) -> None:
-        """``begin`` is signed with the key; without it the walk begins at the first event."""
-        self.store, self.key, self.known, self.begin = store, key, known, begin
+    def __init__(
+        self, store: AuditStore, first: VerifierKey, known: Sequence[KnownTree], claimed: Keyring, begin: Seen | None
+    ) -> None:
+        """``claimed`` are the keys that the trail names, the ``first`` among them. Only what is met is believed.
+
+        ``begin`` is signed with one of them; without it the walk begins at the first event.
+        """
+        self.store, self.begin = store, begin
+        self.ring = Keyring.begin(first, begin.statements if begin else ())
         self._last: StoredCheckpoint | None = None
+        abandoned = [one for one in known if claimed.abandons(one.checkpoint)]
+        self.known = [one for one in known if not claimed.abandons(one.checkpoint)]
         if begin is None:
-            self._verifier = ChainVerifier(key, known)
+            self._verifier = ChainVerifier(self.ring, KnownTrees(self.known), abandoned)
         else:
             size = begin.tree.size
-            ahead = [one for one in known if one.checkpoint.size >= size]
-            self._verifier = ChainVerifier(key, ahead, size, begin.last_hash, begin.tree.copy(), size)
+            ahead = KnownTrees(one for one in self.known if one.size >= size)
+            tree = begin.tree.copy()
+            self._verifier = ChainVerifier(self.ring, ahead, abandoned, size, begin.last_hash, tree, size)
 
     def walk(self, rows: Iterator[Hashed], signed: int) -> Iterator[Finding]:
         """Every finding; ``signed`` is the largest tree size of a checkpoint."""
@@ -44,8 +57,8 @@ class Walker:
             return self.begin and replace(self.begin, compared=self._compared(self.begin.tree.size))
         if tree is None or last_hash is None or tree.size != self._last.tree_size:
             return None
-        note = parse_head(self._last, self.key.name).note(self._last.signature)
-        return Seen(note, tree, last_hash, self._compared(tree.size))
+        note = parse_head(self._last, self.ring.origin).note(self._last.signature)
+        return Seen(note, tree, last_hash, self._compared(tree.size), tuple(self.ring.statements))
 
     def _check_before(self, begin: Seen) -> Iterator[Finding]:
         """What was kept of less than was seen, by consistency proofs.
@@ -55,12 +68,13 @@ class Walker:
         seen = Checkpoint.parse(parse_note(begin.note)[0])
         done = self._compared(seen.size).items() & begin.compared.items()
         for known in self._below(seen.size):
+            yield from known.check_key(self.ring)
             if known.where not in dict(done) and not self._extends(seen, known.checkpoint):
                 root, got = known.checkpoint.root.hex(), "a tree that does not extend it"
-                yield Finding("known", known.checkpoint.size, root, got, where=known.where)
+                yield Finding("known", known.size, root, got, where=known.where)
 
-    def _below(self, size: int) -> list[Known]:
-        return [known for known in self.known if known.checkpoint.size < size]
+    def _below(self, size: int) -> list[KnownTree]:
+        return [known for known in self.known if known.size < size]
 
     def _compared(self, size: int) -> dict[str, str]:
         """What each anchor keeps of less: after a walk that found nothing, all of it was compared."""

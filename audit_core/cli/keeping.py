@@ -12,14 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from audit_core.canonical import parse_timestamp
+from audit_core.chain.statements import find_lost, lost_sentence
 from audit_core.cli.anchors import holding, in_words
 from audit_core.cli.place import Anchors, AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_apart
 from audit_core.cli.terminal import note, say, say_exactly, say_json
-from audit_core.cli.words import as_clause
+from audit_core.cli.words import as_clause, as_sentence
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.postgres.making import make_roles
-from audit_core.signing import CURE
+from audit_core.signing import CURE, UNFINISHED
 from audit_core.trail import AuditTrail
 from audit_core.urls import schema_sql, without_password
 
@@ -109,6 +110,8 @@ def seal(
             raise StoreUnavailableError(NOT_WRITABLE.format(command="seal"))
         if trail.store.head() is not None:
             _check_head(trail)
+            if not follow:
+                _check_anchors(trail, anchor)
         if trail.store.seals_in_transaction:
             note("Here whoever writes an event seals it: only what a process left behind has to be sealed.")
         with until_told() as told:
@@ -131,6 +134,13 @@ def _check_head(trail: AuditTrail) -> None:
         raise IntegrityError(f"Nothing is sealed: {as_clause(found['trouble'])}")
     if not found["key_is_ours"]:
         raise ConfigurationError(WRONG_KEY)
+
+
+def _check_anchors(trail: AuditTrail, anchors: list[str] | None) -> None:
+    """Who follows asks them all the time."""
+    for answer in trail.ask_anchors(anchors):
+        if (lost := find_lost(trail.chain, [answer], trail.signing_key.held())).trees:
+            raise IntegrityError(lost_sentence(lost, answer.where))
 
 
 def _may_seal(trail: AuditTrail, *, follow: bool) -> bool:
@@ -198,6 +208,8 @@ def _queue_line(queue: dict[str, Any]) -> str:
 
 
 def _note_trouble(found: dict[str, Any]) -> None:
+    if found["next_key"]:
+        note(as_sentence(UNFINISHED.format(found["next_key"])), "yellow")
     if found["trouble"]:
         note(f"Nothing is sealed: {as_clause(found['trouble'])}", "red")
     elif found["size"] and not found["key_is_ours"]:

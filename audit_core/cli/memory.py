@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from hashlib import sha256
 from pathlib import Path
 
 from audit_core.chain.seen import Seen
 from audit_core.errors import ConfigurationError
 from audit_core.keys import state_directory
-from audit_core.process.disk import sync_folder, write_all
+from audit_core.process.disk import write_file
 from audit_core.urls import without_password
 
 
@@ -41,14 +39,4 @@ def recall(path: Path) -> Seen | None:
 def remember(path: Path, seen: Seen) -> None:
     """A crash here leaves what was remembered before, or this. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            write_all(fd, seen.to_json().encode())
-        finally:
-            os.close(fd)
-        draft.replace(path)
-        sync_folder(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_file(path, seen.to_json().encode(), 0o600)

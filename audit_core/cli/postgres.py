@@ -16,6 +16,7 @@ from audit_core.errors import AuditError, ConfigurationError
 from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.doctor import Check, Doctor
 from audit_core.postgres.partitions import MONTHS_AHEAD, Partition, Partitions
+from audit_core.signing import UNFINISHED
 from audit_core.trail import AuditTrail
 
 REPORT_SECONDS = 5.0  # how often a sealer says what it has done
@@ -82,6 +83,8 @@ def doctor(context: typer.Context, *, url: Url = None) -> None:
             is_well = is_well and check.holds
             mark, style = ("note", "yellow") if check.is_note else ("ok", "green") if check.holds else ("WRONG", "red")
             say(f"{mark:<6}{check.text}.", style)
+        if place := trail.signing_key.next_place:
+            say(f"note  {UNFINISHED.format(place)}.", "yellow")
     if not is_well:
         raise typer.Exit(1)
 

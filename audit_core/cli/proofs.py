@@ -46,6 +46,7 @@ def prove(
             "index": proof.index,
             "hashes": [encode_base64(digest) for digest in proof.hashes],
             "checkpoint": proof.checkpoint,
+            **({"rotations": proof.rotations} if proof.rotations else {}),
         }
         _write(safe_json(json.dumps(document, indent=2)) + "\n", out)
 
@@ -102,6 +103,7 @@ def _parse(text: str, path: Path) -> Proof:
     try:
         document: dict[str, Any] = json.loads(text)
         record, index, checkpoint = document["record"], document["index"], document["checkpoint"]
+        rotations = tuple(map(str, document.get("rotations", ())))
         hashes = tuple(decode_base64(digest) for digest in document["hashes"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, IntegrityError) as error:
         raise ConfigurationError(
@@ -109,4 +111,4 @@ def _parse(text: str, path: Path) -> Proof:
         ) from None
     if not (isinstance(record, str) and isinstance(checkpoint, str) and type(index) is int):
         raise ConfigurationError(f"The file {path} is not what `audit prove` writes: a field has the wrong type.")
-    return Proof(record, index, hashes, checkpoint)
+    return Proof(record, index, hashes, checkpoint, rotations)

@@ -16,6 +16,7 @@ _OTHERS = {  # kinds of findings, and what they mean
     "checkpoint.missing": "checkpoints removed",
     "checkpoint.unreadable": "checkpoints changed",
     "checkpoint.frontier": "checkpoints changed",
+    "key.lost": "signed on with a key that the one before did not name",
     "misplaced": "rows put in that are in no chain",
     "empty": "everything removed",
     "schema": "tables, indexes or triggers changed or removed",
@@ -33,6 +34,10 @@ def summary(found: Verification, grouped: Grouped) -> str | None:
     kinds = {finding.kind for finding in found.findings}
     if "origin" in kinds and kinds <= {"origin", "key"}:
         return "This trail and that key do not belong together: find out which of them is the wrong one."
+    if kinds == {"key.lost"}:
+        return (
+            "This trail goes on under a key that yours does not lead to: ask its operator whether the old one was lost."
+        )
     if kinds == {"schema"} and found.origin:
         return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
     parts = list(dict.fromkeys(_parts(found, grouped)))

@@ -32,6 +32,16 @@ _WORDS = {
     "anchor.undated": "Whether the trail was stopped could not be verified: expected {expected}, got {got}.",
     "anchor.unreachable": "{where} could not be asked: {got}",
     "anchor.unreadable": "{where} holds what is no checkpoint of this trail: {got}.",
+    "anchor.left": "{where} stays with the events that a restored backup lacks, and refuses this trail for ever: name "
+    "another one.",
+    "statement": "Event {sequence} speaks for the trail without its key: expected {expected}, got {got}. Nothing "
+    "follows from it; whoever may record events can write such a one.",
+    "key.lost": "From event {sequence} on the trail is signed with a key that the one before did not name: expected "
+    "{expected}, got {got}. Its operator says so after losing the key (`audit key rotate --lost`), and so would "
+    "whoever wrote to the database without it: ask the operator, and pin the new key if it is theirs.",
+    "key.revoked": "Nobody vouches for some events from {sequence} on: expected {expected}, got {got}. Whoever had "
+    "that key could have written them anew.",
+    "restored": "A backup was put back before event {sequence}: expected {expected}, got {got}.",
     "unsigned": "{unsigned}",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to, or you gave the key of another trail: expected origin "
@@ -46,6 +56,11 @@ _SIGNED_ANEW = (
 _NOT_COMPARED = (
     "The checkpoint of {sequence} events {kept} says nothing more: events that it covers were changed or removed."
 )
+_LIMITS = {  # kinds of warnings, and what the verdict does not say
+    "restored": "Events were lost with a backup that was put back: the trail says which, and has nothing of them.",
+    "key.revoked": "Events that a stolen key has sealed are only as good as the word of whoever had it.",
+    "key.lost": "A key was lost, and the one that replaced it says so alone.",
+}
 _STYLES = {Result.OK: "bold green", Result.FAILED: "bold red", Result.UNANCHORED: "bold yellow"}
 _BEGINS_WITH_A_CAPITAL = re.compile("[A-Z][a-z]* ")  # a word, and not PostgreSQL
 _BEGINS_WITH_A_WORD = re.compile("[a-z]+ ")  # and not with the name of a file
@@ -189,6 +204,7 @@ def limits(found: Verification, waiting: int) -> list[str]:
             f"The last {found.size - found.anchored:,} events came after that checkpoint: only the signing key vouches "
             "for them, and more that were cut off would not be missed."
         )
+    lines += dict.fromkeys(text for warning in found.warnings if (text := _LIMITS.get(warning.kind)))
     if found.start:
         lines.append(
             f"The {found.start:,} events that were verified before were not looked at again, nor was it whether an id "

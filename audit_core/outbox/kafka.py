@@ -143,7 +143,7 @@ class KafkaQueue:
             extents = self._extents(self._log())
         return any(before.get(partition, _Read(low)).next != high for partition, (low, high) in extents.items())
 
-    def claim(self, origin: str) -> None:
+    def claim(self, origin: str | None) -> None:
         """Two trails that read one topic both seal all of it: nothing is lost to either."""
 
     def take_after(self, place: str | None, limit: int) -> Taken:

@@ -76,8 +76,11 @@ class Queue(Outbox, Protocol):
         Raises QueueUnavailableError, ConfigurationError.
         """
 
-    def claim(self, origin: str) -> None:
-        """Let no other trail's sealer take from it. Raises ConfigurationError where one does."""
+    def claim(self, origin: str | None) -> None:
+        """Let no other trail's sealer take from it; None is a trail that has not begun.
+
+        Raises ConfigurationError where one does.
+        """
 
     def take_after(self, place: str | None, limit: int) -> Taken:
         """Like ``take``, and what has become of the queue since the sealer was at ``place``; None is its first look."""

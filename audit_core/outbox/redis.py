@@ -20,7 +20,6 @@ from audit_core.outbox.queue import Loss, Mark, Numbers, Taken
 from audit_core.outbox.redis_errors import explain
 from audit_core.outbox.redis_settings import check_settings
 from audit_core.postgres.doctor import Check
-from audit_core.process.forking import abandon_in_children
 from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
 
@@ -61,9 +60,8 @@ class RedisQueue:
         self._numbers = Numbers()
         self._origin: str | None = None
         self._is_ours_alone = False
-        self._open: Any = None
+        self._open: Any = None  # knows by itself when it has come into a forked child
         self._client()
-        abandon_in_children(self)
 
     # -- as an outbox ------------------------------------------------------------------------------------------
 
@@ -135,29 +133,28 @@ class RedisQueue:
         if client is not None:
             client.close()
 
-    def abandon(self) -> None:
-        """In a forked child: what is open is the parent's."""
-        self._open = None
-
     # -- as a queue --------------------------------------------------------------------------------------------
 
     def has_news(self, place: str | None) -> bool:
         state = self._state()
         return place is None or state.length > 0 or _as_place(state) != place
 
-    def claim(self, origin: str) -> None:
+    def claim(self, origin: str | None) -> None:
         self._origin = origin
         with self._asked() as client:
             # A server without memory sets nothing, and whoever seals makes room.
             if (owner := client.get(self._owner)) is None:
-                # Nobody has taken from it before.
-                self._is_ours_alone = bool(client.set(self._owner, f"{origin} {secrets.token_hex(8)}", nx=True))
+                self._is_ours_alone = True  # nobody has taken from it before
+                if origin is None:
+                    return
+                client.set(self._owner, f"{origin} {secrets.token_hex(8)}", nx=True)
                 owner = client.get(self._owner)
         if (other := _text(owner).rpartition(" ")[0]) != origin:
             raise ConfigurationError(SHARED.format(name=self.name, other=other))
 
     def take_after(self, place: str | None, limit: int) -> Taken:
         """From the beginning: what was read is deleted, and what an old state of the server brings back is known."""
+        self._is_ours_alone = self._is_ours_alone and place is None
         state = self._state()
         if state.generation is None and self._origin is not None:
             self.claim(self._origin)
@@ -248,7 +245,7 @@ def _is_much(found: Sequence[tuple[Waiting, Mark | None]]) -> bool:
 
 def _compare(before: _State | None, now: _State) -> tuple[list[Loss], list[dict[str, Any]]]:
     """What has become of the queue since ``before``."""
-    if before is None:
+    if before is None or before.generation is None:  # nothing was sealed before that
         return [], []
     if before.generation != now.generation:
         return [Loss(None, EMPTIED)], []

@@ -76,7 +76,7 @@ class Drain:
             has_news = self.queue.has_news(place)
         if not has_news:  # an idle look writes nothing
             return False
-        self._claim(transaction)
+        self._claim()
         try:
             return self._move(limit, append, transaction)
         except RefusedError:
@@ -97,6 +97,9 @@ class Drain:
         # A crash here leaves in the queue what is sealed: the next look finds it in the chain, and removes it.
         with self._asking():
             self.queue.remove([waiting.id for waiting in taken.waiting])
+        if not self._claimed:  # the trail has begun with these
+            self._claim()
+            return self._claimed or taken.cut
         return taken.cut
 
     def _take(self, place: str | None, limit: int) -> Taken:
@@ -119,17 +122,13 @@ class Drain:
             raise QueueUnavailableError(self._refusal) from error
         self._refusal = None
 
-    def _claim(self, transaction: Transaction) -> None:
+    def _claim(self) -> None:
         """Two trails that take from one queue would each lack events."""
-        if self._claimed:
-            return
-        if (origin := self._chain.origin) is None:
-            with transaction() as connection:
-                self._chain.append([], connection)
+        if not self._claimed:
             origin = self._chain.origin
-        with self._asking():
-            self.queue.claim(str(origin))
-        self._claimed = True
+            with self._asking():
+                self.queue.claim(origin)
+            self._claimed = origin is not None
 
     def _move_taken(self, taken: Taken, kept: Position | None, keep: Keep, connection: Any) -> None:
         key = self.queue.key

@@ -10,7 +10,14 @@ from typing import Any, NoReturn
 
 from audit_core.chain import AuditChain
 from audit_core.draft import EVENT_ID, Draft, draft_of_row
-from audit_core.errors import AuditError, ConfigurationError, IntegrityError, QueueUnavailableError, RefusedError
+from audit_core.errors import (
+    AuditError,
+    BusyError,
+    ConfigurationError,
+    IntegrityError,
+    QueueUnavailableError,
+    RefusedError,
+)
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting, may_be_more
 from audit_core.outbox.queue import Queue
@@ -87,7 +94,7 @@ class Sealer:
             try:
                 with self._telling(), self.chain.store.savepoint(connection):
                     self._move(connection, ALONG, also=events)
-            except (ConfigurationError, IntegrityError):
+            except (ConfigurationError, IntegrityError, BusyError):
                 self.outboxes[0].put(events, connection)
 
     def seal_along(self, connection: Any, *, also: Sequence[AuditEvent] = ()) -> None:

@@ -99,6 +99,11 @@ class Writer:
         else:
             self._put(Poke())
 
+    def look(self) -> None:
+        """Seal what waits: what was in the way is not any more."""
+        if self.running and not self.follower:
+            self._put(Poke())
+
     def keep_sealing(self) -> None:
         """Seal what other processes commit too, where not whoever writes an event seals it."""
         if self.follower:

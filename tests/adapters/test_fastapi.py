@@ -211,7 +211,7 @@ def test_a_websocket_that_is_cancelled_while_its_opening_is_written_has_an_end(t
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    monkeypatch.setattr("audit_fastapi.websocket.settled", never)
+    monkeypatch.setattr("audit_fastapi.websocket.settled_anywhere", never)
     asyncio.run(cancelled())
     trail.flush()
     closed, opened = [event for event in trail.events() if event.action.startswith("websocket.")]
@@ -494,7 +494,7 @@ def test_a_websocket_whose_application_raises_before_the_handshake_waits_for_its
         waited.append(await asyncio.wrap_future(written))
         return True
 
-    monkeypatch.setattr("audit_fastapi.websocket.settled", settled)
+    monkeypatch.setattr("audit_fastapi.websocket.settled_anywhere", settled)
     scope = {"type": "websocket", "path": "/rooms/7", "headers": [], "query_string": b"", "client": None}
     with pytest.raises(ValueError, match="hunter2"):
         asyncio.run(AuditMiddleware(raising, trail)(scope, None, None))

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_fastapi import AuditMiddleware, audited
-from audit_fastapi.waiting import settled
+from audit_fastapi.waiting import settled_anywhere
 from tests.adapters.behaviour import Behaviour
 from tests.adapters.servers import UvicornServer
 from tests.adapters.starlette_app import make_app
@@ -118,7 +118,7 @@ def test_under_trio_an_event_is_waited_for_while_the_application_uses_all_thread
         written = Future()
         threading.Thread(target=written.set_result, args=(None,)).start()
         with anyio.fail_after(10):
-            assert await settled(written)
+            assert await settled_anywhere(written)
 
     anyio.run(main, backend="trio")
 

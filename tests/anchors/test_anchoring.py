@@ -205,3 +205,24 @@ def test_without_an_anchor_the_age_of_the_last_event_tells_whether_the_trail_is_
         trail.flush()
         assert trail.verify(max_age=timedelta(hours=1)).result is Result.UNANCHORED
         assert trail.verify(max_age=timedelta(0)).result is Result.FAILED
+
+
+def test_an_anchor_that_was_not_asked_again_is_not_said_to_have_been_seen(tmp_path, state, anchor):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", anchors=[anchor], anchor_every=0.02) as trail:
+        trail.record("chart.read")
+        assert wait_until(lambda: anchor.size == 3, SOON)
+        then, count = trail.status()["anchors"][0]["kept_at"], len(anchor.notes)
+        threading.Event().wait(0.2)
+        assert (trail.status()["anchors"][0]["kept_at"], len(anchor.notes)) == (then, count)
+        assert trail.anchor_ages()["ours"] > 0.15
+
+
+def test_what_is_sealed_while_an_anchor_is_busy_goes_out_at_the_end_all_the_same(tmp_path, state, anchor):
+    with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", anchors=[anchor], anchor_every=0.02) as trail:
+        trail.record("chart.read")
+        assert wait_until(lambda: anchor.size == 3, SOON)
+        anchor.gate.clear()
+        trail.record("chart.read")
+        threading.Event().wait(0.2)  # its thread waits for the anchor by now
+        threading.Timer(0.3, anchor.gate.set).start()
+    assert anchor.size == 5, "with the orderly stop"

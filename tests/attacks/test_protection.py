@@ -13,6 +13,8 @@ from audit_core.anchors import ask_all
 from audit_core.anchors.database import DatabaseAnchor
 from audit_core.anchors.opening import open_anchor
 from audit_core.chain import AuditChain
+from audit_core.chain.known import Answer, Kept
+from audit_core.chain.statements import acknowledge, find_lost, rotate
 from audit_core.draft import event_of, parse_draft
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.note import VerifierKey
@@ -31,7 +33,7 @@ from tests.attacks.scenes import STORES, empty_store, spoil
 from tests.s3.server import client
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protection.md").read_text()
-OURS, THIEFS = LocalSigner(b"k" * 32), LocalSigner(b"t" * 32)
+OURS, THIEFS, NEW = (LocalSigner(letter * 32) for letter in (b"k", b"t", b"n"))
 KEY, THIEFS_KEY = (VerifierKey(ORIGIN, signer.public_key) for signer in (OURS, THIEFS))
 
 
@@ -243,6 +245,47 @@ def rewrite_with_the_key(scene):
     scene.change(change)
 
 
+@attack("steal a key, go back to before it was [replaced](keys.md), and go on with it")
+def go_on_with_an_old_key(scene):
+    backup = steal(scene.chain.store)
+    rotate_key(scene.chain)
+    scene.keep()
+    put_back(scene.chain.store, backup)
+    seal(make_chain(scene.chain.store), [make_event(n, actor_id="43") for n in range(4)])
+
+
+def rotate_key(chain):
+    with chain.store.transaction(patient=True) as connection:
+        rotate(chain, NEW, make_event(20), connection)
+
+
+@attack("go on with a key of one's own, and say that the trail's was lost")
+def say_that_the_key_was_lost(scene):
+    with scene.chain.store.transaction(patient=True) as connection:
+        rotate(scene.chain, THIEFS, make_event(20), connection, lost=True)
+    seal(AuditChain(scene.chain.store, lambda: THIEFS), [make_event(30)])
+
+
+@attack("steal the signing key, and say that a backup was put back")
+def say_that_a_backup_was_put_back(scene):
+    backup = steal(scene.chain.store)
+    backup.rows, backup.heads = backup.rows[:8], backup.heads[:2]
+    put_back(scene.chain.store, backup)
+    chain = make_chain(scene.chain.store)
+    lost = find_lost(chain, [Answer("the anchor", [Kept(scene.kept)])])
+    with chain.store.transaction(patient=True) as connection:
+        acknowledge(chain, lost, iter([make_event(20)]), connection, reason="disk failure")
+    seal(chain, [make_event(n, actor_id="43") for n in range(20, 24)])
+    scene.anchor.keep(chain.checkpoint_note(), chain)
+
+
+@attack("record an event that looks like a [statement](formats.md#statement)")
+def imitate_a_statement(scene):
+    said = {"says": {"old": str(KEY), "new": str(THIEFS_KEY)}, "signatures": ["AAAA"]}
+    event = make_event(20, action="key.rotated", resource_type="trail", resource_id=ORIGIN, details=said)
+    seal(scene.chain, [event])
+
+
 @attack("stop the trail")
 def stop(scene):
     scene.let_hours_pass()
@@ -314,6 +357,11 @@ def check_cell(scene, attack, means, cell):
     assert (found.result is Result.FAILED) == (expected == "Y"), (means, found)
     if expected != "Y":  # what is found may be warned of, too
         assert bool(found.warnings) == (expected == "a warning"), (means, found)
+
+
+def test_whoever_has_pinned_the_new_key_finds_a_trail_that_goes_on_with_the_old_one(scene):
+    go_on_with_an_old_key(scene)
+    assert scene.chain.verify(VerifierKey(ORIGIN, NEW.public_key)).result is Result.FAILED
 
 
 def test_an_untouched_trail_is_never_accused(scene):

@@ -78,6 +78,12 @@ def test_changes_are_sealed_as_soon_as_ever_while_the_queue_is_away(url):
                 time.sleep(0.01)
         with pytest.raises(StoreUnavailableError, match="check that the server runs"):
             trail.flush(0.3)
+        time.sleep(2)
+        trail.outboxes[0].commit([make_event(action="a.b", resource_id="of another process")])
+        deadline = time.monotonic() + 1.5
+        while "of another process" not in names(trail):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         server.start()
         trail.flush()
     server.stop()

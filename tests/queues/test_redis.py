@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import time
 
 import pytest
 import redis
@@ -69,6 +70,17 @@ def test_what_belongs_to_no_transaction_waits_in_the_queue_and_is_sealed_from_th
         assert list(trail.queue.waiting()) == []
         assert trail.status()["queue"] == {"name": trail.queue.name, "waiting": 0, "trouble": None}
         assert trail.verify().findings == ()
+
+
+def test_nobody_has_to_ask_for_what_is_in_the_queue_to_be_sealed(path):
+    with trail_at(path, new_queue()) as trail:
+        record(trail, 1)
+        trail.flush()
+        record(trail, 2)
+        deadline = time.monotonic() + 10
+        while names(trail) != ["1", "2"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_a_change_goes_with_its_transaction_and_not_to_the_queue(path):
@@ -185,6 +197,18 @@ def test_changes_are_sealed_while_the_queue_is_away(path, server):
         server.start()
 
 
+def test_all_that_waits_in_databases_is_sealed_before_a_queue_that_is_away_is_told_of(path, server):
+    with trail_at(path, server.url) as trail:
+        server.kill()
+        trail.outboxes[0].commit([make_event(action="a.b", resource_id=str(number)) for number in range(5)])
+        assert trail.sealer.seal_some(2)
+        assert trail.sealer.seal_some(2)
+        with pytest.raises(StoreUnavailableError, match="check that the server runs"):
+            trail.sealer.seal_some(2)
+        assert names(trail) == [str(number) for number in range(5)]
+        server.start()
+
+
 def test_a_full_queue_refuses_all_or_nothing_and_its_events_follow_when_there_is_room(path, server):
     with server.client() as client, trail_at(path, server.url) as trail:
         record(trail, 1)
@@ -282,30 +306,63 @@ def test_an_emptied_queue_is_told_of_though_nobody_sends_any_more(path, server):
         assert len(sealed(trail, "trail.gap")) == 1
 
 
+def test_a_position_that_somebody_removed_counts_nobody_as_lost(path):
+    with trail_at(path, new_queue()) as trail:
+        record(trail, 1, 2)
+        trail.flush()
+        connection = sqlite3.connect(path)
+        connection.execute("DELETE FROM audit_positions")
+        connection.commit()
+        connection.close()
+        record(trail, 3)
+        trail.flush()
+        assert names(trail) == ["1", "2", "3"]
+        assert sealed(trail, "trail.gap") == []
+
+
 def test_an_old_state_of_the_server_seals_nothing_twice_and_is_told_of(path, server):
     with trail_at(path, server.url) as trail:
+        record(trail, 0)
+        trail.flush()
         trail.opened()
-        record(trail, 1, 2)
-        with server.client() as client:
-            client.config_set("appendfsync", "always")
-        record(trail, 3)
+        record(trail, 1, 2, 3)
         shutil.copy(server.folder / "appendonly.aof", server.folder / "old")
         trail.closed()
         trail.flush()
         record(trail, 4)
         trail.flush()
-        assert names(trail) == ["1", "2", "3", "4"]
+        assert names(trail) == ["0", "1", "2", "3", "4"]
         server.kill()
         shutil.move(server.folder / "old", server.folder / "appendonly.aof")
         server.start()
         assert len(list(trail.queue.waiting())) >= 2  # which are sealed
+        trail.flush()
         record(trail, 5)
         trail.flush()
-        assert names(trail) == ["1", "2", "3", "4", "5"]
+        assert names(trail) == ["0", "1", "2", "3", "4", "5"]
         assert list(trail.queue.waiting()) == []
         (gap,) = sealed(trail, "trail.gap")  # 4 was sealed before: that it is missing there is no loss
         assert gap.details["lost"] is None
+        assert "has gone back" in gap.details["why"]
         assert trail.verify().findings == ()
+
+
+def test_what_two_sealers_see_at_once_is_told_once(path, server, monkeypatch):
+    with server.client() as client, trail_at(path, server.url) as one, trail_at(path, server.url) as other:
+        record(one, 1)
+        one.flush()
+        client.flushall()
+        take = one.queue.take_after
+
+        def be_slow(place, limit):
+            monkeypatch.undo()
+            taken = take(place, limit)
+            other.sealer.seal()
+            return taken
+
+        monkeypatch.setattr(one.queue, "take_after", be_slow)
+        one.sealer.seal()
+        assert len(sealed(one, "trail.gap")) == 1
 
 
 # --- what others write there
