@@ -15,12 +15,14 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting
-from audit_core.postgres.doctor import Check
 from audit_core.process.forking import abandon_in_children
+
+if TYPE_CHECKING:
+    from audit_core.postgres.doctor import Check
 
 PLACE = ""  # the part of a queue's position that says how far it was read; the others are of those who send
 RENEW_SECONDS = 7 * 86_400.0  # after such a silence a process counts anew: the sealer may have forgotten it
