@@ -32,6 +32,7 @@ CHECK_SECONDS = 60.0  # how often it is looked whether the log is still the one 
 MOMENT_SECONDS = 0.0005  # librdkafka's own waiting would keep all of gevent's greenlets
 # Of a message whose sequence a broker takes for an old one: it may be there, or the broker has fallen in between.
 _NOWHERE = {None, -1, -1001}
+LATE = "{name}: partition {partition} does not answer in time: see the log of its broker, and how busy that is."
 EXPIRED = "The topic's retention has removed them before they were sealed (partition {partition})."
 ANOTHER_LOG = (
     "Partition {partition} is not the log any more that was read (it lacks the end, or was made anew): how much was "
@@ -264,21 +265,20 @@ class KafkaQueue:
         """From the last record that was read on, to see whether it is still that one."""
         look = _Look(reads, limit)
         with _assigned(consumer, self._place, {p: r.last if r.last >= 0 else r.next for p, r in reads.items()}):
-            deadline = time.monotonic() + WAIT_SECONDS
-            while look.open and not look.cut:
+            deadline = time.monotonic() + WAIT_SECONDS  # of all of it: the chain's lock is held
+            while look.open and not look.cut and time.monotonic() < deadline:
                 messages = consumer.consume(PAGE, 0)
-                if messages:
-                    deadline = time.monotonic() + WAIT_SECONDS
-                elif time.monotonic() > deadline:
-                    break
-                else:
+                if not messages:
                     time.sleep(MOMENT_SECONDS)
                 for message in messages:
                     look.add(message, self._place)
         for partition in look.unchecked:
             if extents[partition][1] > reads[partition].last:
-                raise QueueUnavailableError(f"{self.name}: partition {partition} does not answer: try again.")
+                raise QueueUnavailableError(LATE.format(name=self.name, partition=partition))
             look.strange.append(partition)
+        look.late = any(extents[partition][1] > look.reads[partition].next for partition in look.open)
+        if look.late and not look.waiting:  # a look that finds nothing must not pass for the end
+            raise QueueUnavailableError(LATE.format(name=self.name, partition=min(look.open)))
         return look
 
 
@@ -290,6 +290,7 @@ class _Look:
         self.open = set(reads)  # partitions whose end was not seen
         self.unchecked = {partition for partition, read in reads.items() if read.last >= 0}
         self.strange: list[int] = []
+        self.late = False  # whether somebody did not answer in time
         self.waiting: list[Waiting] = []
         self.marks: list[Mark | None] = []
         self._size = 0
@@ -297,7 +298,7 @@ class _Look:
     @property
     def cut(self) -> bool:
         """Whether there may be more."""
-        return len(self.waiting) >= self._limit or self._size >= BYTES_AT_ONCE
+        return self.late or len(self.waiting) >= self._limit or self._size >= BYTES_AT_ONCE
 
     def add(self, message: Any, place: KafkaPlace) -> None:
         """Take what has come; what is behind the limit comes again."""

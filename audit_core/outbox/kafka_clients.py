@@ -12,6 +12,7 @@ from audit_core.errors import ConfigurationError, QueueUnavailableError
 
 EXAMPLE = "kafka://host:9092/topic"
 WAIT_SECONDS = 5.0  # for the list of partitions
+FETCHED_AT_ONCE = 1_000_000  # bytes: a broker that gathers more may take longer than anybody waits
 _MAKE_TOPIC = (
     "{name}: there is no such topic: correct the URL, or have it made (kafka-topics.sh --create --topic {topic} "
     "--replication-factor 3 --config min.insync.replicas=2)."
@@ -52,7 +53,7 @@ class KafkaPlace:
 
         ours = {
             "group.id": "audit-core", "enable.auto.commit": False, "auto.offset.reset": "error",
-            "enable.partition.eof": True, "fetch.wait.max.ms": 20,
+            "enable.partition.eof": True, "fetch.wait.max.ms": 20, "fetch.max.bytes": FETCHED_AT_ONCE,
         }  # fmt: skip
         return self._make(confluent_kafka.Consumer, ours)
 
