@@ -372,6 +372,12 @@ class TestAnArchiveThatIsReadInTwoWays:
         content = small.read_bytes()
         assert found(sealed(content[:start] + b"between" + content[start:]), KEY)
 
+    def test_a_file_that_has_not_its_sum(self, small):
+        files = files_of(small)
+        files["README.txt"] += b"Believe all of it.\n"
+        (fault,) = found(packed(files, show=False, add_sums=False), KEY)
+        assert fault.startswith("README.txt: it is not the file that was written")
+
     def test_no_sum_at_its_end(self, small):
         out = io.BytesIO(small.read_bytes())
         with zipfile.ZipFile(out, "a") as archive:

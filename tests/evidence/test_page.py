@@ -156,6 +156,10 @@ CORRUPTIONS = {
         "whole", _file("consistency.jsonl", lambda text: changed(text, hashes=[]).decode() + "\n"),
         "the consistency proof from 116 to 231 events does not hold",
     ),
+    "a hash of a consistency proof": (
+        "whole", _file("consistency.jsonl", lambda text: re.sub('"hashes":\\["....', '"hashes":["AAAA', text)),
+        "the consistency proof from 116 to 231 events does not hold",
+    ),
     "whom it is about": ("actor", _about(selection={"actor_id": "bob"}), 'actor_id is "amina"'),
     "the time that it is about": (
         "time", _about(selection={"since": "2026-01-31T12:00:05.000000Z"}), "not of the time that was asked for"

@@ -100,6 +100,7 @@ ATTACKS = {
     "a rotation left out": _keys(lambda entries: entries.pop(1)),
     "the last key left out": _keys(lambda entries: entries.pop()),
     "a key that nothing names": _keys(lambda entries: entries[2].update(key=str(STRANGER))),
+    "a key in between that nothing names": _keys(lambda entries: entries[1].update(key=str(STRANGER))),
     "another event that is to have named it": _keys(lambda entries: entries[2].update(event=4)),
     "an event that is not there": _keys(lambda entries: entries[2].update(event=5)),
     "no event": _keys(lambda entries: entries[2].update(event=None)),
