@@ -926,6 +926,16 @@ class TestWhereTheTrailIs:
         monkeypatch.setenv("AUDIT_URL", "sqlite:////nowhere.db")
         assert audit("--url", "sqlite:////elsewhere.db", "status", "--url", url)[0] == 0
 
+    @pytest.mark.parametrize("words", [("verify", "--json"), ("report", "privileged"), ("init", "--sql")])
+    def test_what_is_typed_before_the_command_goes_before_the_environment(self, audit, url, events, monkeypatch, words):
+        """To judge another trail than the one that was asked for would be the worst of answers."""
+        right = audit(*words, "--url", url)
+        monkeypatch.setenv("AUDIT_URL", "sqlite:////nowhere.db")
+        assert audit("--url", url, *words)[0] == right[0]
+        monkeypatch.setenv("AUDIT_URL", "postgresql://localhost/other")
+        if words[-1] == "--sql":
+            assert audit("--url", url, *words)[1] == right[1]
+
     def test_a_given_trail_needs_no_url_and_stays_open(self, audit):
         with AuditTrail("memory:") as trail:
             assert audit("init", trail=trail)[0] == 0
