@@ -11,7 +11,7 @@ import typer
 
 from audit_core.cli.place import Url, open_trail
 from audit_core.cli.terminal import console, note
-from audit_core.reports import AuditReporter, write_csv, write_json, write_table
+from audit_core.reports import AuditReporter, write_csv, write_json, write_page, write_table
 from audit_core.reports.render import AnyReport
 
 app = typer.Typer(
@@ -26,6 +26,15 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+
+
+class SubjectFormat(StrEnum):
+    """How a report about a person is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
 
 
 def moment(text: str) -> datetime:
@@ -110,6 +119,46 @@ def failures(
         write(AuditReporter(trail).failed_access_report(since, until, min_failures), as_)
 
 
+@app.command()
+def subject(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    actor: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="The person as whoever acts; repeatable.")
+    ] = None,
+    resource: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE:ID", help="What is about the person: patient:42; repeatable.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="ID", help="Of this tenant, where ids repeat.")] = None,
+    since: Since = None,
+    until: Until = None,
+    as_: Annotated[SubjectFormat, typer.Option("--format", help="How to write it.")] = SubjectFormat.TABLE,
+    open_type: Annotated[
+        list[str] | None,
+        typer.Option("--open", metavar="TYPE", help="A type of resource with nothing of others in it; repeatable."),
+    ] = None,
+    detail: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A detail with nothing of others in it, reason, say; repeatable."),
+    ] = None,
+    hide_names: Annotated[bool, typer.Option("--hide-names", help="Number those who looked.")] = False,
+) -> None:
+    """Everything about one person, for that person: GDPR Art. 15."""
+    with open_trail(context, url) as trail:
+        try:
+            report = AuditReporter(trail).subject_report(
+                actors=actor or (), resources=resource or (), start=since, end=until, tenant=tenant,
+                open_types=open_type or (), open_details=detail or (), hide_names=hide_names,
+            )  # fmt: skip
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        if as_ is SubjectFormat.HTML:
+            write_page(report, sys.stdout)
+        else:
+            write(report, Format(as_.value))
+
+
 def write(report: AnyReport, format_: Format) -> None:
     """Rows on stdout; what a CSV has no place for goes to stderr."""
     if format_ is Format.TABLE:
@@ -118,5 +167,5 @@ def write(report: AnyReport, format_: Format) -> None:
         write_json(report, sys.stdout)
     else:
         write_csv(report, sys.stdout)
-        for line in [*report.coverage.sentences(), *map(str, report.statements)]:
+        for line in [*report.coverage.sentences(), *map(str, report.statements), *report.limits]:
             note(line)

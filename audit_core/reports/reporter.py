@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,14 +11,17 @@ from itertools import chain, islice
 from typing import Any
 
 from audit_core.canonical import format_timestamp
+from audit_core.compose import Resource, split_resource
 from audit_core.errors import IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.normalise import FIELD_LIMITS, clean_text
 from audit_core.process.account import PREFIX
 from audit_core.query import EQUALS, EventQuery
 from audit_core.reports.failures import group_failures, is_failed_access
 from audit_core.reports.reads import missing_reads
 from audit_core.reports.report import Coverage, Question, R, Report
-from audit_core.reports.rows import EventRow, FailureRow
+from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
+from audit_core.reports.subject import Subject, by_time
 from audit_core.rows import from_row
 from audit_core.trail import AuditTrail
 
@@ -93,6 +96,51 @@ class AuditReporter:
         )
         return self._report(question)
 
+    def subject_report(
+        self,
+        *,
+        actors: Iterable[object] = (),
+        resources: Iterable[Resource] = (),
+        start: datetime | None = None,
+        end: datetime | None = None,
+        tenant: str | None = None,
+        open_types: Collection[str] = (),
+        open_details: Collection[str] = (),
+        hide_names: bool = False,
+    ) -> Report[SubjectRow]:
+        """Everything about one person (GDPR Art. 15): who looked at or changed what is theirs, and what they did.
+
+        ``actors`` are the person's ids, as whoever acts and as whom somebody acted for; ``resources`` what is about
+        nobody but them, ``("patient", "7")`` or ``"patient:7"``. In a trail of several tenants ids may repeat: give
+        the ``tenant``. What is or may be of others is withheld, except resources of ``open_types`` and details with
+        these names; ``hide_names`` numbers those who looked. Raises ValueError where nobody is named, or a resource
+        has no id.
+        """
+        subject = Subject(
+            actors=tuple(dict.fromkeys(clean_text(actor, FIELD_LIMITS["actor_id"]) for actor in actors)),
+            resources=tuple(dict.fromkeys(map(_one_resource, resources))),
+            tenant=tenant, open_types=open_types, open_details=open_details, hide_names=hide_names,
+        )  # fmt: skip
+        if not subject.names:
+            raise ValueError("Who is it? Give an id of the person's as an actor, or a resource that is about them.")
+        question = Question(
+            name="subject",
+            title=f"What the audit trail holds about {', '.join(subject.names)}",
+            controls=("GDPR Art. 15",),
+            row_type=SubjectRow,
+            make_rows=subject.rows,
+            queries=subject.queries(_utc(start), _utc(end)),
+            join=by_time,
+            keep=subject.concerns,
+            limits=subject.limits,
+            asked={
+                "actors": list(subject.actors),
+                "resources": [f"{kind}:{name}" for kind, name in subject.resources],
+                "tenant": tenant,
+            },
+        )
+        return self._report(question)
+
     def newest_events_report(self, query: EventQuery, limit: int) -> Report[EventRow]:
         """The newest events that match, newest first, and no more than ``limit``. This reading is not among them."""
         asked = {name: value for name in EQUALS if (value := getattr(query, name)) is not None}
@@ -110,18 +158,23 @@ class AuditReporter:
     def _report(self, question: Question[R]) -> Report[R]:
         sealed = self._trail.store.extent().events  # where there is no trail, nothing is recorded either
         query = question.queries[0]
-        start, end, kind = query.since, query.until, query.resource_type
+        start, end = query.since, query.until
+        kinds = list(dict.fromkeys(one.resource_type for one in question.queries if one.resource_type is not None))
         interval = {"since": start and format_timestamp(start), "until": end and format_timestamp(end)}
-        events = chain.from_iterable(map(self._read, question.queries))
-        unknown = None if kind is None or any(self._read(EventQuery(resource_type=kind))) else kind
+        events = question.join(map(self._read, question.queries))
+        unknown = next((kind for kind in kinds if not any(self._read(EventQuery(resource_type=kind)))), None)
         if query.newest_first:
             events = _begun(events)
         noted = self._trail.note_reading("trail.read", {"report": question.name, **question.asked, **interval})
         coverage = replace(self._coverage(start, end, sealed, noted=noted), unknown=unknown)
-        if kind is not None and question.controls:
-            started = self._read(EventQuery(action="trail.started", until=end))
-            coverage = replace(coverage, reads=missing_reads(kind, started, start))
+        if question.controls:
+            coverage = replace(coverage, reads=tuple(chain.from_iterable(self._missing(kinds, start, end))))
         return Report(question, coverage, events)
+
+    def _missing(self, kinds: Iterable[str], start: datetime | None, end: datetime | None) -> Iterator[tuple[str, ...]]:
+        for kind in kinds:
+            started = self._read(EventQuery(action="trail.started", until=end))
+            yield missing_reads(kind, started, start)
 
     def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool) -> Coverage:
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
@@ -189,6 +242,14 @@ def _lost(gap: AuditEvent, start: datetime | None, end: datetime | None) -> int:
     )
     lost = details.get("lost")
     return 0 if outside or not isinstance(lost, int) else lost
+
+
+def _one_resource(resource: Resource) -> tuple[str, str]:
+    """As events have it. All of a type would be about everybody."""
+    kind, name = split_resource(resource)
+    if not kind or not kind.strip() or name is None:
+        raise ValueError(f"{resource!r} is no resource that is about one person: give its type and id, patient:7.")
+    return clean_text(kind, FIELD_LIMITS["resource_type"]), clean_text(name, FIELD_LIMITS["resource_id"])
 
 
 def _query(start: datetime | None, end: datetime | None, **wanted: Any) -> EventQuery:
