@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Self
 
-from audit_core.anchors import Anchor, ask_all
+from audit_core.anchors import Anchor, ask, ask_all
 from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState, keep_now
 from audit_core.anchors.opening import open_anchors
 from audit_core.chain import AuditChain
@@ -379,6 +379,11 @@ class AuditTrail:
     ) -> list[Answer]:
         """What ``anchors``, or the trail's own, hold just now. An anchor that is down is an answer, too."""
         return ask_all(self.anchors if anchors is None else open_anchors(anchors), self.chain, as_of, max_age)
+
+    def newest_anchored(self, anchors: Iterable[str | Anchor] | None = None) -> list[Answer]:
+        """The same, of its largest checkpoint alone."""
+        asked = self.anchors if anchors is None else open_anchors(anchors)
+        return [ask(anchor, self.chain, at_most=1) for anchor in asked]
 
     def rotate_key(self, new: Signer, *, lost: bool = False) -> VerifierKey:
         """Let the ``new`` key sign from now on, in an event that the present one has signed; its verifier key.

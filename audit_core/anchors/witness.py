@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import time as unix_time
 
-from audit_core.anchors import ContradictionError, in_sqlite
+from audit_core.anchors import ContradictionError, reading
 from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
 from audit_core.anchors.web import Response, post, without_user
 from audit_core.chain import AuditChain
@@ -74,7 +74,7 @@ class WitnessAnchor:
         raise StoreUnavailableError(f"{self.name} is given other checkpoints all the time: it is tried again later.")
 
     def _request(self, note: str, chain: AuditChain, old: int, size: int) -> bytes:
-        with in_sqlite:
+        with reading(chain):
             proof = chain.prove_consistency(old, size) if 0 < old < size else ()
         return "".join([f"old {old}\n", *(f"{encode_base64(digest)}\n" for digest in proof), "\n", note]).encode()
 
@@ -91,7 +91,7 @@ class WitnessAnchor:
 
     def _newer(self, chain: AuditChain, seen: int) -> str:
         """What another process has shown it meanwhile, or more. Raises ContradictionError when the chain is shorter."""
-        with in_sqlite:
+        with reading(chain):
             note = chain.checkpoint_note()
         size = 0 if note is None else _size_of(note)
         if note is None or size < seen:

@@ -85,7 +85,7 @@ def status(context: typer.Context, *, url: Url = None, anchor: Anchors = None, a
     with open_trail(context, url) as trail:
         found = trail.status()
         found["url"] = without_password(str(found["url"]))
-        found["anchors"] = [holding(answer) for answer in trail.ask_anchors(anchor)]
+        found["anchors"] = [holding(answer) for answer in trail.newest_anchored(anchor)]
         if as_json:
             say_json(found)
             return

@@ -1,0 +1,1 @@
+"""What leaves the trail for somebody else to judge."""
