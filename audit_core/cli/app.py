@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import traceback
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,6 +76,10 @@ def _begin(
     outbox: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="A further database whose changes it audits; repeatable.")
     ] = None,
+    trails: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Several chains under one roof, for verify, status, anchor, events, report."),
+    ] = None,
     *,
     version_: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
@@ -82,13 +87,13 @@ def _begin(
 ) -> None:
     del version_
     place: Place = context.obj
-    place.url, place.outboxes = url, tuple(outbox or ())
+    place.url, place.outboxes, place.trails = url, tuple(outbox or ()), trails
 
 
 def _hide_where(command: Any) -> None:
     """Help offers no other trail where there is one already."""
     for option in command.params:
-        option.hidden = option.hidden if option.name not in {"url", "outbox"} else True
+        option.hidden = option.hidden if option.name not in {"url", "outbox", "trails"} else True
     for below in getattr(command, "commands", {}).values():
         _hide_where(below)
 

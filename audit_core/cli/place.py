@@ -52,6 +52,7 @@ class Place:
     known: Known | None = None
     url: str | None = None
     outboxes: tuple[str, ...] = ()
+    trails: Path | None = None  # the file that names several chains
     gaps: Gaps | None = None  # what the application's own framework finds not covered
 
 
@@ -70,6 +71,8 @@ def open_trail(
     10.2.1.3 asks who that was.
     """
     place: Place = context.obj
+    if place.trails is not None:
+        raise ConfigurationError("This command is about one trail: leave out --trails, and name it with --url.")
     refuse_another(context, url)
     if place.trail is not None:
         if create:
@@ -112,6 +115,12 @@ def refuse_another(context: typer.Context, url: str | None) -> None:
         raise ConfigurationError(
             f"This command is about the trail of this project, and {named}: for that, use `audit --url URL`."
         )
+
+
+def refuse_of_one(**options: object) -> None:
+    """With --trails, what is about one chain. Raises ConfigurationError."""
+    if name := next((name for name, value in options.items() if value), None):
+        raise ConfigurationError(f"--{name.replace('_', '-')} is about one trail, and --trails names several.")
 
 
 def _is_another(context: typer.Context, place: Place, asked: str | None) -> bool:

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from audit_core.cli.place import Url, open_trail
+from audit_core.cli.place import Url
 from audit_core.cli.terminal import console, note
+from audit_core.cli.trails import open_all
 from audit_core.reports import AuditReporter, write_csv, write_json, write_page, write_table
 from audit_core.reports.render import AnyReport
 
@@ -91,7 +92,7 @@ def access(
         name = rest if colon else None
     if not kind.strip():
         raise typer.BadParameter("RESOURCE is empty: say patient:42, or patient for all of them")
-    with open_trail(context, url) as trail:
+    with open_all(context, url) as trail:
         write(AuditReporter(trail).access_report(kind, name, since, until), as_)
 
 
@@ -100,7 +101,7 @@ def privileged(
     context: typer.Context, *, url: Url = None, since: Since = None, until: Until = None, as_: As = Format.TABLE
 ) -> None:
     """All actions of administrators."""
-    with open_trail(context, url) as trail:
+    with open_all(context, url) as trail:
         write(AuditReporter(trail).privileged_action_report(since, until), as_)
 
 
@@ -115,7 +116,7 @@ def failures(
     min_failures: Annotated[int, typer.Option("--min", min=1, help="Groups with fewer failures are left out.")] = 5,
 ) -> None:
     """Repeated failures by actor, by account and by address."""
-    with open_trail(context, url) as trail:
+    with open_all(context, url) as trail:
         write(AuditReporter(trail).failed_access_report(since, until, min_failures), as_)
 
 
@@ -145,7 +146,7 @@ def subject(
     hide_names: Annotated[bool, typer.Option("--hide-names", help="Number those who looked.")] = False,
 ) -> None:
     """Everything about one person, for that person: GDPR Art. 15."""
-    with open_trail(context, url) as trail:
+    with open_all(context, url) as trail:
         try:
             report = AuditReporter(trail).subject_report(
                 actors=actor or (), resources=resource or (), start=since, end=until, tenant=tenant,

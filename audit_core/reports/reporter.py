@@ -24,6 +24,7 @@ from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
 from audit_core.reports.subject import Subject, by_time
 from audit_core.rows import from_row
 from audit_core.trail import AuditTrail
+from audit_core.trails import AuditTrails
 
 HIPAA_AUDIT_CONTROLS = "HIPAA 164.312(b)"
 HIPAA_ACTIVITY_REVIEW = "HIPAA 164.308(a)(1)(ii)(D)"
@@ -40,8 +41,10 @@ class AuditReporter:
     ConfigurationError and StoreUnavailableError where there is no trail, or none that can be reached.
     """
 
-    def __init__(self, trail: AuditTrail) -> None:
+    def __init__(self, trail: AuditTrail | AuditTrails) -> None:
+        """Of several chains a report has the events of all, and each chain has an event of its being read."""
         self._trail = trail
+        self._trails = [trail] if isinstance(trail, AuditTrail) else list(trail.chains.values())
 
     def access_report(
         self,
@@ -156,7 +159,9 @@ class AuditReporter:
         return self._report(question)
 
     def _report(self, question: Question[R]) -> Report[R]:
-        sealed = self._trail.store.extent().events  # where there is no trail, nothing is recorded either
+        sealed = sum(
+            trail.store.extent().events for trail in self._trails
+        )  # where there is no trail, nothing is recorded either
         query = question.queries[0]
         start, end = query.since, query.until
         kinds = list(dict.fromkeys(one.resource_type for one in question.queries if one.resource_type is not None))
@@ -165,8 +170,9 @@ class AuditReporter:
         unknown = next((kind for kind in kinds if not any(self._read(EventQuery(resource_type=kind)))), None)
         if query.newest_first:
             events = _begun(events)
-        noted = self._trail.note_reading("trail.read", {"report": question.name, **question.asked, **interval})
-        coverage = replace(self._coverage(start, end, sealed, noted=noted), unknown=unknown)
+        reading = {"report": question.name, **question.asked, **interval}
+        each = [trail.note_reading("trail.read", reading) for trail in self._trails]
+        coverage = replace(self._coverage(start, end, sealed, noted=all(each)), unknown=unknown)
         if question.controls:
             coverage = replace(coverage, reads=tuple(chain.from_iterable(self._missing(kinds, start, end))))
         return Report(question, coverage, events)
@@ -183,16 +189,17 @@ class AuditReporter:
             end=end,
             begins=self._begin(),
             sealed=sealed,
-            waiting=sum(1 for _ in self._trail.waiting()),
+            waiting=sum(1 for trail in self._trails for _ in trail.waiting()),
             gaps=len(gaps),
             lost=sum(gaps),
             noted=noted,
         )
 
     def _begin(self) -> datetime | None:
+        """Of several chains the one that is longest there: the others had nothing before they began."""
         try:
-            row = self._trail.store.row(0)
-            return from_row(row).timestamp if row else None
+            rows = [trail.store.row(0) for trail in self._trails]
+            return min((from_row(row).timestamp for row in rows if row), default=None)
         except (ValueError, TypeError):
             return None
 
