@@ -99,6 +99,7 @@ def _scripts(alias: str, kind: str, there: Collection[str] = ()) -> Iterator[str
         yield f"{kind}.sql"
         if kind == "postgres":
             yield "postgres_lock.sql"
+        yield f"{kind}_positions.sql"
     yield f"{kind}_outbox.sql"
 
 

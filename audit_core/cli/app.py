@@ -26,7 +26,7 @@ from audit_core.cli import (
     triggers,
     verify,
 )
-from audit_core.cli.place import Gaps, Place, Url
+from audit_core.cli.place import Gaps, Place, Queue, Url
 from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use_utf8
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
@@ -76,6 +76,7 @@ def _begin(
     outbox: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="A further database whose changes it audits; repeatable.")
     ] = None,
+    queue: Queue = None,
     trails: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Several chains under one roof, for verify, status, anchor, events, report."),
@@ -87,13 +88,13 @@ def _begin(
 ) -> None:
     del version_
     place: Place = context.obj
-    place.url, place.outboxes, place.trails = url, tuple(outbox or ()), trails
+    place.url, place.outboxes, place.queue, place.trails = url, tuple(outbox or ()), queue or None, trails
 
 
 def _hide_where(command: Any) -> None:
     """Help offers no other trail where there is one already."""
     for option in command.params:
-        option.hidden = option.hidden if option.name not in {"url", "outbox", "trails"} else True
+        option.hidden = option.hidden if option.name not in {"url", "outbox", "queue", "trails"} else True
     for below in getattr(command, "commands", {}).values():
         _hide_where(below)
 

@@ -67,8 +67,8 @@ def open_trails(context: typer.Context) -> Iterator[tuple[AuditTrails, Roofed]]:
     """Those of this command; nothing is made that is not there."""
     place: Place = context.obj
     assert place.trails is not None  # noqa: S101 - whoever calls has looked
-    if place.trail is not None or place.outboxes:
-        raise ConfigurationError("--trails names all: leave out --url and --outbox, and use `audit`.")
+    if place.trail is not None or place.outboxes or place.queue:
+        raise ConfigurationError("--trails names all: leave out --outbox and --queue, and use `audit`.")
     said = read_trails(place.trails)
     with logged_notes(), AuditTrails(
         said.chains, roof=said.roof, anchors=said.anchors, create=False, lifecycle=False, redactor=Redactor()

@@ -60,6 +60,9 @@ _GRANTS = {
     "audit_events": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
     "audit_checkpoints": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
     "audit_lock": {"audit_sealer": {"SELECT", "UPDATE"}},
+    "audit_positions": {
+        "audit_sealer": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "audit_auditor": {"SELECT"},
+    },
     "audit_make_partitions": {"audit_sealer": {"EXECUTE"}},
 }  # fmt: skip
 _ACLS = """\

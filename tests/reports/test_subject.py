@@ -16,6 +16,7 @@ from rich.console import Console
 
 from audit_core.reports import AuditReporter, write_csv, write_json, write_page, write_table
 from audit_core.reports.page import ROWS
+from tests.evidence.browser import DEMANDED, find, running
 from tests.reports.trails import NOON, about, event, seal, started
 
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J\u202egpj\u2028&amp;\"'$title"
@@ -246,6 +247,21 @@ class TestThePage:
         assert "url(" not in style
         assert "@import" not in style
         assert all(link.startswith("#") for link in re.findall('href="([^"]*)"', page))
+
+    @pytest.mark.skipif(find("chromium") is None and "chromium" not in DEMANDED, reason="no chromium on this machine")
+    def test_a_browser_shows_it_and_runs_and_fetches_nothing(self, page, tmp_path):
+        (tmp_path / "page.html").write_text(page, encoding="utf-8")
+        with running("chromium", tmp_path) as browser:
+            browser.go((tmp_path / "page.html").as_uri())
+            browser.wait("document.readyState === 'complete' && location.protocol === 'file:'", "the page")
+            assert browser.value("document.title") == "Your data in the audit trail"
+            assert browser.value("document.querySelectorAll('script, img, iframe, link').length") == 0
+            assert browser.value("performance.getEntriesByType('resource').length") == 0
+            assert browser.value("getComputedStyle(document.body).margin") == "0px"  # its policy lets its style in
+            for width in (390, 1280):
+                browser.look(width=width)
+                assert browser.value("document.documentElement.scrollWidth") <= width
+            assert "alert(1)" in browser.whole
 
     def test_it_is_told_apart_who_looked_what_was_changed_and_what_they_did(self, trail, ask):
         seal(trail, [
