@@ -133,6 +133,8 @@ class AuditTrails:
     ) -> None:
         if not chains or roof in chains.values() or len(set(chains.values())) < len(chains):
             raise ConfigurationError("Each chain under a roof has a URL of its own, and so has the roof.")
+        if "origin" in options:
+            raise ConfigurationError("Chains under a roof have origins of their own: leave out origin.")
         # "block": what lies in a spill file is not kept yet.
         self.roof = AuditTrail(
             roof, anchors=anchors, signer=roof_signer, on_failure="block", create=create, lifecycle=lifecycle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sqlite3
@@ -103,7 +104,7 @@ class TestOneAnchor:
         assert found.findings == ()
 
     def test_and_goes_on_to_when_they_grow(self, house):
-        for _ in range(3):
+        for _ in range(2):
             house.grow()
             house.grow("north", "south", anchor=False)
             assert house.verify().result is Result.OK
@@ -165,6 +166,19 @@ class TestAChain:
         found = house.verify()
         assert results(found) == {"north": Result.FAILED, "south": Result.OK}
         assert {finding.kind for finding in found.chains["north"].findings} == {"truncated"}
+
+    def test_that_was_rolled_back_is_not_sealed_on(self, house):
+        house.save("north")
+        house.grow()
+        house.put_back("north")
+        with house.open(lifecycle=True, anchor_every=0.05) as trails:
+            for name in NAMES:
+                trails.of(name).record("chart.read")
+            trails.of("south").flush()
+            assert wait_until(lambda: trails.of("north").status()["waiting"] >= 1, 20)
+            with pytest.raises(StoreUnavailableError):
+                trails.of("north").flush(0.5)
+            assert trails.of("north").status()["size"] == 4
 
     def test_that_was_rewritten_with_its_own_key_is_found(self, house):
         with house.open() as trails:
@@ -336,6 +350,11 @@ def test_chains_that_share_a_place_are_refused(chains):
         AuditTrails(chains, roof="sqlite:///roof.db")
 
 
+def test_one_origin_for_all_chains_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="leave out origin"):
+        AuditTrails({"a": f"sqlite:///{tmp_path}/a.db"}, roof=f"sqlite:///{tmp_path}/roof.db", origin="a.example")
+
+
 def test_an_unknown_name_is_told_which_may_be_meant(house):
     with house.open() as trails, pytest.raises(ConfigurationError, match="Did you mean 'north'"):
         trails.of("nroth")
@@ -384,6 +403,19 @@ class TestTheCommand:
         assert audit("report", "access", "patient")[1].count("chart.read") == 6
         assert "chart.read" in audit("events")[1]
 
+    def test_one_of_them_has_the_roof_as_its_anchor_so_that_a_backup_of_it_can_be_acknowledged(
+        self, audit, house, monkeypatch
+    ):
+        monkeypatch.setenv("AUDIT_KEY", base64.b64encode(b"o" * 32).decode())
+        house.save("north")
+        house.grow()
+        house.put_back("north")
+        assert audit("--chain", "north", "verify")[0] == 1
+        assert audit("--chain", "south", "verify")[0] == 0
+        code, _, err = audit("--chain", "north", "acknowledge-restore", "--reason", "the disk broke")
+        assert (code, err.startswith("1 checkpoint left behind")) == (0, True)
+        assert house.verify().result is Result.OK
+
     @pytest.mark.parametrize("words", [
         ("verify", "--state", "x"), ("verify", "--key", "x"), ("verify", "--checkpoint", "x"), ("prove", "1"),
         ("--url", "sqlite:///x.db", "show", "1"), ("anchor", "--anchor", "log:"),
@@ -391,6 +423,10 @@ class TestTheCommand:
     def test_what_is_about_one_trail_is_refused(self, audit, words):
         code, _, err = audit(*words)
         assert (code, "--trails" in err) == (2, True)
+
+    def test_a_chain_that_is_not_there_is_refused(self, audit):
+        assert "Did you mean 'north'" in audit("--chain", "nroth", "verify")[2]
+        assert main(["--chain", "north", "verify"]) == 2
 
     @pytest.mark.parametrize("text", [
         "", "no toml", 'roof = "sqlite:///r.db"', 'roof = 7\n[chains]\na = "x"', 'roof = "r"\n[chains]\na = 7',

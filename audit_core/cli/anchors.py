@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 def anchor(context: typer.Context, *, url: Url = None, anchor: Anchors = None) -> None:
     """Give each anchor the newest checkpoint, once. Exit code 2 where one does not take it."""
-    if context.obj.trails is not None:
+    if context.obj.is_about_several:
         refuse_of_one(anchor=anchor)
         from audit_core.cli.roof import anchor_trails
         from audit_core.cli.trails import open_trails

@@ -83,7 +83,7 @@ def _check_checkpoints(trail: AuditTrail) -> None:
 
 def status(context: typer.Context, *, url: Url = None, anchor: Anchors = None, as_json: AsJson = False) -> None:
     """Show size, newest checkpoint, what waits, who seals, with which key, and what anchors hold."""
-    if context.obj.trails is not None:
+    if context.obj.is_about_several:
         _status_of_all(context, anchor, as_json=as_json)
         return
     with open_trail(context, url) as trail:

@@ -65,7 +65,13 @@ class Place:
     outboxes: tuple[str, ...] = ()
     queue: str | None = None
     trails: Path | None = None  # the file that names several chains
+    chain: str | None = None  # the one of them that it is about
     gaps: Gaps | None = None  # what the application's own framework finds not covered
+
+    @property
+    def is_about_several(self) -> bool:
+        """Whether it is about all chains that a file names."""
+        return self.trails is not None and self.chain is None
 
 
 @contextmanager
@@ -84,7 +90,11 @@ def open_trail(
     """
     place: Place = context.obj
     if place.trails is not None:
-        raise ConfigurationError("This command is about one trail: leave out --trails, and name it with --url.")
+        from audit_core.cli.trails import open_chain
+
+        with open_chain(context) as trail:
+            yield trail
+        return
     refuse_another(context, url)
     if place.trail is not None:
         if create:

@@ -77,14 +77,24 @@ def open_trails(context: typer.Context) -> Iterator[tuple[AuditTrails, Roofed]]:
 
 
 @contextmanager
+def open_chain(context: typer.Context) -> Iterator[AuditTrail]:
+    """The chain that ``--chain`` names, whose anchor is the roof."""
+    place: Place = context.obj
+    if place.chain is None:
+        raise ConfigurationError("This command is about one trail: say which of those in --trails, with --chain NAME.")
+    with open_trails(context) as (trails, _):
+        yield trails.of(place.chain)
+
+
+@contextmanager
 def open_all(context: typer.Context, url: str | None) -> Iterator[AuditTrail | AuditTrails]:
     """One trail, or all that ``--trails`` names: for what reads."""
-    if context.obj.trails is None:
-        with open_trail(context, url) as trail:
-            yield trail
-    else:
+    if context.obj.is_about_several:
         with open_trails(context) as (trails, _):
             yield trails
+    else:
+        with open_trail(context, url) as trail:
+            yield trail
 
 
 def each(trails: AuditTrails) -> Iterator[tuple[str, AuditTrail]]:

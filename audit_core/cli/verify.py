@@ -74,13 +74,13 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check the whole trail. Exit code 0 OK, 1 FAILED, 3 UNANCHORED, 2 could not be verified."""
-    if context.obj.trails is not None:
+    if context.obj.is_about_several:
         refuse_of_one(key=key, checkpoint=checkpoint, as_of=as_of, state=state)
     pinned = None if key is None else read_key(key)
     known = [read_checkpoint(path) for path in checkpoint or ()]
     alarm = Alarm(on_failure, webhook)
     oldest = None if max_age is None else timedelta(hours=max_age)
-    if context.obj.trails is not None:
+    if context.obj.is_about_several:
         from audit_core.cli.roof import check_trails  # which says what is found as this module does
         from audit_core.cli.trails import open_trails
 
