@@ -64,7 +64,14 @@ class Place:
     url: str | None = None
     outboxes: tuple[str, ...] = ()
     queue: str | None = None
+    trails: Path | None = None  # the file that names several chains
+    chain: str | None = None  # the one of them that it is about
     gaps: Gaps | None = None  # what the application's own framework finds not covered
+
+    @property
+    def is_about_several(self) -> bool:
+        """Whether it is about all chains that a file names."""
+        return self.trails is not None and self.chain is None
 
 
 @contextmanager
@@ -82,6 +89,12 @@ def open_trail(
     10.2.1.3 asks who that was.
     """
     place: Place = context.obj
+    if place.trails is not None:
+        from audit_core.cli.trails import open_chain
+
+        with open_chain(context) as trail:
+            yield trail
+        return
     refuse_another(context, url)
     if place.trail is not None:
         if create:
@@ -133,6 +146,12 @@ def refuse_another(context: typer.Context, url: str | None) -> None:
         raise ConfigurationError(
             f"This command is about the trail of this project, and {named}: for that, use `audit --url URL`."
         )
+
+
+def refuse_of_one(**options: object) -> None:
+    """With --trails, what is about one chain. Raises ConfigurationError."""
+    if name := next((name for name, value in options.items() if value), None):
+        raise ConfigurationError(f"--{name.replace('_', '-')} is about one trail, and --trails names several.")
 
 
 def _is_another(context: typer.Context, place: Place, asked: str | None) -> bool:
