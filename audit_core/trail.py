@@ -14,6 +14,7 @@ from typing import Any, Self
 from audit_core.anchors import Anchor, ask, ask_all
 from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState, keep_now
 from audit_core.anchors.opening import open_anchors
+from audit_core.archives.shelf import Shelf
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Answer
 from audit_core.chain.proof import Proof
@@ -69,6 +70,7 @@ class AuditTrail:
     ``redactor`` has its own. ``durable=False`` does not wait for the disk; ``on_failure="block"`` makes a caller see
     that its event is durable nowhere, and not go on. ``outbox`` names further databases whose changes are audited.
     ``anchors``, by their URLs, are given the newest checkpoint every ``anchor_every`` seconds, if it is a new one.
+    ``archives`` are where archived months lie now, if not where they were written to.
     Raises ConfigurationError for a setting that cannot work.
     """
 
@@ -89,6 +91,7 @@ class AuditTrail:
         on_failure: str = "spill",
         anchors: Iterable[str | Anchor] = (),
         anchor_every: float = EVERY_SECONDS,
+        archives: Iterable[str] = (),
         create: bool = True,
         lifecycle: bool = True,
     ) -> None:
@@ -109,6 +112,7 @@ class AuditTrail:
             _checked_origin(origin),
             begin_with=self.signing_key.for_beginning,
             renew=self.signing_key.renew,
+            shelf=Shelf([archives] if isinstance(archives, str) else [*archives]),
         )
         self.sealer = Sealer(self.chain, self.outboxes, own=own_outbox is not None)
         self.anchors = open_anchors(anchors)
@@ -118,7 +122,7 @@ class AuditTrail:
         self.chain.objection = self._find_objection
         self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
-        self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
+        self._history = History(self.chain.whole, self.outboxes, self._directory, lambda: self._writer.backlog)
         if create:
             self._create_at_the_start()
 
@@ -396,6 +400,21 @@ class AuditTrail:
         self.signing_key.take(new)
         return key
 
+    @contextmanager
+    def reading_archives(self, urls: Iterable[str]) -> Iterator[None]:
+        """In the block archived months are looked for here, if anywhere is named: for a command that is told so."""
+        before = self.chain.shelf
+        if places := list(urls):
+            self.chain.shelf = Shelf(places)
+            self._history.store = self.chain.whole
+        try:
+            yield
+        finally:
+            if self.chain.shelf is not before:
+                self.chain.shelf.close()
+            self.chain.shelf = before
+            self._history.store = self.chain.whole
+
     def anchor_now(self) -> list[AnchorState]:
         """Give each anchor the newest checkpoint, if it takes it."""
         return list(keep_now(self.chain, self.anchors))
@@ -475,6 +494,7 @@ class AuditTrail:
         for outbox in self.outboxes:
             outbox.close()
         self.store.close()
+        self.chain.shelf.close()
         if self._gate:
             self._gate.close()
 

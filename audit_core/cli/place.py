@@ -40,6 +40,16 @@ Anchors = Annotated[
     ),
 ]
 Gaps = Callable[[], Iterable[Gap]]
+Archives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--archive",
+        envvar="AUDIT_ARCHIVES",
+        metavar="URL",
+        help="Where archived months lie now, if not where they were written to; repeatable.",
+        show_envvar=True,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")]
 
@@ -52,6 +62,7 @@ class Place:
     known: Known | None = None
     url: str | None = None
     outboxes: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
     gaps: Gaps | None = None  # what the application's own framework finds not covered
 
 
@@ -63,6 +74,7 @@ def open_trail(
     create: bool = False,
     origin: str | None = None,
     anchors: Sequence[str] = (),
+    archives: Sequence[str] = (),
 ) -> Iterator[AuditTrail]:
     """The trail of this command; what is not there is only made with ``create``.
 
@@ -71,11 +83,17 @@ def open_trail(
     """
     place: Place = context.obj
     refuse_another(context, url)
+    archives = archives or place.archives
     if place.trail is not None:
         if create:
             place.trail.create()
-        with place.trail.actor(account(), type=ActorType.ADMIN), place.trail.anchoring_to(anchors):
-            yield place.trail
+        trail = place.trail
+        with (
+            trail.actor(account(), type=ActorType.ADMIN),
+            trail.anchoring_to(anchors),
+            trail.reading_archives(archives),
+        ):
+            yield trail
         return
     if not (url := url or place.url):
         raise ConfigurationError(WHICH)
@@ -84,8 +102,9 @@ def open_trail(
     with logged_notes():
         keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
         trail = AuditTrail(
-            url, outbox=place.outboxes, origin=origin, redactor=keyless, anchors=anchors, create=False, lifecycle=False
-        )
+            url, outbox=place.outboxes, origin=origin, redactor=keyless, anchors=anchors,
+            archives=archives, create=False, lifecycle=False,
+        )  # fmt: skip
         with trail, trail.actor(account(), type=ActorType.ADMIN):
             if create:
                 trail.create()

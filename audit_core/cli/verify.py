@@ -15,7 +15,7 @@ from audit_core.cli.alarm import Alarm
 from audit_core.cli.findings import group, sentences
 from audit_core.cli.keeping import until_told
 from audit_core.cli.memory import recall, remember, usual_place
-from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_file, read_key
+from audit_core.cli.place import Anchors, Archives, AsJson, Url, open_trail, read_file, read_key
 from audit_core.cli.report import moment
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
@@ -64,6 +64,7 @@ def verify(
     key: Key = None,
     checkpoint: Checkpoints = None,
     anchor: Anchors = None,
+    archive: Archives = None,
     as_of: AsOf = None,
     max_age: MaxAge = None,
     state: State = None,
@@ -79,7 +80,7 @@ def verify(
     pinned = None if key is None else read_key(key)
     known = [_read_checkpoint(path) for path in checkpoint or ()]
     alarm = Alarm(on_failure, webhook)
-    with open_trail(context, url) as trail:
+    with open_trail(context, url, archives=archive or ()) as trail:
         memory = usual_place(trail.url) if follow and state is None else state
 
         def check() -> int:
@@ -169,6 +170,7 @@ def _as_json(found: Verification, trail: AuditTrail, waiting: int) -> dict[str, 
         "anchored": found.anchored,
         "pinned": found.pinned,
         "waiting": waiting,
+        "by_hash_alone": [one._asdict() for one in found.unread],
         "findings": [_as_dict(finding, trail) for finding in found.findings],
         "warnings": [_as_dict(finding, trail) for finding in found.warnings],
         "verdict": verdict(found)[0],

@@ -7,7 +7,7 @@ holds the signing key, or cuts off the tail of a trail that is not anchored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import ip_address
@@ -17,12 +17,12 @@ from uuid import UUID
 from audit_core.canonical import decode, encode, format_timestamp
 from audit_core.integrity.verify import Finding
 from audit_core.postgres import PostgresDatabase
-from audit_core.postgres.making import is_there, make, mend, require_utf8
+from audit_core.postgres.making import ARCHIVED_TABLE, is_there, make, mend, require_utf8
 from audit_core.postgres.schema import check_schema
 from audit_core.postgres.sealing import LOCK_TABLE, lock_sealing
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
-from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores import Extent, Left, StoredCheckpoint
 
 PAGE = 50_000  # rows of one COPY: a snapshot held for long would keep the server from cleaning up
 INDEXED = 128  # characters of a resource's id: a longer one might not fit into an index
@@ -55,6 +55,9 @@ _CHECKPOINT = (
     "tree_size::bigint, first_sequence::bigint, root, signature, frontier, "
     f"{_CANONICAL_TIME.format('sealed_at')} AS sealed_at_"
 )
+_BETWEEN = "sequence >= %(start)s AND sequence < %(stop)s"
+_LEFT = "SELECT sequence::bigint, encode(event_hash, 'hex'), event_id::text, archive::bigint"
+_HAS_TABLE = "SELECT to_regclass(%s) IS NOT NULL"
 _DOTTED_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 
 
@@ -67,13 +70,16 @@ class PostgresStore:
     def __init__(self, database: PostgresDatabase) -> None:
         self.database = database
         self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
+        self._archived = database.table(ARCHIVED_TABLE)
+        self._archives = False  # whether there is a table for what is left of archived events
 
     def create(self) -> None:
         require_utf8(self.database)
-        for table in ("audit_outbox", LOCK_TABLE):  # before a table of ours lies beside somebody else's
+        for table in ("audit_outbox", LOCK_TABLE, ARCHIVED_TABLE):  # before a table of ours lies beside somebody else's
             is_there(self.database, table)
         make(self.database, "postgres.sql", "audit_events")
         make(self.database, "postgres_lock.sql", LOCK_TABLE)
+        make(self.database, "postgres_archived.sql", ARCHIVED_TABLE)
         mend(self.database)
 
     def is_created(self) -> bool:
@@ -121,16 +127,18 @@ class PostgresStore:
         return _checkpoint(self._fetch(query, (size,), connection))
 
     def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
-        query = (
-            f"SELECT encode(event_hash, 'hex') FROM {self._events} WHERE sequence >= %s AND sequence < %s "
-            "ORDER BY sequence"
-        )
-        return [row[0] for row in self._fetch(query, (start, stop), connection)]
+        query = f"SELECT sequence, encode(event_hash, 'hex') FROM {self._events} WHERE {_BETWEEN}"
+        if self._has_archived(connection):
+            query += f" UNION ALL SELECT sequence, encode(event_hash, 'hex') FROM {self._archived} WHERE {_BETWEEN}"
+        rows = self._fetch(f"{query} ORDER BY sequence", {"start": start, "stop": stop}, connection)
+        return [row[1] for row in rows]
 
     def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
         ids = [event_id for event_id in event_ids if _is_uuid(event_id)]
-        query = f"SELECT event_id::text FROM {self._events} WHERE event_id = ANY(%s::uuid[])"
-        return {row[0] for row in self._fetch(query, (ids,), connection)} if ids else set()
+        query = f"SELECT event_id::text FROM {self._events} WHERE event_id = ANY(%(ids)s::uuid[])"
+        if self._has_archived(connection):
+            query += f" UNION ALL SELECT event_id::text FROM {self._archived} WHERE event_id = ANY(%(ids)s::uuid[])"
+        return {row[0] for row in self._fetch(query, {"ids": ids}, connection)} if ids else set()
 
     def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
         columns = ", ".join((*STORED_COLUMNS, "ip_text"))
@@ -161,6 +169,17 @@ class PostgresStore:
                 count, start = count + 1, row[_SEQUENCE] + 1
                 yield row
 
+    def rows_of(self, month: str, connection: Any = None) -> Iterator[Row]:
+        """The rows of one partition, in order of sequence, in constant memory."""
+        start = 0
+        while True:
+            query = f"SELECT {_COLUMNS} FROM {month} WHERE sequence >= %s ORDER BY sequence LIMIT {PAGE}"
+            page = [_read(row) for row in self._fetch(query, (start,), connection)]
+            yield from page
+            if len(page) < PAGE:
+                return
+            start = page[-1][_SEQUENCE] + 1
+
     def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:
         query = f"SELECT {_CHECKPOINT} FROM {self._checkpoints} WHERE tree_size > %s ORDER BY tree_size LIMIT {PAGE}"
         while True:
@@ -175,6 +194,10 @@ class PostgresStore:
         for (event_id,) in self._fetch(twice, (), None):
             place = f"SELECT max(sequence) FROM {self._events} WHERE event_id = %s"
             yield str(event_id), self._fetch(place, (event_id,), None)[0][0]
+        if self._has_archived():
+            again = f"SELECT event_id, e.sequence FROM {self._archived} JOIN {self._events} e USING (event_id)"
+            for event_id, sequence in self._fetch(again, (), None):
+                yield str(event_id), sequence
 
     def row(self, sequence: int, connection: Any = None) -> Row | None:
         return self._one("sequence = %s", sequence, connection)
@@ -191,15 +214,38 @@ class PostgresStore:
                 return
             after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE], ""
 
+    def left(self, start: int = 0, stop: int | None = None) -> Iterator[Left]:
+        last = HIGHEST if stop is None else min(stop - 1, HIGHEST)
+        query = f"{_LEFT} FROM {self._archived} WHERE sequence BETWEEN %s AND %s ORDER BY sequence LIMIT {PAGE}"
+        while start <= last and self._has_archived():
+            page = self._fetch(query, (start, last), None)
+            yield from map(Left._make, page)
+            if len(page) < PAGE:
+                return
+            start = page[-1][0] + 1
+
+    def find_left(self, event: str | int) -> Left | None:
+        if not self._has_archived() or (isinstance(event, str) and not _is_uuid(event)):
+            return None
+        condition = "sequence = %s" if isinstance(event, int) else "event_id = %s::uuid"
+        rows = self._fetch(f"{_LEFT} FROM {self._archived} WHERE {condition}", (event,), None)
+        return Left(*rows[0]) if rows else None
+
     def close(self) -> None:
         self.database.close()
+
+    def _has_archived(self, connection: Any = None) -> bool:
+        """A trail that an earlier version has made has no such table until `audit init` is run again."""
+        if not self._archives:
+            self._archives = self._fetch(_HAS_TABLE, (self._archived,), connection) == [(True,)]
+        return self._archives
 
     def _one(self, condition: str, value: Any, connection: Any) -> Row | None:
         query = f"SELECT {_COLUMNS} FROM {self._events} WHERE {condition} AND sequence >= 0 LIMIT 1"
         rows = self._fetch(query, (value,), connection)
         return _read(rows[0]) if rows else None
 
-    def _fetch(self, query: str, parameters: Sequence[Any], connection: Any) -> list[Any]:
+    def _fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any], connection: Any) -> list[Any]:
         return self.database.fetch(query, parameters, connection)
 
     def _copy(self, query: str) -> Iterator[Row]:
