@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -28,6 +29,9 @@ class ArchivePlace(Protocol):
 
     def fetch(self, name: str, folder: Path) -> Path | None:
         """A file with the object, in ``folder`` if need be; None where there is none. Raises StoreUnavailableError."""
+
+    def locked_until(self, name: str) -> datetime | None:
+        """Until when nobody can destroy an object; None where somebody can, and where there is none."""
 
     def remove(self, name: str) -> None:
         """Destroy an object; one that is not there is no error. Raises StoreUnavailableError while it is locked."""
@@ -70,6 +74,10 @@ class FolderPlace:
         except OSError as error:
             raise self._unavailable(error) from error
 
+    def locked_until(self, name: str) -> datetime | None:
+        del name
+        return None  # a folder locks nothing
+
     def remove(self, name: str) -> None:
         try:
             (self.folder / name).unlink(missing_ok=True)
@@ -99,6 +107,10 @@ class BucketPlace:
         path = folder / name
         path.write_bytes(found.body)
         return path
+
+    def locked_until(self, name: str) -> datetime | None:
+        found = self._find(name)
+        return found.retain_until if found is not None and found.is_locked else None
 
     def remove(self, name: str) -> None:
         self._bucket.remove(self._prefix + name)

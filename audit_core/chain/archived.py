@@ -93,7 +93,7 @@ class ArchivedEvents:
 
     def _open(self, number: int) -> Iterator[Hashed]:
         if number in self._purged:
-            self._unread[number] = "it was purged after its retention"
+            self._unread[number] = "it was purged"
         elif (archive := self._claimed.get(number)) is not None:
             try:
                 return hash_rows(self._shelf.rows(archive, self._log), self._log)

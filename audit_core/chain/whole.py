@@ -68,6 +68,9 @@ class WholeStore:
     def _archived_row(self, event: str | int) -> Row | None:
         if (left := self._store.find_left(event)) is None:
             return None
+        ring = read_keyring(self._store)
+        if ring is not None and left.archive in ring.purges:
+            return None
         if (archive := next((one for one in self._archives() if one.sequence == left.archive), None)) is None:
             raise IntegrityError(
                 f"No signed statement says where event {left.sequence} is archived: run `audit verify`."

@@ -17,6 +17,7 @@ from audit_core.cli import (
     check,
     events,
     export,
+    holds,
     keeping,
     keys,
     postgres,
@@ -60,6 +61,7 @@ for commands in (keeping, anchors, verify, events, proofs, export, keys, restore
     commands.add_to(app)
 app.add_typer(report.app)
 app.add_typer(keys.app, name="key")
+app.add_typer(holds.app, name="hold")
 app.add_typer(triggers.app, name="triggers")
 
 

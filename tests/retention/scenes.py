@@ -41,7 +41,7 @@ def put(trail, events):
 
 def month_of_events(month, **more):
     return [
-        make_event(timestamp=moment, resource_id=f"{month}-{n}", details={"n": n}, **more)
+        make_event(timestamp=moment, resource_type="patient", resource_id=f"{month}-{n}", details={"n": n}, **more)
         for n, moment in enumerate(moments(month))
     ]
 
