@@ -14,6 +14,7 @@ from audit_core.outbox import Outbox
 from audit_core.outbox.folder import folder_of
 from audit_core.outbox.gate import Gate
 from audit_core.outbox.memory import MemoryOutbox
+from audit_core.outbox.queue import Queue
 from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.redaction import Redactor
 from audit_core.sqlite import SqliteDatabase, read_sql
@@ -68,6 +69,22 @@ def open_outbox(url: str) -> Outbox:
     return outbox
 
 
+def open_queue(url: str) -> Queue:
+    """Nothing is opened yet. Raises ConfigurationError for a URL that is none of ours, and without its library."""
+    scheme = url.partition(":")[0]
+    if scheme in {"redis", "rediss", "unix"}:
+        from audit_core.outbox.redis import RedisQueue
+
+        return RedisQueue(url)
+    if scheme == "kafka":
+        from audit_core.outbox.kafka import KafkaQueue
+
+        return KafkaQueue(url)
+    raise ConfigurationError(
+        f"The URL of a queue is redis://host:6379/0 or kafka://host:9092/topic, not {Redactor().text(url)!r}."
+    )
+
+
 def without_password(text: str) -> str:
     """A URL, or a text with one in it, as it may be shown."""
     return _PASSWORD.sub(r"\1:***@", text)
@@ -78,11 +95,13 @@ def schema_sql(url: str, *, roles: bool = False) -> str:
     if url.partition(":")[0] not in _POSTGRES:
         if open_url(url).outbox is None:
             raise ConfigurationError("A bucket has no tables: there is no SQL to run.")
-        return "\n".join(map(read_sql, ("sqlite.sql", "sqlite_archived.sql", "sqlite_outbox.sql")))
+        names = ["sqlite.sql", "sqlite_positions.sql", "sqlite_archived.sql", "sqlite_outbox.sql"]
+        return "\n".join(map(read_sql, names))
     from audit_core.postgres import PostgresDatabase, script_for
 
     schema = PostgresDatabase(url).schema
-    names = ["postgres.sql", "postgres_lock.sql", "postgres_archived.sql", "postgres_outbox.sql"]
+    names = ["postgres.sql", "postgres_lock.sql", "postgres_positions.sql", "postgres_archived.sql"]
+    names += ["postgres_outbox.sql"]
     names += ["postgres_roles.sql"] if roles else []
     scripts = [script_for(name, schema) for name in names]
     return "\n".join(["BEGIN;", f'CREATE SCHEMA IF NOT EXISTS "{schema}";', *scripts, "COMMIT;"]) + "\n"

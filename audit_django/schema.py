@@ -100,6 +100,7 @@ def _scripts(alias: str, kind: str, there: Collection[str] = ()) -> Iterator[str
         yield f"{kind}_archived.sql"
         if kind == "postgres":
             yield "postgres_lock.sql"
+        yield f"{kind}_positions.sql"
     yield f"{kind}_outbox.sql"
 
 

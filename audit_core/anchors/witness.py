@@ -7,10 +7,12 @@ histories cosigned.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from time import time as unix_time
 
 from audit_core.anchors import ContradictionError, reading
-from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
+from audit_core.anchors.folder import SUFFIX, FolderAnchor, Receipt, name_of
 from audit_core.anchors.web import Response, post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
@@ -51,6 +53,13 @@ class WitnessAnchor:
         if before := self._submit(note, chain, 0):
             origin = Checkpoint.parse(parse_note(note)[0]).origin
             yield Kept(Checkpoint(origin, before, chain.stored_root(before)))
+
+    def receipts(self) -> Iterator[Receipt]:
+        """What it has cosigned, the largest tree first; one that does not hold is none. Raises as ``kept`` does."""
+        for path in self._receipts.files(COSIGNED):
+            note = self._receipts.read(path).decode(errors="replace")
+            with suppress(IntegrityError, ValueError, OverflowError):  # no time, or none that a calendar has
+                yield Receipt(note, datetime.fromtimestamp(open_cosignature(note, self._key), UTC))
 
     def _submit(self, note: str, chain: AuditChain, old: int) -> int:
         """Have the note cosigned; the size that the witness had seen before."""

@@ -27,7 +27,7 @@ from audit_core.cli import (
     triggers,
     verify,
 )
-from audit_core.cli.place import Archives, Gaps, Place, Url
+from audit_core.cli.place import Archives, Gaps, Place, Queue, Url
 from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use_utf8
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
@@ -79,6 +79,7 @@ def _begin(
         list[str] | None, typer.Option(metavar="URL", help="A further database whose changes it audits; repeatable.")
     ] = None,
     archive: Archives = None,
+    queue: Queue = None,
     *,
     version_: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
@@ -86,13 +87,14 @@ def _begin(
 ) -> None:
     del version_
     place: Place = context.obj
-    place.url, place.outboxes, place.archives = url, tuple(outbox or ()), tuple(archive or ())
+    place.url, place.outboxes, place.queue = url, tuple(outbox or ()), queue or None
+    place.archives = tuple(archive or ())
 
 
 def _hide_where(command: Any) -> None:
     """Help offers no other trail where there is one already."""
     for option in command.params:
-        option.hidden = option.hidden if option.name not in {"url", "outbox"} else True
+        option.hidden = option.hidden if option.name not in {"url", "outbox", "queue"} else True
     for below in getattr(command, "commands", {}).values():
         _hide_where(below)
 

@@ -61,6 +61,9 @@ _GRANTS = {
     "audit_checkpoints": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
     "audit_lock": {"audit_sealer": {"SELECT", "UPDATE"}},
     "audit_archived": {"audit_sealer": {"SELECT"}, "audit_auditor": {"SELECT"}},
+    "audit_positions": {
+        "audit_sealer": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "audit_auditor": {"SELECT"},
+    },
     "audit_make_partitions": {"audit_sealer": {"EXECUTE"}},
 }  # fmt: skip
 _ACLS = """\

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import Any
 
+from audit_core.canonical import format_timestamp
 from audit_core.errors import ConflictError
 from audit_core.integrity.verify import Finding
 from audit_core.query import EventQuery, Place, matches
 from audit_core.rows import STORED_COLUMNS, Row, from_row
 from audit_core.stores import Extent, Left, StoredCheckpoint
+from audit_core.stores.positions import Position
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 
@@ -26,6 +29,7 @@ class MemoryStore:
         self.events: list[Row] = []
         self.heads: list[StoredCheckpoint] = []
         self.lock = threading.RLock()
+        self._positions: dict[tuple[str, str], Position] = {}
 
     def create(self) -> None:
         """There is nothing to make."""
@@ -115,6 +119,21 @@ class MemoryStore:
     def find_left(self, event: str | int) -> Left | None:
         del event
         return None
+
+    def positions(self, queue: str, parts: Collection[str], connection: Any = None) -> dict[str, Position]:
+        del connection
+        return {part: found for part in parts if (found := self._positions.get((queue, part)))}
+
+    def keep_positions(self, queue: str, values: Mapping[str, str], connection: Any) -> None:
+        del connection
+        now = format_timestamp(datetime.now(UTC))
+        self._positions |= {(queue, part): Position(value, now) for part, value in values.items()}
+
+    def forget_positions(self, queue: str, before: str, connection: Any) -> None:
+        del connection
+        old = [key for key, found in self._positions.items() if key[0] == queue and key[1] and found.kept_at < before]
+        for key in old:
+            del self._positions[key]
 
     def close(self) -> None:
         """There is nothing to release."""

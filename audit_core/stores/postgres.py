@@ -7,7 +7,7 @@ holds the signing key, or cuts off the tail of a trail that is not anchored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import ip_address
@@ -17,12 +17,13 @@ from uuid import UUID
 from audit_core.canonical import decode, encode, format_timestamp
 from audit_core.integrity.verify import Finding
 from audit_core.postgres import PostgresDatabase
-from audit_core.postgres.making import ARCHIVED_TABLE, is_there, make, mend, require_utf8
+from audit_core.postgres.making import ARCHIVED_TABLE, POSITIONS, is_there, make, mend, require_utf8
 from audit_core.postgres.schema import check_schema
 from audit_core.postgres.sealing import LOCK_TABLE, lock_sealing
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.stores import Extent, Left, StoredCheckpoint
+from audit_core.stores.positions import Position
 
 PAGE = 50_000  # rows of one COPY: a snapshot held for long would keep the server from cleaning up
 INDEXED = 128  # characters of a resource's id: a longer one might not fit into an index
@@ -70,16 +71,18 @@ class PostgresStore:
     def __init__(self, database: PostgresDatabase) -> None:
         self.database = database
         self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
-        self._archived = database.table(ARCHIVED_TABLE)
+        self._positions, self._archived = database.table(POSITIONS), database.table(ARCHIVED_TABLE)
         self._archives = False  # whether there is a table for what is left of archived events
 
     def create(self) -> None:
         require_utf8(self.database)
-        for table in ("audit_outbox", LOCK_TABLE, ARCHIVED_TABLE):  # before a table of ours lies beside somebody else's
+        for table in ("audit_outbox", LOCK_TABLE, POSITIONS, ARCHIVED_TABLE):  # before ours lie beside somebody else's
             is_there(self.database, table)
         make(self.database, "postgres.sql", "audit_events")
         make(self.database, "postgres_lock.sql", LOCK_TABLE)
+        make(self.database, "postgres_positions.sql", POSITIONS)
         make(self.database, "postgres_archived.sql", ARCHIVED_TABLE)
+
         mend(self.database)
 
     def is_created(self) -> bool:
@@ -230,6 +233,25 @@ class PostgresStore:
         condition = "sequence = %s" if isinstance(event, int) else "event_id = %s::uuid"
         rows = self._fetch(f"{_LEFT} FROM {self._archived} WHERE {condition}", (event,), None)
         return Left(*rows[0]) if rows else None
+
+    def positions(self, queue: str, parts: Collection[str], connection: Any = None) -> dict[str, Position]:
+        query = (
+            f"SELECT part, value, {_CANONICAL_TIME.format('kept_at')} FROM {self._positions} "
+            "WHERE queue = %s AND part = ANY(%s)"
+        )
+        rows = self._fetch(query, (queue, list(parts)), connection)
+        return {part: Position(value, kept_at) for part, value, kept_at in rows}
+
+    def keep_positions(self, queue: str, values: Mapping[str, str], connection: Any) -> None:
+        statement = (
+            f"INSERT INTO {self._positions} SELECT %s, part, value, now() FROM unnest(%s::text[], %s::text[]) "
+            "AS kept (part, value) ON CONFLICT (queue, part) DO UPDATE SET value = excluded.value, kept_at = now()"
+        )
+        self.database.execute(statement, (queue, list(values), list(values.values())), connection)
+
+    def forget_positions(self, queue: str, before: str, connection: Any) -> None:
+        statement = f"DELETE FROM {self._positions} WHERE queue = %s AND part <> '' AND kept_at < %s::timestamptz"
+        self.database.execute(statement, (queue, before), connection)
 
     def close(self) -> None:
         self.database.close()

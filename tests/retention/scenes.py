@@ -24,7 +24,7 @@ def url_of(kind, tmp_path):
 
 
 def place_of(kind, tmp_path):
-    return (tmp_path / "archive").as_uri() if kind == "sqlite" else new_place()
+    return new_place() if kind == "s3" else (tmp_path / "archive").as_uri()
 
 
 def moments(month, count=PER_MONTH):

@@ -46,8 +46,8 @@ def kind(request):
 class Year:
     """A year whose first three months are archived."""
 
-    def __init__(self, kind, tmp_path):
-        self.kind, self.url, self.place = kind, url_of(kind, tmp_path), place_of(kind, tmp_path)
+    def __init__(self, kind, tmp_path, place=None):
+        self.kind, self.url, self.place = kind, url_of(kind, tmp_path), place_of(place or kind, tmp_path)
         self.folder = tmp_path / "archive"
         self.key, self.note = make_year(self.url), checkpoint(self.url)
         with opened(self.url) as trail:
@@ -115,25 +115,24 @@ def test_archived_events_are_proved_found_and_listed_with_the_others(year):
 
 def test_without_the_archive_only_hashes_are_compared_and_the_verdict_says_which(year, tmp_path, capsys):
     (elsewhere := tmp_path / "elsewhere").mkdir()
-    if year.kind == "sqlite":
-        year.folder.rename(elsewhere / "moved")
-        found = year.verify()
-        assert (found.result, found.findings) == (Result.OK, ())
-        assert [(one.month, one.events, one.first, one.last) for one in found.unread] == [
-            ("2025-01", 4, 1, 4), ("2025-02", 4, 5, 8), ("2025-03", 5, 9, 25)
-        ]  # fmt: skip
-        code, out, _ = run(capsys, "verify", "--url", year.url)
-        assert code == 3
-        assert "events, 13 of them by their hashes alone, a consistent chain" in out
-        assert "Of 2025-03, which is archived, the hashes of 5 events (9 to 25) were compared" in out
-        code, out, _ = run(capsys, "verify", "--url", year.url, "--archive", (elsewhere / "moved").as_uri())
-        assert "by their hashes alone" not in out
-        with opened(year.url) as trail:
-            with pytest.raises(StoreUnavailableError, match=r"2025-01 are archived and cannot be read.*--archive"):
-                trail.prove(1)
-            with pytest.raises(StoreUnavailableError, match="cannot be read"):
-                list(trail.events())
-            assert len(list(trail.events(since=moments("2025-04")[0], until=moments("2025-05")[0]))) == PER_MONTH
+    year.folder.rename(elsewhere / "moved")
+    found = year.verify()
+    assert (found.result, found.findings) == (Result.OK, ())
+    assert [(one.month, one.events, one.first, one.last) for one in found.unread] == [
+        ("2025-01", 4, 1, 4), ("2025-02", 4, 5, 8), ("2025-03", 5, 9, 25)
+    ]  # fmt: skip
+    code, out, _ = run(capsys, "verify", "--url", year.url)
+    assert code == 3
+    assert "events, 13 of them by their hashes alone, a consistent chain" in out
+    assert "Of 2025-03, which is archived, the hashes of 5 events (9 to 25) were compared" in out
+    code, out, _ = run(capsys, "verify", "--url", year.url, "--archive", (elsewhere / "moved").as_uri())
+    assert "by their hashes alone" not in out
+    with opened(year.url) as trail:
+        with pytest.raises(StoreUnavailableError, match=r"2025-01 are archived and cannot be read.*--archive"):
+            trail.prove(1)
+        with pytest.raises(StoreUnavailableError, match="cannot be read"):
+            list(trail.events())
+        assert len(list(trail.events(since=moments("2025-04")[0], until=moments("2025-05")[0]))) == PER_MONTH
     found = year.verify(archives=[elsewhere.as_uri()])  # said to be there, and it is not
     assert (found.result, {one.kind for one in found.findings}) == (Result.FAILED, {"archive"})
 
@@ -265,7 +264,7 @@ def test_whoever_writes_to_the_bucket_changes_nothing_of_what_is_read(tmp_path, 
     from audit_core.s3 import open_bucket
     from tests.s3.server import client
 
-    year = Year("postgres", tmp_path).archive()
+    year = Year("postgres", tmp_path, "s3").archive()
     bucket, prefix = open_bucket(year.place)
     key = prefix + year.archives[0].object
     client().put_object(Bucket=bucket.name, Key=key, Body=b"another")

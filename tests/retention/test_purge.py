@@ -82,7 +82,7 @@ def test_what_is_held_is_not_purged(url, tmp_path, capsys):
 
 
 def test_what_is_locked_in_a_bucket_is_not_said_to_be_purged(tmp_path, state):
-    url, place = url_of("sqlite", tmp_path), place_of("postgres", tmp_path)
+    url, place = url_of("sqlite", tmp_path), place_of("s3", tmp_path)
     make_year(url)
     archive(url, place)
     found = purge(url, 13)
