@@ -236,7 +236,7 @@ class AuditChain:
 
         Raises LookupError when it is not sealed, IntegrityError when the store contradicts its checkpoint.
         """
-        return prove(self.whole, event)
+        return prove(self.store, event, self.whole)
 
     def checkpoint_note(self) -> str | None:
         """The newest checkpoint as a signed note: kept elsewhere, it shows any later rewriting.

@@ -80,6 +80,8 @@ class WholeStore:
     def _archives(self) -> list[Archive]:
         """Those that were not purged, in order of time."""
         try:
+            if next(self._store.left(), None) is None:
+                return []
             ring = read_keyring(self._store)
         except AuditError:  # there is no trail yet
             return []

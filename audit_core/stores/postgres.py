@@ -219,13 +219,14 @@ class PostgresStore:
 
     def left(self, start: int = 0, stop: int | None = None) -> Iterator[Left]:
         last = HIGHEST if stop is None else min(stop - 1, HIGHEST)
-        query = f"{_LEFT} FROM {self._archived} WHERE sequence BETWEEN %s AND %s ORDER BY sequence LIMIT {PAGE}"
+        query = f"{_LEFT} FROM {self._archived} WHERE sequence BETWEEN %s AND %s ORDER BY sequence LIMIT %s"
+        size = 1  # mostly it is only asked whether there is any
         while start <= last and self._has_archived():
-            page = self._fetch(query, (start, last), None)
+            page = self._fetch(query, (start, last, size), None)
             yield from map(Left._make, page)
-            if len(page) < PAGE:
+            if len(page) < size:
                 return
-            start = page[-1][0] + 1
+            start, size = page[-1][0] + 1, PAGE
 
     def find_left(self, event: str | int) -> Left | None:
         if not self._has_archived() or (isinstance(event, str) and not _is_uuid(event)):

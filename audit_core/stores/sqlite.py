@@ -192,13 +192,13 @@ class SqliteStore:
 
     def left(self, start: int = 0, stop: int | None = None) -> Iterator[Left]:
         query = f"SELECT {_LEFT} FROM audit_archived WHERE sequence BETWEEN ? AND ? ORDER BY sequence LIMIT ?"
-        last = _LAST if stop is None else stop - 1
+        last, size = _LAST if stop is None else stop - 1, 1  # mostly it is only asked whether there is any
         while start <= last and self._has_archived():
-            page = self._fetch(query, (start, last, PAGE))
+            page = self._fetch(query, (start, last, size))
             yield from map(Left._make, page)
-            if len(page) < PAGE:
+            if len(page) < size:
                 return
-            start = page[-1][0] + 1
+            start, size = page[-1][0] + 1, PAGE
 
     def find_left(self, event: str | int) -> Left | None:
         if not self._has_archived() or (isinstance(event, int) and event > _LAST):

@@ -440,3 +440,15 @@ def test_the_object_is_json_lines_that_common_tools_check(tmp_path, state):
         assert found["event_hash"] == sha256(b"\0" + record).hexdigest()
     with pytest.raises(IntegrityError, match="is no archive of another"):
         list(read_object(path, "another"))
+
+
+def test_a_bundle_and_a_report_are_of_archived_and_live_months_together(year, tmp_path, capsys):
+    words = ["--since", "2025-03-01", "--until", "2025-04-30"]
+    code, out, _ = run(capsys, "report", "access", "patient", *words, "--format", "json", "--url", year.url)
+    assert code == 0
+    assert [row["sequence"] for row in json.loads(out)["rows"]] == [9, 10, 11, 12, 13, 14, 15, 16]
+    bundle = tmp_path / "evidence.zip"
+    code, _, err = run(capsys, "export", "--bundle", bundle, *words, "--url", year.url)
+    assert (code, bundle.exists()) == (0, True), err
+    code, out, _ = run(capsys, "check-bundle", bundle, "--key", year.key)
+    assert code == 0
