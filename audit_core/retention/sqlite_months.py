@@ -20,7 +20,7 @@ _COLUMNS = ", ".join(STORED_COLUMNS)
 _GUARD = "audit_events_no_delete"
 _STATEMENTS = ", ".join(f"'{kind}'" for kind in sorted(STATEMENTS))
 _GOES = f"sequence > 0 AND NOT (action IN ({_STATEMENTS}) AND resource_type = '{ABOUT}' AND resource_id = :log)"
-_BOTH = "FROM audit_events e JOIN audit_archived a ON a.sequence = e.sequence AND a.event_hash = e.event_hash"
+_BOTH = "FROM audit_events e CROSS JOIN audit_archived a ON a.sequence = e.sequence AND a.event_hash = e.event_hash"
 
 
 class SqliteMonths:
@@ -70,8 +70,10 @@ class SqliteMonths:
         """Only afterwards, a little at a time: the application writes the same file."""
 
     def finish(self) -> int:
-        removed = 0
-        while sequences := [row[0] for row in self._fetch(f"SELECT e.sequence {_BOTH} LIMIT {AT_ONCE}", ())]:
+        removed, last = 0, -1
+        query = f"SELECT e.sequence {_BOTH} WHERE e.sequence > ? ORDER BY e.sequence LIMIT {AT_ONCE}"
+        while sequences := [row[0] for row in self._fetch(query, (last,))]:
+            last = sequences[-1]
             with self._database.transaction(PATIENT_WAIT_SECONDS) as connection:
                 removed += self._remove(sequences, connection)
         return removed
