@@ -406,7 +406,7 @@ def test_nobody_can_delete_events_because_archiving_can(year):
 def test_the_present_month_and_what_lies_in_memory_or_a_bucket_are_not_archived(tmp_path, state, capsys):
     url = url_of("sqlite", tmp_path)
     make_year(url)
-    code, _, err = run(capsys, "archive", "--before", "2199-01-01", "--to", "file:///tmp/x", "--url", url)
+    code, _, err = run(capsys, "archive", "--before", "2199-01-01", "--to", place_of("sqlite", tmp_path), "--url", url)
     assert (code, "is not over" in err) == (2, True)
     code, _, err = run(capsys, "archive", "--before", "2025-02-01", "--to", "http://x", "--url", url)
     assert (code, "An archive's URL is file:///folder or s3://bucket/prefix" in err) == (2, True)
@@ -452,3 +452,16 @@ def test_a_bundle_and_a_report_are_of_archived_and_live_months_together(year, tm
     assert (code, bundle.exists()) == (0, True), err
     code, out, _ = run(capsys, "check-bundle", bundle, "--key", year.key)
     assert code == 0
+
+
+def test_what_was_verified_before_a_month_was_archived_is_gone_on_from(tmp_path, state):
+    year = Year("sqlite", tmp_path)
+    seen = year.verify().seen
+    year.archive()
+    with opened(year.url) as trail:
+        found = trail.verify(None, [year.note], seen=seen)
+        assert (found.result, found.start, found.findings) == (Result.OK, ALL, ())
+        again = trail.verify(None, [year.note], seen=found.seen, whole=True)
+        assert (again.result, again.start, again.unread) == (Result.OK, 0, ())
+        jobs = trail.verify(None, [year.note], jobs=2)
+        assert (jobs.result, jobs.findings) == (Result.OK, ())
