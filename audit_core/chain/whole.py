@@ -79,12 +79,9 @@ class WholeStore:
 
     def _archives(self) -> list[Archive]:
         """Those that were not purged, in order of time."""
-        try:
-            if next(self._store.left(), None) is None:
-                return []
-            ring = read_keyring(self._store)
-        except AuditError:  # there is no trail yet
+        if next(self._store.left(), None) is None:
             return []
+        ring = read_keyring(self._store)
         found = ring.archives.values() if ring else ()
         return sorted((one for one in found if ring and one.sequence not in ring.purges), key=lambda one: one.month)
 

@@ -59,6 +59,7 @@ _CHECKPOINT = (
 _BETWEEN = "sequence >= %(start)s AND sequence < %(stop)s"
 _LEFT = "SELECT sequence::bigint, encode(event_hash, 'hex'), event_id::text, archive::bigint"
 _HAS_TABLE = "SELECT to_regclass(%s) IS NOT NULL"
+_MAY_READ = "SELECT has_table_privilege(to_regclass(%s), 'SELECT')"
 _DOTTED_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 
 
@@ -72,7 +73,7 @@ class PostgresStore:
         self.database = database
         self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
         self._positions, self._archived = database.table(POSITIONS), database.table(ARCHIVED_TABLE)
-        self._archives = False  # whether there is a table for what is left of archived events
+        self._archives = False  # whether what is left of archived events can be read
 
     def create(self) -> None:
         require_utf8(self.database)
@@ -131,7 +132,7 @@ class PostgresStore:
 
     def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
         query = f"SELECT sequence, encode(event_hash, 'hex') FROM {self._events} WHERE {_BETWEEN}"
-        if self._has_archived(connection):
+        if self._may_read_archived(connection):
             query += f" UNION ALL SELECT sequence, encode(event_hash, 'hex') FROM {self._archived} WHERE {_BETWEEN}"
         rows = self._fetch(f"{query} ORDER BY sequence", {"start": start, "stop": stop}, connection)
         return [row[1] for row in rows]
@@ -139,7 +140,7 @@ class PostgresStore:
     def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
         ids = [event_id for event_id in event_ids if _is_uuid(event_id)]
         query = f"SELECT event_id::text FROM {self._events} WHERE event_id = ANY(%(ids)s::uuid[])"
-        if self._has_archived(connection):
+        if self._may_read_archived(connection):
             query += f" UNION ALL SELECT event_id::text FROM {self._archived} WHERE event_id = ANY(%(ids)s::uuid[])"
         return {row[0] for row in self._fetch(query, {"ids": ids}, connection)} if ids else set()
 
@@ -257,10 +258,14 @@ class PostgresStore:
     def close(self) -> None:
         self.database.close()
 
-    def _has_archived(self, connection: Any = None) -> bool:
+    def _has_archived(self) -> bool:
         """A trail that an earlier version has made has no such table until `audit init` is run again."""
+        return self._archives or self._fetch(_HAS_TABLE, (self._archived,), None) == [(True,)]
+
+    def _may_read_archived(self, connection: Any) -> bool:
+        """A sealer whose role was not granted it yet goes on: while nothing is archived it lacks nothing."""
         if not self._archives:
-            self._archives = self._fetch(_HAS_TABLE, (self._archived,), connection) == [(True,)]
+            self._archives = self._fetch(_MAY_READ, (self._archived,), connection) == [(True,)]
         return self._archives
 
     def _one(self, condition: str, value: Any, connection: Any) -> Row | None:
