@@ -10,9 +10,11 @@ import pytest
 
 from audit_core.archives.objects import read_object
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
+from audit_core.integrity.retention import Tally
 from audit_core.integrity.verify import Result
 from audit_core.query import EventQuery
 from audit_core.rows import from_row
+from audit_core.stores import Left
 from audit_core.testing import make_event
 from tests import warm
 from tests.attacks.attacker import superuser, without_guards
@@ -465,3 +467,19 @@ def test_what_was_verified_before_a_month_was_archived_is_gone_on_from(tmp_path,
         assert (again.result, again.start, again.unread) == (Result.OK, 0, ())
         jobs = trail.verify(None, [year.note], jobs=2)
         assert (jobs.result, jobs.findings) == (Result.OK, ())
+
+
+def test_a_statement_that_the_key_has_not_signed_covers_nothing(year):
+    """Whoever may record events and owns the database, without the key."""
+    tally = Tally()
+    with opened(year.url) as trail:
+        for number in (30, 31):
+            row = trail.store.row(number)
+            tally.add(Left(row[13], row[-1], row[4], -1))
+        forged = year.archives[0]._replace(events=2, first=30, last=31, hashes=tally.hashes)
+        details = {"says": forged.says, "signatures": []}
+        origin = trail.chain.origin
+        put(trail, [make_event(action="trail.archived", resource_type="trail", resource_id=origin, details=details)])
+        number = trail.store.extent().events - 1
+    year.tables(MOVED.format(number), "DELETE FROM audit_events WHERE sequence IN (30, 31)")
+    assert year.kinds() == {"archive.unsigned"}
