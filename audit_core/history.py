@@ -33,16 +33,16 @@ class History:
         queued: Callable[[], Iterator[AuditEvent]] | None = None,
     ) -> None:
         """``queued`` tells what waits in a queue."""
-        self._store, self._outboxes, self._directory, self._backlog = store, outboxes, directory, backlog
+        self.store, self._outboxes, self._directory, self._backlog = store, outboxes, directory, backlog
         self._queued = queued
         self._trouble: str | None = None  # why what waits in the queue cannot be shown
 
     def select(self, query: EventQuery) -> Iterator[AuditEvent]:
         """Events that match, by time; what waits with the rest. Streams in constant memory."""
         waiting = [event for event in self.waiting() if matches(event, query)]
-        known = self._store.known([event.event_id for event in waiting])
+        known = self.store.known([event.event_id for event in waiting])
         waiting = [event for event in waiting if event.event_id not in known]
-        sealed = map(from_row, self._store.select(query))
+        sealed = map(from_row, self.store.select(query))
         if not waiting:
             return sealed
         waiting.sort(key=place_of, reverse=query.newest_first)
@@ -78,7 +78,7 @@ class History:
         return waiting or self._sealed(event)  # which it may have become between the two looks
 
     def _sealed(self, event: str | int) -> AuditEvent | None:
-        row = self._store.row(event) if isinstance(event, int) else self._store.find(clean_text(event))
+        row = self.store.row(event) if isinstance(event, int) else self.store.find(clean_text(event))
         return None if row is None else from_row(row)
 
     def place(self, event_id: str) -> Place:

@@ -118,6 +118,12 @@ class Bucket:
             return found.id
         return str(put["VersionId"])
 
+    def remove(self, key: str) -> None:
+        """Destroy every version of an object. Raises StoreUnavailableError while one of them is locked."""
+        for version in [one for versions in self.objects(key) for one in versions if one.key == key]:
+            with self._translated():
+                self._client.delete_object(Bucket=self.name, Key=key, VersionId=version.id)
+
     def objects(self, prefix: str, before: str = "") -> Iterator[list[Version]]:
         """The versions of each object, the oldest first, in the order of keys; of keys that come after ``before``."""
         for _, versions in groupby(self._versions(prefix, before), key=lambda version: version.key):

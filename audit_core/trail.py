@@ -14,6 +14,7 @@ from typing import Any, Self
 from audit_core.anchors import Anchor, ask, ask_all
 from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState, keep_now
 from audit_core.anchors.opening import open_anchors
+from audit_core.archives.shelf import Shelf
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Answer
 from audit_core.chain.proof import Proof
@@ -79,6 +80,7 @@ class AuditTrail:
     that its event is durable nowhere, and not go on. ``outbox`` names further databases whose changes are audited,
     ``queue`` a Redis or Kafka in which events of no transaction wait: ``redis://host:6379/0``, ``kafka://host/topic``.
     ``anchors``, by their URLs, are given the newest checkpoint every ``anchor_every`` seconds, if it is a new one.
+    ``archives`` are where archived months lie now, if not where they were written to.
     Raises ConfigurationError for a setting that cannot work.
     """
 
@@ -100,6 +102,7 @@ class AuditTrail:
         on_failure: str = "spill",
         anchors: Iterable[str | Anchor] = (),
         anchor_every: float = EVERY_SECONDS,
+        archives: Iterable[str] = (),
         create: bool = True,
         lifecycle: bool = True,
     ) -> None:
@@ -120,6 +123,7 @@ class AuditTrail:
             _checked_origin(origin),
             begin_with=self.signing_key.for_beginning,
             renew=self.signing_key.renew,
+            shelf=Shelf([archives] if isinstance(archives, str) else [*archives]),
         )
         self.queue = _open_queue(queue, self.store)
         self.sealer = Sealer(self.chain, self.outboxes, own=own_outbox is not None, queue=self.queue)
@@ -131,7 +135,7 @@ class AuditTrail:
         self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
         queued = self.sealer.drain.waiting if self.sealer.drain else None
-        self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog, queued)
+        self._history = History(self.chain.whole, self.outboxes, self._directory, lambda: self._writer.backlog, queued)
         if create:
             self._create_at_the_start()
 
@@ -414,6 +418,21 @@ class AuditTrail:
         self.signing_key.take(new)
         return key
 
+    @contextmanager
+    def reading_archives(self, urls: Iterable[str]) -> Iterator[None]:
+        """In the block archived months are looked for here, if anywhere is named: for a command that is told so."""
+        before = self.chain.shelf
+        if places := list(urls):
+            self.chain.shelf = Shelf(places)
+            self._history.store = self.chain.whole
+        try:
+            yield
+        finally:
+            if self.chain.shelf is not before:
+                self.chain.shelf.close()
+            self.chain.shelf = before
+            self._history.store = self.chain.whole
+
     def anchor_now(self) -> list[AnchorState]:
         """Give each anchor the newest checkpoint, if it takes it."""
         return list(keep_now(self.chain, self.anchors))
@@ -495,6 +514,7 @@ class AuditTrail:
         for outbox in [*self.outboxes, *([self.queue] if self.queue else [])]:
             outbox.close()
         self.store.close()
+        self.chain.shelf.close()
         if self._gate:
             self._gate.close()
 

@@ -97,6 +97,7 @@ def _postgres_statements(connection: BaseDatabaseWrapper, *, shown: bool) -> Ite
 def _scripts(alias: str, kind: str, there: Collection[str] = ()) -> Iterator[str]:
     if EVENTS in tables_in(alias) and EVENTS not in there:
         yield f"{kind}.sql"
+        yield f"{kind}_archived.sql"
         if kind == "postgres":
             yield "postgres_lock.sql"
         yield f"{kind}_positions.sql"

@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
+from audit_core.archives.shelf import Shelf
 from audit_core.canonical import encode_record, format_timestamp
 from audit_core.chain.created import created_details
 from audit_core.chain.edge import Edge, check_key, is_next, read_edge, sound_created
@@ -19,6 +20,7 @@ from audit_core.chain.seen import BEFORE, Seen
 from audit_core.chain.subtrees import FRONTIER_EVERY
 from audit_core.chain.trust import signed_by
 from audit_core.chain.verification import Verification, verify_store
+from audit_core.chain.whole import WholeStore
 from audit_core.draft import ACTION, Draft, draft_of, event_of, place
 from audit_core.errors import AuditError, BusyError, ConfigurationError, ConflictError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
@@ -46,20 +48,28 @@ class AuditChain:
         *,
         begin_with: Callable[[], Signer] | None = None,
         renew: Callable[[Callable[[bytes], bool]], bool] = lambda _: False,
+        shelf: Shelf | None = None,
     ) -> None:
         """``begin_with`` may make the key of a chain that has none yet; without it that is found as any other.
 
         ``renew`` is asked for another key, whose public key is the one that the chain goes on with; whether
-        ``find_signer`` gives that from now on.
+        ``find_signer`` gives that from now on. ``shelf`` has archived months; without it they are looked for where they
+        were written to.
         """
         self._renew = renew
         self.store = store
+        self.shelf = shelf or Shelf()
         self._find_signer, self._find_first_signer = find_signer, begin_with or find_signer
         self._wanted_origin = origin
         self._origin = ""  # of the chain that _edge is the end of
         self._edge: Edge | None = None
         self.objection: Callable[[], AuditError | None] = lambda: None  # of whoever knows more of the chain than it has
         self._confirmed: Edge | None = None  # the last one that this process knows to be committed
+
+    @property
+    def whole(self) -> AuditStore:
+        """The store with what is archived of it, for whoever reads events."""
+        return cast("AuditStore", WholeStore(self.store, self.shelf))
 
     @property
     def origin(self) -> str | None:
@@ -217,15 +227,16 @@ class AuditChain:
         if seen is not None:
             answers.append(Answer(BEFORE, [Kept(seen.note)]))
         return verify_store(
-            self.store, key, answers, own, progress, jobs=jobs, open_store=open_store, seen=seen, whole=whole
-        )
+            self.store, key, answers, own, progress,
+            jobs=jobs, open_store=open_store, seen=seen, whole=whole, shelf=self.shelf,
+        )  # fmt: skip
 
     def prove(self, event: str | int) -> Proof:
         """The inclusion proof of one event, by its id or its sequence, in the newest checkpoint.
 
         Raises LookupError when it is not sealed, IntegrityError when the store contradicts its checkpoint.
         """
-        return prove(self.store, event)
+        return prove(self.store, event, self.whole)
 
     def checkpoint_note(self) -> str | None:
         """The newest checkpoint as a signed note: kept elsewhere, it shows any later rewriting.

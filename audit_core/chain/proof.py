@@ -62,9 +62,9 @@ def _statement(record: str) -> Statement | None:
         return None
 
 
-def prove(store: AuditStore, event: str | int) -> Proof:
-    """See ``AuditChain.prove``."""
-    row = store.row(event) if isinstance(event, int) else store.find(clean_text(event))
+def prove(store: AuditStore, event: str | int, whole: AuditStore) -> Proof:
+    """See ``AuditChain.prove``. ``whole`` is the store with what is archived of it."""
+    row = whole.row(event) if isinstance(event, int) else whole.find(clean_text(event))
     head = store.head()
     if row is None or head is None:
         name = f"at sequence {event}" if isinstance(event, int) else event

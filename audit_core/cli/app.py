@@ -14,9 +14,11 @@ from typer.core import TyperGroup
 
 from audit_core.cli import (
     anchors,
+    archiving,
     check,
     events,
     export,
+    holds,
     keeping,
     keys,
     postgres,
@@ -26,7 +28,7 @@ from audit_core.cli import (
     triggers,
     verify,
 )
-from audit_core.cli.place import Gaps, Place, Queue, Url
+from audit_core.cli.place import Archives, Gaps, Place, Queue, Url
 from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use_utf8
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError, ConfigurationError
@@ -56,10 +58,11 @@ app = typer.Typer(
     cls=_Commands, name="audit", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, help="Compliance audit trails: keep one, verify it, prove and report from it.",
 )  # fmt: skip
-for commands in (keeping, anchors, verify, events, proofs, export, keys, restored, check, postgres):
+for commands in (keeping, anchors, verify, events, proofs, export, keys, restored, archiving, check, postgres):
     commands.add_to(app)
 app.add_typer(report.app)
 app.add_typer(keys.app, name="key")
+app.add_typer(holds.app, name="hold")
 app.add_typer(triggers.app, name="triggers")
 
 
@@ -76,6 +79,7 @@ def _begin(
     outbox: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="A further database whose changes it audits; repeatable.")
     ] = None,
+    archive: Archives = None,
     queue: Queue = None,
     *,
     trails: Annotated[
@@ -90,6 +94,7 @@ def _begin(
     del version_
     place: Place = context.obj
     place.url, place.outboxes, place.queue = url, tuple(outbox or ()), queue or None
+    place.archives = tuple(archive or ())
     place.trails, place.chain = trails, chain
     if chain is not None and trails is None:
         raise ConfigurationError("--chain is one of the chains that a file names: give it with --trails.")

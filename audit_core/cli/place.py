@@ -51,6 +51,16 @@ Anchors = Annotated[
     ),
 ]
 Gaps = Callable[[], Iterable[Gap]]
+Archives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--archive",
+        envvar="AUDIT_ARCHIVES",
+        metavar="URL",
+        help="Where archived months lie now, if not where they were written to; repeatable.",
+        show_envvar=True,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead of stdout.")]
 
@@ -63,6 +73,7 @@ class Place:
     known: Known | None = None
     url: str | None = None
     outboxes: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
     queue: str | None = None
     trails: Path | None = None  # the file that names several chains
     chain: str | None = None  # the one of them that it is about
@@ -82,6 +93,7 @@ def open_trail(
     create: bool = False,
     origin: str | None = None,
     anchors: Sequence[str] = (),
+    archives: Sequence[str] = (),
 ) -> Iterator[AuditTrail]:
     """The trail of this command; what is not there is only made with ``create``.
 
@@ -96,11 +108,17 @@ def open_trail(
             yield trail
         return
     refuse_another(context, url)
+    archives = archives or place.archives
     if place.trail is not None:
         if create:
             place.trail.create()
-        with place.trail.actor(account(), type=ActorType.ADMIN), place.trail.anchoring_to(anchors):
-            yield place.trail
+        trail = place.trail
+        with (
+            trail.actor(account(), type=ActorType.ADMIN),
+            trail.anchoring_to(anchors),
+            trail.reading_archives(archives),
+        ):
+            yield trail
         return
     if not (url := _asked(context, url)):
         raise ConfigurationError(WHICH)
@@ -110,7 +128,7 @@ def open_trail(
         keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
         trail = AuditTrail(
             url, outbox=place.outboxes, queue=place.queue, origin=origin, redactor=keyless, anchors=anchors,
-            create=False, lifecycle=False,
+            archives=archives, create=False, lifecycle=False,
         )  # fmt: skip
         with trail, trail.actor(account(), type=ActorType.ADMIN):
             if create:

@@ -41,14 +41,19 @@ def prove(
         proof = trail.prove(int(event) if event.isascii() and event.isdecimal() else event)
         if not trail.note_reading("trail.read", {"proof_of": event}):
             note(NOT_RECORDED, "yellow")
-        document = {
-            "record": proof.record,
-            "index": proof.index,
-            "hashes": [encode_base64(digest) for digest in proof.hashes],
-            "checkpoint": proof.checkpoint,
-            **({"rotations": proof.rotations} if proof.rotations else {}),
-        }
-        _write(safe_json(json.dumps(document, indent=2)) + "\n", out)
+        write_proof(proof, out)
+
+
+def write_proof(proof: Proof, out: Path | None) -> None:
+    """Write it as JSON to a new file, or to stdout."""
+    document = {
+        "record": proof.record,
+        "index": proof.index,
+        "hashes": [encode_base64(digest) for digest in proof.hashes],
+        "checkpoint": proof.checkpoint,
+        **({"rotations": proof.rotations} if proof.rotations else {}),
+    }
+    _write(safe_json(json.dumps(document, indent=2)) + "\n", out)
 
 
 def check_proof(

@@ -16,7 +16,16 @@ from audit_core.cli.alarm import Alarm
 from audit_core.cli.findings import group, sentences
 from audit_core.cli.keeping import until_told
 from audit_core.cli.memory import recall, remember, usual_place
-from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_checkpoint, read_key, refuse_of_one
+from audit_core.cli.place import (
+    Anchors,
+    Archives,
+    AsJson,
+    Url,
+    open_trail,
+    read_checkpoint,
+    read_key,
+    refuse_of_one,
+)
 from audit_core.cli.report import moment
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
@@ -62,6 +71,7 @@ def verify(
     key: Key = None,
     checkpoint: Checkpoints = None,
     anchor: Anchors = None,
+    archive: Archives = None,
     as_of: AsOf = None,
     max_age: MaxAge = None,
     state: State = None,
@@ -90,7 +100,7 @@ def verify(
             )
             code = _follow(all_of_them, alarm, every) if follow else _check_once(all_of_them, alarm)
         raise typer.Exit(code)
-    with open_trail(context, url) as trail:
+    with open_trail(context, url, archives=archive or ()) as trail:
         memory = usual_place(trail.url) if follow and state is None else state
 
         def check() -> int:
@@ -171,6 +181,7 @@ def as_json_of(found: Verification, trail: AuditTrail) -> dict[str, Any]:
         "anchored": found.anchored,
         "pinned": found.pinned,
         "waiting": waiting,
+        "by_hash_alone": [one._asdict() for one in found.unread],
         "findings": [_as_dict(finding, trail) for finding in found.findings],
         "warnings": [_as_dict(finding, trail) for finding in found.warnings],
         "verdict": verdict(found)[0],

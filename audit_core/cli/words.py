@@ -42,6 +42,11 @@ _WORDS = {
     "key.revoked": "Nobody vouches for some events from {sequence} on: expected {expected}, got {got}. Whoever had "
     "that key could have written them anew.",
     "restored": "A backup was put back before event {sequence}: expected {expected}, got {got}.",
+    "archive": "What was archived from event {sequence} on is not whole: expected {expected}, got {got}.",
+    "archive.unsigned": "{place} is not in the trail, and no signed statement says that it was archived: expected "
+    "{expected}, got {got}. Whoever removed it had not the trail's key.",
+    "archive.changed": "What is left of archived events from {sequence} on was changed: expected {expected}, got "
+    "{got}.",
     "unsigned": "{unsigned}",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to, or you gave the key of another trail: expected origin "
@@ -180,14 +185,19 @@ def as_sentence(clause: str) -> str:
 
 def verdict(found: Verification) -> tuple[str, str]:
     """The result in a sentence, and its style."""
-    events = count_of(found.size)
+    events, some = count_of(found.size), _by_hash(found)
     if found.result is Result.OK:
-        text = f"OK: {events} as sealed, of which a checkpoint kept elsewhere vouches for {found.anchored:,}."
+        text = f"OK: {events} as sealed,{some} of which a checkpoint kept elsewhere vouches for {found.anchored:,}."
     elif found.result is Result.UNANCHORED:
-        text = f"UNANCHORED: {events}, a consistent chain, but nothing outside the database vouches for it."
+        text = f"UNANCHORED: {events},{some} a consistent chain, but nothing outside the database vouches for it."
     else:
         text = "FAILED."  # how many findings JSON has says nothing: one change may be found in many places
     return text, _STYLES[found.result]
+
+
+def _by_hash(found: Verification) -> str:
+    """What an OK does not say of archived events that nobody has read."""
+    return f" {sum(one.events for one in found.unread):,} of them by their hashes alone," if found.unread else ""
 
 
 def limits(found: Verification, waiting: int) -> list[str]:
@@ -205,6 +215,11 @@ def limits(found: Verification, waiting: int) -> list[str]:
             "for them, and more that were cut off would not be missed."
         )
     lines += dict.fromkeys(text for warning in found.warnings if (text := _LIMITS.get(warning.kind)))
+    lines += [
+        f"Of {one.month}, which is archived, the hashes of {count_of(one.events)} ({named(one.first, one.last)}) were "
+        f"compared, and no record was read: {one.why.rstrip('.')}."
+        for one in found.unread
+    ]
     if found.start:
         lines.append(
             f"The {found.start:,} events that were verified before were not looked at again, nor was it whether an id "

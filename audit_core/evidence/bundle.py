@@ -72,11 +72,11 @@ def write_bundle(
     asked = selection.described()
     noted = trail.note_reading("trail.read", {"export": "bundle", **asked, "tree_size": trust.head.size})
     with Spool.of(trust.head) as spool:
-        _read(spool, selection, trail.store, progress)
+        _read(spool, selection, trail.chain.whole, progress)
         events = len(spool.sequences)
         wanted = {reign.sequence for reign in trust.reigns[1:]}
         wanted |= _neighbours(spool) if selection.is_of_a_time else set()
-        besides = _fill(spool, wanted, trail.store)
+        besides = _fill(spool, wanted, trail.chain.whole)
         nodes = _prove(spool, trail.store)
         held, troubles = ask(trail.anchors, trail.chain, spool.sequences[-1], trust.head.size)
         shown = show([*(Held(note) for note in checkpoints), *held], trail.chain, trust.head, trust.keys)

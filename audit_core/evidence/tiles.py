@@ -168,7 +168,7 @@ def _write(folder: Path, chain: AuditChain, tree: TiledTree, head: Checkpoint, p
 
 def _bundles(chain: AuditChain, start: int, head: Checkpoint) -> Iterator[list[bytes]]:
     """Records from ``start`` on, 256 at a time. Raises IntegrityError where a row is none."""
-    rows = chain.store.rows(start, head.size)
+    rows = chain.whole.rows(start, head.size)
     try:
         while records := [encode_record(row[:-1], head.origin) for row in islice(rows, WIDTH)]:
             yield records

@@ -85,11 +85,11 @@ class ChainVerifier:
             if sequence != expected:
                 yield Finding("missing", expected, _range(expected, sequence), "nothing")
                 self._skip(leaves, expected, sequence, link)
-            elif link != previous and previous is not None:
+            elif link != previous and None not in (link, previous):  # of an archived event the link is not known
                 yield Finding("unlinked", sequence, as_text(previous), as_text(link))
             leaves.append(leaf)
             previous, expected = stored, sequence + 1
-        self._previous, self.size, self._happened = previous, expected, str(rows[-1][5])
+        self._previous, self.size, self._happened = previous, expected, str(rows[-1][5] or self._happened)
         self._grow(leaves)
 
     def _follow(self, said: tuple[str, str], sequence: int, link: str) -> Iterator[Finding]:

@@ -14,7 +14,17 @@ from audit_core.canonical import parse_timestamp
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import VerifierKey, encode_base64, parse_note, split_signature
-from audit_core.integrity.statement import RESTORED, REVOKED, ROTATED, Statement
+from audit_core.integrity.retention import KINDS, Archive, Hold, Purge
+from audit_core.integrity.statement import (
+    ARCHIVED,
+    HELD,
+    LIFTED,
+    PURGED,
+    RESTORED,
+    REVOKED,
+    ROTATED,
+    Statement,
+)
 
 
 class Reign(NamedTuple):
@@ -54,6 +64,9 @@ class Keyring:
     reigns: list[Reign]
     revocations: list[Revocation] = field(default_factory=list)
     restorations: list[Restoration] = field(default_factory=list)
+    archives: dict[int, Archive] = field(default_factory=dict)  # by the sequence of the statement
+    purges: dict[int, Purge] = field(default_factory=dict)  # by the sequence of the archive's statement
+    holds: dict[int, Hold] = field(default_factory=dict)  # those that were not lifted, by their sequence
     statements: list[Statement] = field(default_factory=list)  # those that were followed
 
     @classmethod
@@ -103,7 +116,10 @@ class Keyring:
 
     def follow(self, statement: Statement) -> bool:
         """Whether it is by a key that may say so; then it counts from now on."""
-        known = {ROTATED: self._rotate, REVOKED: self._revoke, RESTORED: self._restore}
+        known = {
+            ROTATED: self._rotate, REVOKED: self._revoke, RESTORED: self._restore, ARCHIVED: self._archive,
+            PURGED: self._purge, HELD: self._hold, LIFTED: self._lift,
+        }  # fmt: skip
         try:
             if not known[statement.kind](statement):
                 return False
@@ -138,6 +154,36 @@ class Keyring:
         if not all(map(statement.is_signed_by, (self.present, *found.keys))):
             return False
         self.restorations.append(found)
+        return True
+
+    def _archive(self, statement: Statement) -> bool:
+        found = Archive.of(statement.sequence, statement.says)
+        if not statement.is_signed_by(self.present):
+            return False
+        self.archives[found.sequence] = found
+        return True
+
+    def _purge(self, statement: Statement) -> bool:
+        says = statement.says
+        number = says["archive"]
+        if type(number) is not int or number not in self.archives or not statement.is_signed_by(self.present):
+            return False
+        self.purges[number] = Purge(statement.sequence, number, str(says["reason"]))
+        return True
+
+    def _hold(self, statement: Statement) -> bool:
+        says = statement.says
+        kind, name = says["kind"], says["name"]
+        if kind not in KINDS or not isinstance(name, str) or not statement.is_signed_by(self.present):
+            return False
+        self.holds[statement.sequence] = Hold(statement.sequence, kind, name, str(says["reason"]))
+        return True
+
+    def _lift(self, statement: Statement) -> bool:
+        number = statement.says["hold"]
+        if type(number) is not int or number not in self.holds or not statement.is_signed_by(self.present):
+            return False
+        del self.holds[number]
         return True
 
 

@@ -18,7 +18,9 @@ from audit_core.errors import IntegrityError
 from audit_core.integrity.note import Signer, VerifierKey, sign_text, split_signature
 
 ROTATED, REVOKED, RESTORED = "key.rotated", "key.revoked", "trail.restored"
-STATEMENTS = frozenset({ROTATED, REVOKED, RESTORED})  # actions of the events that are one, if their signatures hold
+ARCHIVED, PURGED, HELD, LIFTED = "trail.archived", "trail.purged", "hold.added", "hold.lifted"
+STATEMENTS = frozenset({ROTATED, REVOKED, RESTORED, ARCHIVED, PURGED, HELD, LIFTED})
+"""Actions of the events that are one, if their signatures hold."""
 ABOUT = "trail"  # the type of the resource that they are about, whose id is the origin
 SIGNATURES_AT_MOST = 8
 

@@ -60,6 +60,7 @@ _GRANTS = {
     "audit_events": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
     "audit_checkpoints": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
     "audit_lock": {"audit_sealer": {"SELECT", "UPDATE"}},
+    "audit_archived": {"audit_sealer": {"SELECT"}, "audit_auditor": {"SELECT"}},
     "audit_positions": {
         "audit_sealer": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "audit_auditor": {"SELECT"},
     },
@@ -192,7 +193,11 @@ class Doctor:
             "WHERE n.nspname = %s AND (c.oid = ANY(%s::regclass[]) OR c.oid IN "
             "(SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%s))) AND t.oid IS NULL ORDER BY 1, 2"
         )
-        names = [name for name in ("audit_events", "audit_checkpoints", "audit_lock") if self.database.has_table(name)]
+        names = [
+            name
+            for name in ("audit_events", "audit_checkpoints", "audit_lock", "audit_archived")
+            if self.database.has_table(name)
+        ]
         tables = [self.database.table(name) for name in names]
         missing = self.database.fetch(query, (self.database.schema, tables, tables[0]))
         for table, name in missing:

@@ -11,12 +11,14 @@ from audit_core.postgres.partitions import Partitions
 from audit_core.postgres.schema import check_catalog
 from audit_core.postgres.sealing import LOCK_TABLE
 
+ARCHIVED_TABLE = "audit_archived"  # what is left of events whose months were archived
 POSITIONS = "audit_positions"  # of queues
 # By which a table of ours is known. What else it has is what `audit verify` looks at.
 _KNOWN_BY = {
     "audit_events": {"sequence", "event_hash"},
     "audit_outbox": {"id", "event"},
     LOCK_TABLE: {"only_row"},
+    ARCHIVED_TABLE: {"sequence", "event_hash"},
     POSITIONS: {"queue", "part"},
 }
 _FUNCTION = re.compile(r"CREATE OR REPLACE FUNCTION .*?\$\$.*?\$\$;", re.DOTALL)

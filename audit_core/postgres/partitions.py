@@ -12,6 +12,7 @@ from audit_core.postgres.sealing import lock_sealing
 MONTHS_AHEAD = 3
 _EVENTS, _DEFAULT = "audit_events", "audit_events_default"
 _NEW_DEFAULT = "audit_moving_default"
+_OLD_MONTH = "audit_moving_month"
 _NAMES_ANOTHER = {"42P01", "3F000"}  # a function whose body names a table, or a schema, that is not there
 
 
@@ -153,6 +154,22 @@ class Partitions:
             self._copy(months, copied, connection)
             self._exchange(months, connection)
         return months
+
+    def replace_month(self, month: str, stays: str, values: tuple[Any, ...], connection: Any) -> None:
+        """Drop a month (``2026_01``), in the transaction of ``connection``; what ``stays`` has a smaller one."""
+        name, old = self.database.table(f"{_EVENTS}_{month}"), self.database.table(_OLD_MONTH)
+        columns = ", ".join((*RECORD_COLUMNS, "event_hash", "ip_text"))
+        start, stop = _bounds(month)
+        connection.execute(f"ALTER TABLE {self._events} DETACH PARTITION {name}")
+        if self.database.fetch(f"SELECT EXISTS (SELECT FROM {name} WHERE {stays})", values, connection)[0][0]:
+            connection.execute(
+                f"ALTER TABLE {name} RENAME TO {_OLD_MONTH}; "
+                f"CREATE TABLE {name} PARTITION OF {self._events} FOR VALUES FROM ({start}) TO ({stop})"
+            )
+            self._guard(f"{_EVENTS}_{month}", connection)
+            connection.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {old} WHERE {stays}", values)
+            name = old
+        connection.execute(f"DROP TABLE {name}")
 
     def _require_default(self) -> None:
         if not self.has_default():

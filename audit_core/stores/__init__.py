@@ -22,6 +22,15 @@ class StoredCheckpoint(NamedTuple):
     sealed_at: str
 
 
+class Left(NamedTuple):
+    """What is left of an event whose month was archived."""
+
+    sequence: int
+    event_hash: str
+    event_id: str
+    archive: int  # the sequence of the statement that says where the event is now
+
+
 class Extent(NamedTuple):
     """How far a chain reaches, read in one look: what a writer adds meanwhile must not look like a gap."""
 
@@ -74,10 +83,10 @@ class AuditStore(Protocol):
         """The latest checkpoint of at most ``size`` events that keeps its frontier."""
 
     def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
-        """``event_hash`` of the sequences from ``start`` to before ``stop``."""
+        """``event_hash`` of the sequences from ``start`` to before ``stop``, those of archived events among them."""
 
     def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
-        """Which of these events are in the chain already. A row below the first sequence is in no chain."""
+        """Which of these events are in the chain already, archived or not. One below the first sequence is in none."""
 
     def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
         """Add rows and their checkpoint. Raises ConflictError if somebody else appended there first."""
@@ -102,6 +111,12 @@ class AuditStore(Protocol):
 
     def select(self, query: EventQuery) -> Iterator[Row]:
         """Stored rows that match, from the first sequence on, by (timestamp, sequence), in constant memory."""
+
+    def left(self, start: int = 0, stop: int | None = None) -> Iterator[Left]:
+        """What is left of archived events, in order of sequence, in constant memory."""
+
+    def find_left(self, event: str | int) -> Left | None:
+        """What is left of one archived event, by its id or its sequence."""
 
     def close(self) -> None:
         """Release every connection."""

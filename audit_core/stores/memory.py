@@ -13,7 +13,7 @@ from audit_core.errors import ConflictError
 from audit_core.integrity.verify import Finding
 from audit_core.query import EventQuery, Place, matches
 from audit_core.rows import STORED_COLUMNS, Row, from_row
-from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores import Extent, Left, StoredCheckpoint
 from audit_core.stores.positions import Position
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
@@ -110,6 +110,15 @@ class MemoryStore:
     def select(self, query: EventQuery) -> Iterator[Row]:
         rows = [row for row in self._chained() if matches(from_row(row), query)]
         yield from sorted(rows, key=_place, reverse=query.newest_first)
+
+    def left(self, start: int = 0, stop: int | None = None) -> Iterator[Left]:
+        """Nothing of a trail in memory is archived."""
+        del start, stop
+        return iter(())
+
+    def find_left(self, event: str | int) -> Left | None:
+        del event
+        return None
 
     def positions(self, queue: str, parts: Collection[str], connection: Any = None) -> dict[str, Position]:
         del connection

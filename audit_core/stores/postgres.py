@@ -17,12 +17,12 @@ from uuid import UUID
 from audit_core.canonical import decode, encode, format_timestamp
 from audit_core.integrity.verify import Finding
 from audit_core.postgres import PostgresDatabase
-from audit_core.postgres.making import POSITIONS, is_there, make, mend, require_utf8
+from audit_core.postgres.making import ARCHIVED_TABLE, POSITIONS, is_there, make, mend, require_utf8
 from audit_core.postgres.schema import check_schema
 from audit_core.postgres.sealing import LOCK_TABLE, lock_sealing
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
-from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores import Extent, Left, StoredCheckpoint
 from audit_core.stores.positions import Position
 
 PAGE = 50_000  # rows of one COPY: a snapshot held for long would keep the server from cleaning up
@@ -56,6 +56,10 @@ _CHECKPOINT = (
     "tree_size::bigint, first_sequence::bigint, root, signature, frontier, "
     f"{_CANONICAL_TIME.format('sealed_at')} AS sealed_at_"
 )
+_BETWEEN = "sequence >= %(start)s AND sequence < %(stop)s"
+_LEFT = "SELECT sequence::bigint, encode(event_hash, 'hex'), event_id::text, archive::bigint"
+_HAS_TABLE = "SELECT to_regclass(%s) IS NOT NULL"
+_MAY_READ = "SELECT has_table_privilege(to_regclass(%s), 'SELECT')"
 _DOTTED_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 
 
@@ -68,15 +72,18 @@ class PostgresStore:
     def __init__(self, database: PostgresDatabase) -> None:
         self.database = database
         self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
-        self._positions = database.table(POSITIONS)
+        self._positions, self._archived = database.table(POSITIONS), database.table(ARCHIVED_TABLE)
+        self._archives = False  # whether what is left of archived events can be read
 
     def create(self) -> None:
         require_utf8(self.database)
-        for table in ("audit_outbox", LOCK_TABLE, POSITIONS):  # before a table of ours lies beside somebody else's
+        for table in ("audit_outbox", LOCK_TABLE, POSITIONS, ARCHIVED_TABLE):  # before ours lie beside somebody else's
             is_there(self.database, table)
         make(self.database, "postgres.sql", "audit_events")
         make(self.database, "postgres_lock.sql", LOCK_TABLE)
         make(self.database, "postgres_positions.sql", POSITIONS)
+        make(self.database, "postgres_archived.sql", ARCHIVED_TABLE)
+
         mend(self.database)
 
     def is_created(self) -> bool:
@@ -124,16 +131,18 @@ class PostgresStore:
         return _checkpoint(self._fetch(query, (size,), connection))
 
     def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
-        query = (
-            f"SELECT encode(event_hash, 'hex') FROM {self._events} WHERE sequence >= %s AND sequence < %s "
-            "ORDER BY sequence"
-        )
-        return [row[0] for row in self._fetch(query, (start, stop), connection)]
+        query = f"SELECT sequence, encode(event_hash, 'hex') FROM {self._events} WHERE {_BETWEEN}"
+        if self._may_read_archived(connection):
+            query += f" UNION ALL SELECT sequence, encode(event_hash, 'hex') FROM {self._archived} WHERE {_BETWEEN}"
+        rows = self._fetch(f"{query} ORDER BY sequence", {"start": start, "stop": stop}, connection)
+        return [row[1] for row in rows]
 
     def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
         ids = [event_id for event_id in event_ids if _is_uuid(event_id)]
-        query = f"SELECT event_id::text FROM {self._events} WHERE event_id = ANY(%s::uuid[])"
-        return {row[0] for row in self._fetch(query, (ids,), connection)} if ids else set()
+        query = f"SELECT event_id::text FROM {self._events} WHERE event_id = ANY(%(ids)s::uuid[])"
+        if self._may_read_archived(connection):
+            query += f" UNION ALL SELECT event_id::text FROM {self._archived} WHERE event_id = ANY(%(ids)s::uuid[])"
+        return {row[0] for row in self._fetch(query, {"ids": ids}, connection)} if ids else set()
 
     def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
         columns = ", ".join((*STORED_COLUMNS, "ip_text"))
@@ -164,6 +173,17 @@ class PostgresStore:
                 count, start = count + 1, row[_SEQUENCE] + 1
                 yield row
 
+    def rows_of(self, month: str, connection: Any = None) -> Iterator[Row]:
+        """The rows of one partition, in order of sequence, in constant memory."""
+        start = 0
+        while True:
+            query = f"SELECT {_COLUMNS} FROM {month} WHERE sequence >= %s ORDER BY sequence LIMIT {PAGE}"
+            page = [_read(row) for row in self._fetch(query, (start,), connection)]
+            yield from page
+            if len(page) < PAGE:
+                return
+            start = page[-1][_SEQUENCE] + 1
+
     def checkpoints(self, after: int = 0) -> Iterator[StoredCheckpoint]:
         query = f"SELECT {_CHECKPOINT} FROM {self._checkpoints} WHERE tree_size > %s ORDER BY tree_size LIMIT {PAGE}"
         while True:
@@ -178,6 +198,10 @@ class PostgresStore:
         for (event_id,) in self._fetch(twice, (), None):
             place = f"SELECT max(sequence) FROM {self._events} WHERE event_id = %s"
             yield str(event_id), self._fetch(place, (event_id,), None)[0][0]
+        if self._has_archived():
+            again = f"SELECT event_id, e.sequence FROM {self._archived} JOIN {self._events} e USING (event_id)"
+            for event_id, sequence in self._fetch(again, (), None):
+                yield str(event_id), sequence
 
     def row(self, sequence: int, connection: Any = None) -> Row | None:
         return self._one("sequence = %s", sequence, connection)
@@ -193,6 +217,24 @@ class PostgresStore:
             if len(page) < SELECT_PAGE:
                 return
             after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE], ""
+
+    def left(self, start: int = 0, stop: int | None = None) -> Iterator[Left]:
+        last = HIGHEST if stop is None else min(stop - 1, HIGHEST)
+        query = f"{_LEFT} FROM {self._archived} WHERE sequence BETWEEN %s AND %s ORDER BY sequence LIMIT %s"
+        size = 1  # mostly it is only asked whether there is any
+        while start <= last and self._has_archived():
+            page = self._fetch(query, (start, last, size), None)
+            yield from map(Left._make, page)
+            if len(page) < size:
+                return
+            start, size = page[-1][0] + 1, PAGE
+
+    def find_left(self, event: str | int) -> Left | None:
+        if not self._has_archived() or (isinstance(event, str) and not _is_uuid(event)):
+            return None
+        condition = "sequence = %s" if isinstance(event, int) else "event_id = %s::uuid"
+        rows = self._fetch(f"{_LEFT} FROM {self._archived} WHERE {condition}", (event,), None)
+        return Left(*rows[0]) if rows else None
 
     def positions(self, queue: str, parts: Collection[str], connection: Any = None) -> dict[str, Position]:
         query = (
@@ -216,12 +258,22 @@ class PostgresStore:
     def close(self) -> None:
         self.database.close()
 
+    def _has_archived(self) -> bool:
+        """A trail that an earlier version has made has no such table until `audit init` is run again."""
+        return self._archives or self._fetch(_HAS_TABLE, (self._archived,), None) == [(True,)]
+
+    def _may_read_archived(self, connection: Any) -> bool:
+        """A sealer whose role was not granted it yet goes on: while nothing is archived it lacks nothing."""
+        if not self._archives:
+            self._archives = self._fetch(_MAY_READ, (self._archived,), connection) == [(True,)]
+        return self._archives
+
     def _one(self, condition: str, value: Any, connection: Any) -> Row | None:
         query = f"SELECT {_COLUMNS} FROM {self._events} WHERE {condition} AND sequence >= 0 LIMIT 1"
         rows = self._fetch(query, (value,), connection)
         return _read(rows[0]) if rows else None
 
-    def _fetch(self, query: str, parameters: Sequence[Any], connection: Any) -> list[Any]:
+    def _fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any], connection: Any) -> list[Any]:
         return self.database.fetch(query, parameters, connection)
 
     def _copy(self, query: str) -> Iterator[Row]:

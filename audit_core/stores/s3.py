@@ -22,7 +22,7 @@ from audit_core.keys import state_directory
 from audit_core.query import EventQuery
 from audit_core.rows import Row
 from audit_core.s3 import RETENTION_YEARS, Bucket, Version, open_bucket
-from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores import Extent, Left, StoredCheckpoint
 from audit_core.stores.s3_mirror import Mirror, Mirrored, what_fits
 from audit_core.stores.s3_objects import Batch, first_of, key_of, read_batch, write_batch
 
@@ -177,6 +177,15 @@ class S3AuditStore:
     def select(self, query: EventQuery) -> Iterator[Row]:
         self._refresh()
         return self._mirror.select(query)
+
+    def left(self, start: int = 0, stop: int | None = None) -> Iterator[Left]:
+        """Nothing of a trail in a bucket is archived: it is locked where it is."""
+        del start, stop
+        return iter(())
+
+    def find_left(self, event: str | int) -> Left | None:
+        del event
+        return None
 
     def close(self) -> None:
         self._mirror.close()

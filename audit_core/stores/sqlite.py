@@ -19,7 +19,7 @@ from audit_core.integrity.verify import Finding
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.sqlite import LOCK_WAIT_SECONDS, PATIENT_WAIT_SECONDS, SqliteDatabase, translated_errors
-from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores import Extent, Left, StoredCheckpoint
 from audit_core.stores.positions import Position
 from audit_core.stores.sqlite_schema import check_indexes, check_schema
 
@@ -31,6 +31,8 @@ _TIMESTAMP = STORED_COLUMNS.index("timestamp")
 _INSERT_EVENT = f"INSERT OR FAIL INTO audit_events ({_COLUMNS}) VALUES ({', '.join('?' * len(STORED_COLUMNS))})"
 _HEAD = ", ".join(StoredCheckpoint._fields)
 _INSERT_CHECKPOINT = f"INSERT INTO audit_checkpoints ({_HEAD}) VALUES (?, ?, ?, ?, ?, ?)"
+_HASHES = "SELECT sequence, event_hash FROM {} WHERE sequence >= :start AND sequence < :stop"
+_LEFT = ", ".join(Left._fields)
 _LAST = 2**63 - 1  # of SQLite's integers; text, which only a table made anew can hold in their place, is beyond
 _IN_CHAIN = f"+sequence BETWEEN 0 AND {_LAST}"  # with the plus it is no reason to read by sequence, without an index
 
@@ -43,9 +45,11 @@ class SqliteStore:
 
     def __init__(self, database: SqliteDatabase) -> None:
         self.database = database
+        self._archives = False  # whether there is a table for what is left of archived events
 
     def create(self) -> None:
         self.database.create("sqlite.sql")
+        self.database.create("sqlite_archived.sql")
         self.database.create("sqlite_positions.sql")
 
     def is_created(self) -> bool:
@@ -99,8 +103,11 @@ class SqliteStore:
         return StoredCheckpoint(*rows[0]) if rows else None
 
     def leaf_hashes(self, start: int, stop: int, connection: Any = None) -> list[str]:
-        query = "SELECT event_hash FROM audit_events NOT INDEXED WHERE sequence >= ? AND sequence < ? ORDER BY sequence"
-        return [row[0] for row in self._fetch(query, (start, stop), connection)]
+        query = _HASHES.format("audit_events NOT INDEXED")
+        if self._has_archived(connection):  # an event that is in both, as its removal was interrupted, is one leaf
+            query = f"{query} UNION {_HASHES.format('audit_archived')}"
+        rows = self._fetch(f"{query} ORDER BY sequence", {"start": start, "stop": stop}, connection)
+        return [row[1] for row in rows]
 
     def known(self, event_ids: Iterable[str], connection: Any = None) -> set[str]:
         ids = list(event_ids)
@@ -110,6 +117,9 @@ class SqliteStore:
             marks = ", ".join("?" * len(some))
             query = f"SELECT event_id FROM audit_events WHERE event_id IN ({marks}) AND {_IN_CHAIN}"
             found.update(row[0] for row in self._fetch(query, some, connection))
+            if self._has_archived(connection):
+                query = f"SELECT event_id FROM audit_archived WHERE event_id IN ({marks})"
+                found.update(row[0] for row in self._fetch(query, some, connection))
         return found
 
     def append(self, rows: Sequence[Row], checkpoint: StoredCheckpoint, connection: Any) -> None:
@@ -155,6 +165,9 @@ class SqliteStore:
     def duplicate_ids(self) -> Iterator[tuple[str, int]]:
         query = "SELECT event_id, max(sequence) FROM audit_events GROUP BY event_id HAVING count(*) > 1"
         yield from self._fetch(query, ())
+        if self._has_archived():
+            again = "SELECT e.event_id, e.sequence FROM audit_archived a JOIN audit_events e USING (event_id)"
+            yield from self._fetch(f"{again} WHERE e.sequence <> a.sequence", ())
 
     def row(self, sequence: int, connection: Any = None) -> Row | None:
         if sequence > _LAST:
@@ -177,6 +190,23 @@ class SqliteStore:
                 return
             after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE], ""
 
+    def left(self, start: int = 0, stop: int | None = None) -> Iterator[Left]:
+        query = f"SELECT {_LEFT} FROM audit_archived WHERE sequence BETWEEN ? AND ? ORDER BY sequence LIMIT ?"
+        last, size = _LAST if stop is None else stop - 1, 1  # mostly it is only asked whether there is any
+        while start <= last and self._has_archived():
+            page = self._fetch(query, (start, last, size))
+            yield from map(Left._make, page)
+            if len(page) < size:
+                return
+            start, size = page[-1][0] + 1, PAGE
+
+    def find_left(self, event: str | int) -> Left | None:
+        if not self._has_archived() or (isinstance(event, int) and event > _LAST):
+            return None
+        column = "sequence" if isinstance(event, int) else "event_id"
+        rows = self._fetch(f"SELECT {_LEFT} FROM audit_archived WHERE {column} = ?", (event,))
+        return Left(*rows[0]) if rows else None
+
     def positions(self, queue: str, parts: Collection[str], connection: Any = None) -> dict[str, Position]:
         wanted = "part IN (SELECT value FROM json_each(?))"
         query = f"SELECT part, value, kept_at FROM audit_positions WHERE queue = ? AND {wanted}"
@@ -198,7 +228,14 @@ class SqliteStore:
     def close(self) -> None:
         self.database.close()
 
-    def _fetch(self, query: str, parameters: Sequence[Any], connection: Any = None) -> list[Any]:
+    def _has_archived(self, connection: Any = None) -> bool:
+        """A trail that an earlier version has made has no such table until somebody writes to it."""
+        if not self._archives:
+            query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'audit_archived'"
+            self._archives = bool(self._fetch(query, (), connection))
+        return self._archives
+
+    def _fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any], connection: Any = None) -> list[Any]:
         """Rows that an attacker may have edited: text that is not UTF-8 is no error of the database."""
         with self.database.cursor(connection) as cursor:
             try:
@@ -211,7 +248,7 @@ class SqliteStore:
                     raise IntegrityError(f"{self.database.path} was tampered with: run `audit verify`.") from error
         return self._fetch_undecoded(query, parameters)
 
-    def _fetch_undecoded(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+    def _fetch_undecoded(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
         """What is not UTF-8 comes back with surrogates, which no honest row has."""
         with self.database.connection() as connection:
             usual: Callable[[bytes], Any] = connection.text_factory
@@ -220,6 +257,12 @@ class SqliteStore:
                 return connection.execute(query, parameters).fetchall()
             finally:
                 connection.text_factory = usual
+
+
+def insert_events(store: SqliteStore, rows: Iterable[Row]) -> None:
+    """Fill a store that nobody else uses, without a checkpoint: a copy to search in."""
+    with store.database.transaction() as connection:
+        connection.executemany(_INSERT_EVENT, rows)
 
 
 def _compile(query: EventQuery, after: Place | None) -> tuple[str, list[Any]]:

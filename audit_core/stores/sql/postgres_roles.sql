@@ -20,11 +20,12 @@ GRANT INSERT (event) ON audit.audit_outbox TO audit_application;
 -- The sealer moves them into the chain. It can append there, and nothing else.
 GRANT SELECT, INSERT, DELETE ON audit.audit_outbox TO audit_sealer;
 GRANT SELECT, INSERT ON audit.audit_events, audit.audit_checkpoints TO audit_sealer;
+GRANT SELECT ON audit.audit_archived TO audit_sealer; -- a month is archived by its owner
 GRANT SELECT, UPDATE ON audit.audit_lock TO audit_sealer; -- to lock its row: a trigger refuses to change it
 GRANT SELECT, INSERT, UPDATE, DELETE ON audit.audit_positions TO audit_sealer;
 REVOKE ALL ON FUNCTION audit.audit_make_partitions(integer) FROM PUBLIC; -- a dump without the roles loses that
 GRANT EXECUTE ON FUNCTION audit.audit_make_partitions(integer) TO audit_sealer;
 
 -- The auditor reads, also what still waits to be sealed.
-GRANT SELECT ON audit.audit_events, audit.audit_checkpoints, audit.audit_outbox, audit.audit_positions
-TO audit_auditor;
+GRANT SELECT ON audit.audit_events, audit.audit_checkpoints, audit.audit_archived, audit.audit_outbox,
+audit.audit_positions TO audit_auditor;

@@ -1,0 +1,140 @@
+"""Where archived months lie: a folder, or a bucket of S3 with Object Lock."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from audit_core.archives.objects import digest_of
+from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
+from audit_core.process.disk import sync_folder
+from audit_core.s3 import Bucket, Locked, open_bucket
+
+
+class ArchivePlace(Protocol):
+    """Keeps objects, each under a name of its own that no other has."""
+
+    url: str
+
+    def put(self, name: str, path: Path) -> None:
+        """Keep a copy of the file, whole and durable; one that is there already stays if it is the same.
+
+        Raises ConfigurationError, ConflictError where another one has the name, StoreUnavailableError.
+        """
+
+    def fetch(self, name: str, folder: Path) -> Path | None:
+        """A file with the object, in ``folder`` if need be; None where there is none. Raises StoreUnavailableError."""
+
+    def locked_until(self, name: str) -> datetime | None:
+        """Until when nobody can destroy an object; None where somebody can, and where there is none."""
+
+    def remove(self, name: str) -> None:
+        """Destroy an object; one that is not there is no error. Raises StoreUnavailableError while it is locked."""
+
+
+class FolderPlace:
+    """A folder: on other storage, on a medium that is written once.
+
+    An attacker who can write the folder can remove objects; what he changes in one does not fit the signed hash.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.url = self.folder.as_uri()
+
+    def put(self, name: str, path: Path) -> None:
+        final, draft = self.folder / name, self.folder / f".{name}.{secrets.token_hex(8)}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if final.exists():
+                if digest_of(final) != digest_of(path):
+                    raise ConflictError(f"{final} is there already, and is another one: move it away.")
+                return
+            try:
+                _copy(path, draft)
+                draft.replace(final)  # a crash before leaves a draft that nobody reads
+            finally:
+                draft.unlink(missing_ok=True)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def fetch(self, name: str, folder: Path) -> Path | None:
+        del folder
+        path = self.folder / name
+        try:
+            if not self.folder.is_dir():
+                raise FileNotFoundError(2, "there is no such folder")
+            return path if path.is_file() else None
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def locked_until(self, name: str) -> datetime | None:
+        del name
+        return None  # a folder locks nothing
+
+    def remove(self, name: str) -> None:
+        try:
+            (self.folder / name).unlink(missing_ok=True)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: OSError) -> StoreUnavailableError:
+        return StoreUnavailableError(f"{self.folder}: {error.strerror}: see that it is mounted, and may be used.")
+
+
+class BucketPlace:
+    """A bucket with Object Lock: not even who owns the account can change or remove an object before its time."""
+
+    def __init__(self, url: str, bucket: Bucket, prefix: str) -> None:
+        self.url, self._bucket, self._prefix = url, bucket, prefix
+
+    def put(self, name: str, path: Path) -> None:
+        self._bucket.check()
+        self._bucket.put_new(self._prefix + name, path.read_bytes())
+
+    def fetch(self, name: str, folder: Path) -> Path | None:
+        if (found := self._find(name)) is None:
+            return None
+        if not found.is_locked:
+            raise StoreUnavailableError(f"{self.url} holds {name} without a lock, which anybody can exchange.")
+        path = folder / name
+        path.write_bytes(found.body)
+        return path
+
+    def locked_until(self, name: str) -> datetime | None:
+        found = self._find(name)
+        return found.retain_until if found is not None and found.is_locked else None
+
+    def remove(self, name: str) -> None:
+        self._bucket.remove(self._prefix + name)
+
+    def _find(self, name: str) -> Locked | None:
+        versions = next(iter(self._bucket.objects(self._prefix + name)), [])
+        if versions and versions[0].key != self._prefix + name:
+            return None
+        return None if all(version.is_marker for version in versions) else self._bucket.read(versions)
+
+
+def open_place(url: str) -> ArchivePlace:
+    """The place of ``file:///folder`` or ``s3://bucket/prefix``. Nothing is asked yet. Raises ConfigurationError."""
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        return BucketPlace(url, *open_bucket(url))
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and not parts.query and len(parts.path) > 1:
+        return FolderPlace(Path(unquote(parts.path)))
+    raise ConfigurationError(f"An archive's URL is file:///folder or s3://bucket/prefix, not {url!r}.")
+
+
+def _copy(path: Path, draft: Path) -> None:
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    with path.open("rb") as source, open(fd, "wb") as target:  # noqa: PTH123 - of a descriptor
+        shutil.copyfileobj(source, target, 1 << 20)
+        target.flush()
+        os.fsync(target.fileno())

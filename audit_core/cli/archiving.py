@@ -1,0 +1,101 @@
+"""``audit archive`` and ``audit purge``: old months out of the trail, and destroyed after their retention."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit_core.archives.places import open_place
+from audit_core.cli.keys import may_state
+from audit_core.cli.place import Anchors, Archives, Url, open_trail
+from audit_core.cli.proofs import write_proof
+from audit_core.cli.report import moment
+from audit_core.cli.terminal import note, progress_bar, say
+from audit_core.cli.words import count_of
+from audit_core.errors import IntegrityError
+from audit_core.integrity.verify import Result
+from audit_core.retention.archiving import Archiver, Held
+from audit_core.retention.months import checked_month
+from audit_core.retention.purging import Locked, Purger, months_of
+from audit_core.trail import AuditTrail
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(archive)
+    app.command()(purge)
+
+
+def archive(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    before: Annotated[
+        datetime, typer.Option(metavar="DATE", parser=moment, help="Every whole month before this day goes.")
+    ],
+    to: Annotated[str, typer.Option(metavar="URL", help="s3://bucket/prefix with Object Lock, or file:///folder.")],
+    anchor: Anchors = None,
+) -> None:
+    """Move old months out of the trail, which can prove them as before. Run it again if it was interrupted."""
+    month, place = checked_month(before, datetime.now(UTC)), open_place(to)
+    with open_trail(context, url) as trail:
+        may_state(trail, "archive")
+        _check(trail, anchor)
+        archived = 0
+        for found in Archiver(trail.chain, place, trail.event).run(month):
+            if isinstance(found, Held):
+                hold = found.hold
+                note(f"{found.month} stays: the {hold.kind} {hold.name} is held ({hold.reason}).", "yellow")
+                continue
+            archived += found.events
+            say(f"{found.month}  {count_of(found.events):>16}  {found.size:>12,} bytes  {found.object}")
+    if not archived:
+        note(f"There is nothing to archive before {month}.")
+
+
+def purge(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    keep: Annotated[
+        str,
+        typer.Option(
+            envvar="AUDIT_RETENTION", show_envvar=True, metavar="POLICY",
+            help="How long events are kept: hipaa, pci, sox, 18m or 10y; of several, with commas, the longest.",
+        ),
+    ],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands in the trail.")],
+    archive: Archives = None,
+    certificates: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the certificates go: proofs, as of `audit prove`.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Destroy archived months whose retention is over. Run it again if it was interrupted."""
+    months, purged = months_of(keep), 0
+    with open_trail(context, url, archives=archive or ()) as trail:
+        may_state(trail, "purge")
+        for found in Purger(trail.chain, trail.event, tuple(archive or ())).run(months, datetime.now(UTC), reason):
+            if isinstance(found, Held):
+                note(f"{found.month} stays: the {found.hold.kind} {found.hold.name} is held.", "yellow")
+            elif isinstance(found, Locked):
+                note(f"{found.month} stays: it is locked until {found.until:%Y-%m-%d}.", "yellow")
+            else:
+                one, sequence = found
+                purged += 1
+                say(f"{one.month}  {count_of(one.events):>16}  purged by event {sequence:,}")
+                if certificates is not None:
+                    certificates.mkdir(parents=True, exist_ok=True)
+                    write_proof(trail.prove(sequence), certificates / f"purged-{one.month}-{sequence}.json")
+    if not purged:
+        note("There is nothing to purge.")
+
+
+def _check(trail: AuditTrail, anchors: list[str] | None) -> None:
+    """What was tampered with is not archived as if it were whole."""
+    with progress_bar("Verifying") as progress:
+        found = trail.verify(progress=progress, anchors=anchors)
+    if found.result is Result.FAILED:
+        raise IntegrityError("The trail is not what was recorded, so nothing is archived: run `audit verify`.")

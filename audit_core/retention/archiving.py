@@ -1,0 +1,124 @@
+"""``audit archive``: months go out whole, and are gone from the trail only when all that proofs need is committed.
+
+What a crash leaves: before the statement, an object that no statement names and that the next try writes again, byte
+for byte; after it, on SQLite, events that are still there although they are archived, which the next try removes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit_core.archives.objects import digest_of, read_object, write_object
+from audit_core.archives.places import ArchivePlace
+from audit_core.chain import AuditChain
+from audit_core.errors import BusyError, ConfigurationError, IntegrityError
+from audit_core.event import AuditEvent
+from audit_core.integrity.retention import Archive, Hold, Tally
+from audit_core.integrity.statement import ARCHIVED
+from audit_core.retention.holds import held_in
+from audit_core.retention.months import Months, left_of, open_months, stays
+from audit_core.rows import Row
+
+TRIES = 3  # to write a month into which late events come meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A month that stays because something in it must be kept."""
+
+    month: str
+    hold: Hold
+
+
+@dataclass(slots=True)
+class Archiver:
+    """Moves the months of one trail to one place. ``make_event`` says who does it, and when."""
+
+    chain: AuditChain
+    place: ArchivePlace
+    make_event: Callable[[str], AuditEvent]
+
+    def run(self, before: str) -> Iterator[Archive | Held]:
+        """Archive every month before this one; each as it is done. May be run again at any time.
+
+        Raises ConfigurationError for a store that is not archived, for who may not, and for a trail that has not
+        begun; IntegrityError for a month that was tampered with; StoreUnavailableError.
+        """
+        months = open_months(self.chain.store)
+        if (log := self.chain.origin) is None:
+            raise ConfigurationError("The trail has not begun: there is nothing to archive.")
+        months.prepare(before)
+        months.finish()
+        for month in months.until(before):
+            if (found := self._archive(months, month, log)) is not None:
+                yield found
+
+    def _archive(self, months: Months, month: str, log: str) -> Archive | Held | None:
+        ring = self.chain.keyring
+        if ring is not None and (hold := held_in(self.chain.store, month, ring.holds.values())) is not None:
+            return Held(month, hold)
+        with tempfile.TemporaryDirectory(prefix="audit-archive-") as folder:
+            for number in range(TRIES):
+                draft = Path(folder) / str(number)
+                if (written := _write(months, month, log, draft)) is None:
+                    return None
+                self._put(written, log, draft, Path(folder) / f"{number}-back")
+                if (archive := self._move(months, written, log)) is not None:
+                    months.finish()
+                    return archive
+        raise BusyError(f"Events of {month} come in all the time: run it again later.")
+
+    def _put(self, written: Archive, log: str, draft: Path, back: Path) -> None:
+        """Write it, and believe only what is read back."""
+        self.place.put(written.object, draft)
+        back.mkdir()
+        kept = self.place.fetch(written.object, back)
+        if kept is None or digest_of(kept) != (written.sha256, written.size) or not _holds(kept, written, log):
+            raise IntegrityError(
+                f"{self.place.url} gives back another {written.object} than was written: nothing is removed."
+            )
+
+    def _move(self, months: Months, written: Archive, log: str) -> Archive | None:
+        """State it, and remove the events; None where the month is not any more what was written."""
+        store = self.chain.store
+        with store.transaction(patient=True) as connection:
+            tally = _tally(row for row in months.rows(written.month, connection) if not stays(row, log))
+            if not tally.fits(written) or (head := store.head(connection)) is None:
+                return None
+            archive = written._replace(sequence=head.tree_size, place=self.place.url)
+            self.chain.state(ARCHIVED, archive.says, self.make_event(ARCHIVED), connection)
+            months.leave(archive.month, archive.sequence, log, connection)
+            months.drop(archive.month, log, connection)
+        return archive
+
+
+def _write(months: Months, month: str, log: str, path: Path) -> Archive | None:
+    """An object of the month's events, and what its statement will say; None where there is nothing to archive."""
+    tally = Tally()
+
+    def rows() -> Iterator[Row]:
+        for row in months.rows(month):
+            if not stays(row, log):
+                tally.add(left_of(row))
+                yield row
+
+    write_object(rows(), log, month, path)
+    if not tally.events:
+        return None
+    digest, size = digest_of(path)
+    name = f"{month}-{tally.first:020d}-{digest[:16]}.jsonl.gz"
+    return Archive(-1, month, tally.events, tally.first, tally.last, tally.hashes, name, digest, size, "")
+
+
+def _holds(path: Path, written: Archive, log: str) -> bool:
+    return _tally(read_object(path, log)).fits(written)
+
+
+def _tally(rows: Iterator[Row]) -> Tally:
+    tally = Tally()
+    for row in rows:
+        tally.add(left_of(row))
+    return tally

@@ -1,0 +1,87 @@
+"""Legal holds: what must be kept, whatever its retention says. To add and to lift one are signed statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from audit_core.chain import AuditChain
+from audit_core.compose import split_resource
+from audit_core.errors import ConfigurationError
+from audit_core.event import AuditEvent
+from audit_core.integrity.retention import KINDS, Hold
+from audit_core.integrity.statement import HELD, LIFTED
+from audit_core.normalise import clean_text
+from audit_core.query import EventQuery
+from audit_core.retention.months import next_month
+from audit_core.stores import AuditStore
+
+
+def holds(chain: AuditChain) -> list[Hold]:
+    """Those that were not lifted, in order."""
+    ring = chain.keyring
+    return list(ring.holds.values()) if ring else []
+
+
+def find_hold(
+    chain: AuditChain,
+    *,
+    actor: str | None = None,
+    resource_type: str | None = None,
+    resource_id: str | None = None,
+    tenant: str | None = None,
+) -> Hold | None:
+    """The first hold that keeps what is about all that is given: whoever erases or purges asks first.
+
+    A hold of a resource type covers each resource of it; who asks for a whole type is stopped by a hold of one.
+    """
+    asked = {"actor": actor, "tenant": tenant}
+    for hold in holds(chain):
+        if hold.kind != "resource":
+            if hold.name == asked[hold.kind]:
+                return hold
+            continue
+        kind, identifier = split_resource(hold.name)
+        if kind == resource_type and (identifier is None or resource_id in {None, identifier}):
+            return hold
+    return None
+
+
+def held_in(store: AuditStore, month: str, holds: Iterable[Hold]) -> Hold | None:
+    """The first hold that something in a month is under."""
+    since, until = _start(month), _start(next_month(month))
+    return next((hold for hold in holds if any(True for _ in store.select(query_of(hold, since, until)))), None)
+
+
+def query_of(hold: Hold, since: datetime | None = None, until: datetime | None = None) -> EventQuery:
+    """The events that a hold is about."""
+    if hold.kind == "resource":
+        kind, identifier = split_resource(hold.name)
+        return EventQuery(resource_type=kind, resource_id=identifier, since=since, until=until)
+    if hold.kind == "actor":
+        return EventQuery(actor=hold.name, since=since, until=until)
+    return EventQuery(tenant=hold.name, since=since, until=until)
+
+
+def add(chain: AuditChain, what: tuple[str, str], reason: str, event: AuditEvent, connection: Any) -> int:
+    """Hold an actor, a resource or a tenant; the number of the hold, by which it is lifted.
+
+    Raises ConfigurationError for what cannot be held, and what ``AuditChain.state`` raises.
+    """
+    kind, name = what
+    if kind not in KINDS or not name.strip():
+        raise ConfigurationError("A hold is of an actor, a resource (patient:42, or patient for all) or a tenant.")
+    says = {"kind": kind, "name": clean_text(name), "reason": clean_text(reason)}
+    return chain.state(HELD, says, event, connection).tree_size - 1
+
+
+def lift(chain: AuditChain, number: int, reason: str, event: AuditEvent, connection: Any) -> None:
+    """Lift a hold. Raises ConfigurationError where there is none of this number, and as ``add`` does."""
+    if number not in {hold.sequence for hold in holds(chain)}:
+        raise ConfigurationError(f"There is no hold {number}: `audit hold list` shows those that there are.")
+    chain.state(LIFTED, {"hold": number, "reason": clean_text(reason)}, event, connection)
+
+
+def _start(month: str) -> datetime:
+    return datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)

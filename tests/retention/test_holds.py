@@ -1,0 +1,79 @@
+"""What is held is neither archived nor purged, until it is lifted; both are signed events."""
+
+import json
+
+import pytest
+
+from audit_core.errors import ConfigurationError
+from audit_core.integrity.verify import Result
+from audit_core.retention.archiving import Held
+from audit_core.retention.holds import find_hold, lift
+from audit_core.testing import make_event
+from tests.retention.scenes import archive, checkpoint, make_year, moments, opened, place_of, put, run, url_of, verify
+
+
+@pytest.fixture
+def url(tmp_path, state):
+    url = url_of("sqlite", tmp_path)
+    make_year(url)
+    return url
+
+
+def add(capsys, url, *words):
+    code, out, _ = run(capsys, "hold", "add", *words, "--reason", "case 7", "--url", url)
+    assert code == 0
+    return int(out.split()[1].rstrip(":"))
+
+
+def test_a_month_with_something_held_stays_until_that_is_lifted(url, tmp_path, capsys):
+    place = place_of("sqlite", tmp_path)
+    with opened(url) as trail:
+        kind = trail.find(3).resource_type
+        put(trail, [make_event(timestamp=moments("2025-03")[0], tenant_id="north", actor_id="held-one")])
+    resource, tenant = add(capsys, url, "resource", f"{kind}:2025-01-2"), add(capsys, url, "tenant", "north")
+    months = [(type(one), one.month) for one in archive(url, place)]
+    assert [month for kind, month in months if kind is Held] == ["2025-01", "2025-03"]
+    assert len(months) == 3
+    code, _, err = run(capsys, "archive", "--before", "2025-04-01", "--to", place, "--url", url)
+    assert (code, f"2025-01 stays: the resource {kind}:2025-01-2 is held (case 7)" in err) == (0, True)
+    for number in (resource, tenant):
+        assert run(capsys, "hold", "lift", number, "--reason", "closed", "--url", url)[0] == 0
+    assert [one.month for one in archive(url, place)] == ["2025-01", "2025-03"]
+    assert verify(url, [checkpoint(url)]).result is Result.OK
+
+
+def test_holds_are_listed_and_one_that_is_not_there_is_not_lifted(url, capsys):
+    number = add(capsys, url, "actor", "42")
+    assert json.loads(run(capsys, "hold", "list", "--json", "--url", url)[1]) == [
+        {"sequence": number, "kind": "actor", "name": "42", "reason": "case 7"}
+    ]
+    code, _, err = run(capsys, "hold", "lift", number + 1, "--reason", "x", "--url", url)
+    assert (code, f"There is no hold {number + 1}" in err) == (2, True)
+    run(capsys, "hold", "lift", number, "--reason", "x", "--url", url)
+    assert "Nothing is held" in run(capsys, "hold", "list", "--url", url)[2]
+
+
+def test_whoever_erases_learns_what_is_held(url, capsys):
+    for words in (("actor", "42"), ("resource", "patient:7"), ("resource", "invoice"), ("tenant", "north")):
+        add(capsys, url, *words)
+    with opened(url) as trail:
+        for asked, is_held in [
+            ({"actor": "42"}, True), ({"actor": "43"}, False), ({"tenant": "north"}, True), ({"tenant": None}, False),
+            ({"resource_type": "patient", "resource_id": "7"}, True),
+            ({"resource_type": "patient", "resource_id": "8"}, False),
+            ({"resource_type": "patient"}, True), ({"resource_type": "invoice", "resource_id": "1"}, True),
+            ({"actor": "1", "resource_type": "invoice"}, True), ({}, False),
+        ]:  # fmt: skip
+            assert (find_hold(trail.chain, **asked) is not None) is is_held, asked
+
+
+def test_nobody_lifts_a_hold_by_recording_an_event_that_looks_like_it(url, capsys):
+    number = add(capsys, url, "actor", "42")
+    with opened(url) as trail:
+        event = trail.event("hold.lifted", resource=("trail", trail.chain.origin))
+        put(trail, [event])
+        assert find_hold(trail.chain, actor="42").sequence == number
+        with trail.store.transaction() as connection, pytest.raises(ConfigurationError, match="There is no hold 1"):
+            lift(trail.chain, 1, "x", event, connection)
+    found = verify(url)
+    assert (found.findings, {one.kind for one in found.warnings}) == ((), {"statement"})

@@ -1,0 +1,115 @@
+"""Archived months are destroyed after their retention, with a certificate; nothing is missing without a statement."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from audit_core.errors import ConfigurationError
+from audit_core.integrity.verify import Result
+from audit_core.retention.purging import Locked, Purger, months_ago, months_of
+from tests.retention.scenes import archive, checkpoint, make_year, opened, place_of, run, url_of, verify
+
+NOW = datetime(2026, 3, 15, tzinfo=UTC)
+
+
+@pytest.fixture
+def url(tmp_path, state):
+    url = url_of("sqlite", tmp_path)
+    make_year(url)
+    archive(url, place_of("sqlite", tmp_path))
+    return url
+
+
+def purge(url, keep, places=()):
+    with opened(url) as trail:
+        return list(Purger(trail.chain, trail.event, places).run(keep, NOW, "retention is over"))
+
+
+def objects(tmp_path):
+    return sorted(path.name[:7] for path in (tmp_path / "archive").iterdir())
+
+
+def test_a_month_is_purged_when_its_retention_is_over_and_not_before(url, tmp_path):
+    note = checkpoint(url)
+    assert purge(url, 14) == []
+    assert [one.month for one, _ in purge(url, 13)] == ["2025-01"]
+    assert objects(tmp_path) == ["2025-02", "2025-03"]
+    found = verify(url, [note])
+    assert (found.result, found.findings) == (Result.OK, ())
+    assert [(one.month, one.why) for one in found.unread] == [("2025-01", "it was purged")]
+    with opened(url) as trail:
+        assert trail.find(1) is None
+        assert trail.prove(5).check(trail.chain.key)
+        assert {event.sequence for event in trail.events()}.isdisjoint({1, 2, 3, 4})
+
+
+def test_the_certificate_is_a_proof_that_needs_no_database(url, tmp_path, capsys):
+    with opened(url) as trail:
+        key = str(trail.chain.key)
+    words = ["purge", "--keep", "1m", "--reason", "over", "--certificates", tmp_path / "certificates", "--url", url]
+    code, out, _ = run(capsys, *words)
+    assert (code, out.count("purged by event")) == (0, 3)
+    for file in sorted((tmp_path / "certificates").iterdir()):
+        code, out, _ = run(capsys, "check-proof", file, "--key", key)
+        assert (code, "trail.purged" in out, '"reason": "over"' in out) == (0, True, True)
+    assert "There is nothing to purge" in run(capsys, *words)[2]
+
+
+def test_an_archive_that_is_gone_without_a_statement_is_a_finding(url, tmp_path):
+    next((tmp_path / "archive").glob("2025-01*")).unlink()
+    found = verify(url, [checkpoint(url)])
+    assert {one.kind for one in found.findings} == {"archive"}
+
+
+def test_a_purge_that_was_killed_after_its_statement_is_finished_by_the_next_one(url, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Purger, "_remove", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            purge(url, 13)
+    assert objects(tmp_path) == ["2025-01", "2025-02", "2025-03"]
+    assert verify(url, [checkpoint(url)]).result is Result.OK
+    assert purge(url, 13) == []
+    assert objects(tmp_path) == ["2025-02", "2025-03"]
+
+
+def test_what_is_held_is_not_purged(url, tmp_path, capsys):
+    with opened(url) as trail:
+        kind = trail.find(3).resource_type
+    assert run(capsys, "hold", "add", "resource", kind, "--reason", "case", "--url", url)[0] == 0
+    code, _, err = run(capsys, "purge", "--keep", "1m", "--reason", "over", "--url", url)
+    assert (code, f"2025-01 stays: the resource {kind} is held" in err) == (0, True)
+    assert len(objects(tmp_path)) == 3
+
+
+def test_what_is_locked_in_a_bucket_is_not_said_to_be_purged(tmp_path, state):
+    url, place = url_of("sqlite", tmp_path), place_of("s3", tmp_path)
+    make_year(url)
+    archive(url, place)
+    found = purge(url, 13)
+    assert [type(one) for one in found] == [Locked]
+    assert found[0].until.year >= 2032
+    found = verify(url, [checkpoint(url)])
+    assert (found.result, found.unread) == (Result.OK, ())
+
+
+@pytest.mark.parametrize(
+    ("policy", "months"), [("hipaa", 72), ("pci", 12), ("pci, hipaa", 72), ("18m", 18), ("10y", 120), ("SOX", 84)]
+)
+def test_a_policy_is_a_number_of_months_and_of_several_the_longest_counts(policy, months):
+    assert months_of(policy) == months
+
+
+@pytest.mark.parametrize("policy", ["", "0m", "y", "12", "1w", "hipaa,", "-1y"])
+def test_what_is_no_policy_is_refused(policy):
+    with pytest.raises(ConfigurationError, match="A retention is hipaa, pci, sox"):
+        months_of(policy)
+
+
+def test_months_are_counted_back_over_years():
+    assert [months_ago("2026-03", n) for n in (0, 2, 3, 13, 72)] == [
+        "2026-03",
+        "2026-01",
+        "2025-12",
+        "2025-02",
+        "2020-03",
+    ]
