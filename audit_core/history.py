@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from audit_core.chain.values import fill
 from audit_core.event import AuditEvent
 from audit_core.normalise import clean_text
 from audit_core.outbox import Outbox
@@ -34,7 +35,7 @@ class History:
         waiting = [event for event in self.waiting() if matches(event, query)]
         known = self._store.known([event.event_id for event in waiting])
         waiting = [event for event in waiting if event.event_id not in known]
-        sealed = map(from_row, self._store.select(query))
+        sealed = fill(map(from_row, self._store.select(query)), self._store)
         if not waiting:
             return sealed
         waiting.sort(key=place_of, reverse=query.newest_first)
@@ -58,7 +59,7 @@ class History:
 
     def _sealed(self, event: str | int) -> AuditEvent | None:
         row = self._store.row(event) if isinstance(event, int) else self._store.find(clean_text(event))
-        return None if row is None else from_row(row)
+        return None if row is None else next(fill([from_row(row)], self._store))
 
     def place(self, event_id: str) -> Place:
         """Where the event stands. Raises LookupError when there is none."""

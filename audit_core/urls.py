@@ -78,11 +78,12 @@ def schema_sql(url: str, *, roles: bool = False) -> str:
     if url.partition(":")[0] not in _POSTGRES:
         if open_url(url).outbox is None:
             raise ConfigurationError("A bucket has no tables: there is no SQL to run.")
-        return "\n".join(map(read_sql, ("sqlite.sql", "sqlite_outbox.sql")))
+        return "\n".join(map(read_sql, ("sqlite.sql", "sqlite_private.sql", "sqlite_outbox.sql")))
     from audit_core.postgres import PostgresDatabase, script_for
 
     schema = PostgresDatabase(url).schema
-    names = ["postgres.sql", "postgres_lock.sql", "postgres_outbox.sql", *(["postgres_roles.sql"] if roles else [])]
+    names = ["postgres.sql", "postgres_lock.sql", "postgres_private.sql", "postgres_outbox.sql"]
+    names += ["postgres_roles.sql"] if roles else []
     scripts = [script_for(name, schema) for name in names]
     return "\n".join(["BEGIN;", f'CREATE SCHEMA IF NOT EXISTS "{schema}";', *scripts, "COMMIT;"]) + "\n"
 

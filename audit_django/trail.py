@@ -40,6 +40,7 @@ DEFAULTS: Mapping[str, Any] = {
     "RULES": (),
     "SKIP": (),
     "REDACT": {},
+    "ERASABLE": False,
     "TRUSTED_PROXIES": (),
     "PROXY_HEADER": "X-Forwarded-For",
     "SOURCE": None,
@@ -178,6 +179,7 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
         wanted.url,
         outbox=wanted.outboxes,
         redact=setting("REDACT"),
+        erasable=setting("ERASABLE"),
         policy=AuditPolicy(reads=setting("READS"), skip=setting("SKIP"), rules=setting("RULES")),
         trusted_proxies=setting("TRUSTED_PROXIES"),
         proxy_header=setting("PROXY_HEADER"),
@@ -192,7 +194,7 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
 
 def redaction_rules() -> Redactor:
     """What the settings say of fields, to be asked and not applied: so no key is made for it."""
-    return Redactor(setting("REDACT"), hash_key=b"none")
+    return Redactor(setting("REDACT"), hash_key=b"none", erasable=setting("ERASABLE"))
 
 
 def remember_databases() -> None:

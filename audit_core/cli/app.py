@@ -11,7 +11,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from audit_core.cli import anchors, check, events, keeping, keys, postgres, proofs, report, restored, triggers, verify
+from audit_core.cli import (
+    anchors,
+    check,
+    erasing,
+    events,
+    keeping,
+    keys,
+    postgres,
+    proofs,
+    report,
+    restored,
+    triggers,
+    verify,
+)
 from audit_core.cli.place import Gaps, Place, Url
 from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use_utf8
 from audit_core.cli.words import sentence
@@ -42,7 +55,7 @@ app = typer.Typer(
     cls=_Commands, name="audit", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, help="Compliance audit trails: keep one, verify it, prove and report from it.",
 )  # fmt: skip
-for commands in (keeping, anchors, verify, events, proofs, keys, restored, check, postgres):
+for commands in (keeping, anchors, verify, events, proofs, keys, restored, erasing, check, postgres):
     commands.add_to(app)
 app.add_typer(report.app)
 app.add_typer(keys.app, name="key")

@@ -41,14 +41,18 @@ def prove(
         proof = trail.prove(int(event) if event.isascii() and event.isdecimal() else event)
         if not trail.note_reading("trail.read", {"proof_of": event}):
             note(NOT_RECORDED, "yellow")
-        document = {
-            "record": proof.record,
-            "index": proof.index,
-            "hashes": [encode_base64(digest) for digest in proof.hashes],
-            "checkpoint": proof.checkpoint,
-            **({"rotations": proof.rotations} if proof.rotations else {}),
-        }
-        _write(safe_json(json.dumps(document, indent=2)) + "\n", out)
+        write_document(safe_json(json.dumps(document_of(proof), indent=2)) + "\n", out)
+
+
+def document_of(proof: Proof) -> dict[str, Any]:
+    """A proof as JSON has it."""
+    return {
+        "record": proof.record,
+        "index": proof.index,
+        "hashes": [encode_base64(digest) for digest in proof.hashes],
+        "checkpoint": proof.checkpoint,
+        **({"rotations": proof.rotations} if proof.rotations else {}),
+    }
 
 
 def check_proof(
@@ -83,10 +87,11 @@ def checkpoint(context: typer.Context, *, url: Url = None, out: Out = None) -> N
     with open_trail(context, url) as trail:
         if (signed := trail.chain.checkpoint_note()) is None:
             raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
-        _write(signed, out)
+        write_document(signed, out)
 
 
-def _write(text: str, out: Path | None) -> None:
+def write_document(text: str, out: Path | None) -> None:
+    """To a new file, or to stdout. Raises ConfigurationError where there is a file of the name."""
     if out is None:
         say_exactly(text)
         return

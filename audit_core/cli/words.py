@@ -42,6 +42,12 @@ _WORDS = {
     "key.revoked": "Nobody vouches for some events from {sequence} on: expected {expected}, got {got}. Whoever had "
     "that key could have written them anew.",
     "restored": "A backup was put back before event {sequence}: expected {expected}, got {got}.",
+    "private.missing": "A value that event {sequence} was sealed with is gone: expected {expected}.",
+    "private.changed": "A value that event {sequence} was sealed with was changed: expected {expected}.",
+    "private.stray": "A value beside event {sequence} is none of its own: expected {expected}, got {got}.",
+    "private.returned": "An erased value is there again: expected {expected} at event {sequence}. A backup brings it "
+    "back, and so does whoever kept a copy: erase it again.",
+    "private.unreadable": "Event {sequence} was sealed with commitments that are none of ours.",
     "unsigned": "{unsigned}",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to, or you gave the key of another trail: expected origin "

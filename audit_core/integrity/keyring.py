@@ -1,4 +1,4 @@
-"""The keys of one chain, one after another, and what its signed statements say of them and of restored backups.
+"""The keys of one chain, one after another, and what its signed statements say of them, of backups and of erasures.
 
 Trust: the first key is the one that the first event names, or one that the verifier was given. Each later key is named
 by the one before, and has signed for it itself. What only looks like a statement is not followed.
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from audit_core.canonical import parse_timestamp
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.erasure import Erasure, erasure_of
 from audit_core.integrity.note import VerifierKey, encode_base64, parse_note, split_signature
-from audit_core.integrity.statement import RESTORED, REVOKED, ROTATED, Statement
+from audit_core.integrity.statement import ERASED, RESTORED, REVOKED, ROTATED, Statement
 
 
 class Reign(NamedTuple):
@@ -54,6 +55,7 @@ class Keyring:
     reigns: list[Reign]
     revocations: list[Revocation] = field(default_factory=list)
     restorations: list[Restoration] = field(default_factory=list)
+    erasures: list[Erasure] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)  # those that were followed
 
     @classmethod
@@ -103,7 +105,7 @@ class Keyring:
 
     def follow(self, statement: Statement) -> bool:
         """Whether it is by a key that may say so; then it counts from now on."""
-        known = {ROTATED: self._rotate, REVOKED: self._revoke, RESTORED: self._restore}
+        known = {ROTATED: self._rotate, REVOKED: self._revoke, RESTORED: self._restore, ERASED: self._erase}
         try:
             if not known[statement.kind](statement):
                 return False
@@ -138,6 +140,13 @@ class Keyring:
         if not all(map(statement.is_signed_by, (self.present, *found.keys))):
             return False
         self.restorations.append(found)
+        return True
+
+    def _erase(self, statement: Statement) -> bool:
+        found = erasure_of(statement.sequence, statement.says)
+        if not statement.is_signed_by(self.present):
+            return False
+        self.erasures.append(found)
         return True
 
 

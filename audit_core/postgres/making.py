@@ -11,11 +11,14 @@ from audit_core.postgres.partitions import Partitions
 from audit_core.postgres.schema import check_catalog
 from audit_core.postgres.sealing import LOCK_TABLE
 
+PRIVATE_TABLE = "audit_private"
+
 # By which a table of ours is known. What else it has is what `audit verify` looks at.
 _KNOWN_BY = {
     "audit_events": {"sequence", "event_hash"},
     "audit_outbox": {"id", "event"},
     LOCK_TABLE: {"only_row"},
+    PRIVATE_TABLE: {"sequence", "name", "salt"},
 }
 _FUNCTION = re.compile(r"CREATE OR REPLACE FUNCTION .*?\$\$.*?\$\$;", re.DOTALL)
 # Asked on Django's connection as well.
@@ -92,7 +95,7 @@ def mend(database: PostgresDatabase) -> None:
 
 
 def make_roles(database: PostgresDatabase) -> None:
-    """Make the three roles, and grant them theirs. Raises ConfigurationError where this role may not."""
+    """Make the four roles, and grant them theirs. Raises ConfigurationError where this role may not."""
     missing = (
         "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) IS NULL "
         "AND NOT (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)"

@@ -12,6 +12,7 @@ from audit_core.integrity.verify import Finding
 from audit_core.query import EventQuery, Place, matches
 from audit_core.rows import STORED_COLUMNS, Row, from_row
 from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores.values import MemoryValues, ValueStore
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 
@@ -26,6 +27,7 @@ class MemoryStore:
         self.events: list[Row] = []
         self.heads: list[StoredCheckpoint] = []
         self.lock = threading.RLock()
+        self.values: ValueStore | None = MemoryValues()
 
     def create(self) -> None:
         """There is nothing to make."""

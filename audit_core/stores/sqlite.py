@@ -20,6 +20,7 @@ from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.sqlite import LOCK_WAIT_SECONDS, PATIENT_WAIT_SECONDS, SqliteDatabase, translated_errors
 from audit_core.stores import Extent, StoredCheckpoint
 from audit_core.stores.sqlite_schema import check_indexes, check_schema
+from audit_core.stores.values import SqliteValues, ValueStore
 
 PAGE = 2_000  # rows a read takes at once: a read that lasts would keep the application's writers waiting
 _COLUMNS = ", ".join(STORED_COLUMNS)
@@ -41,9 +42,11 @@ class SqliteStore:
 
     def __init__(self, database: SqliteDatabase) -> None:
         self.database = database
+        self.values: ValueStore | None = SqliteValues(database)
 
     def create(self) -> None:
         self.database.create("sqlite.sql")
+        self.database.create("sqlite_private.sql")
 
     def is_created(self) -> bool:
         return self.database.has_table("audit_events")

@@ -16,7 +16,8 @@ from audit_core.integrity.verify import Finding
 from audit_core.sqlite import read_sql
 
 PAGE = 5_000  # rows that one look compares with the indexes, without a step of ours in between
-_OUTBOX = "audit_outbox"  # lies in the trail's database unless the application's data do not
+# The outbox lies in the trail's database unless the application's data do not; older trails have no private values.
+_MAY_LACK = ("audit_outbox", "audit_private")
 _TOKEN = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|$))|(?P<text>'(?:[^']|'')*')|(?P<name>"[^"]*"|`[^`]*`|\[[^]]*\])|\w+|\S""",
     re.DOTALL,
@@ -46,9 +47,10 @@ def check_schema(connection: sqlite3.Connection) -> Iterator[Finding]:
     found = {thing.place: thing for thing in _things(connection, {thing.table for thing in wanted.values()})}
     if not found.keys() & wanted.keys():
         yield Finding("empty", None, "the tables of a trail", "none of them")
+    lacking = [name for name in _MAY_LACK if ("table", name) not in found]
     for place, thing in wanted.items():
         if (there := found.get(place)) is None:
-            if thing.name != _OUTBOX:
+            if thing.table not in lacking:
                 yield Finding("schema", None, str(thing), "nothing")
         elif there != thing:
             yield Finding("schema", None, thing.sql or str(thing), there.sql or str(there))
@@ -129,7 +131,7 @@ def _things(connection: sqlite3.Connection, tables: set[str]) -> list[Thing]:
 def _wanted() -> dict[tuple[str, str], Thing]:
     """By type and name, what our .sql files make."""
     with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(read_sql("sqlite.sql") + read_sql("sqlite_outbox.sql"))
+        fresh.executescript(read_sql("sqlite.sql") + read_sql("sqlite_private.sql") + read_sql("sqlite_outbox.sql"))
         query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
         tables = {row[0] for row in fresh.execute(query)}
         return {thing.place: thing for thing in _things(fresh, tables)}

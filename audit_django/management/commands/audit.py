@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     help = (
         "The trail: init, status, seal, anchor, verify, events, show, checkpoint, prove, check-proof, report, keygen, "
-        "key, acknowledge-restore, partitions, doctor, triggers, check."
+        "key, acknowledge-restore, erase, partitions, doctor, triggers, check."
     )
     requires_system_checks = []
 
