@@ -30,6 +30,10 @@ class RefusedError(StoreUnavailableError):
     """The database refuses these events for as long as something there is as it is; others it may take."""
 
 
+class QueueUnavailableError(StoreUnavailableError):
+    """A queue cannot take or give events just now; what waits in databases goes on."""
+
+
 class BusyError(StoreUnavailableError):
     """Somebody else is sealing just now, and does what we would have done."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from audit_core.chain.values import fill
+from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
 from audit_core.normalise import clean_text
 from audit_core.outbox import Outbox
@@ -17,9 +19,11 @@ from audit_core.rows import from_row
 from audit_core.stores import AuditStore
 from audit_core.writing.backlog import Backlog
 
+logger = logging.getLogger("audit_core")
+
 
 class History:
-    """Reads the store, the outboxes, and the spill files of every process or this process's backlog."""
+    """Reads the store, the outboxes, the queue, and the spill files of every process or this process's backlog."""
 
     def __init__(
         self,
@@ -27,8 +31,12 @@ class History:
         outboxes: Sequence[Outbox],
         directory: Path | None,
         backlog: Callable[[], Backlog | None],
+        queued: Callable[[], Iterator[AuditEvent]] | None = None,
     ) -> None:
+        """``queued`` tells what waits in a queue."""
         self._store, self._outboxes, self._directory, self._backlog = store, outboxes, directory, backlog
+        self._queued = queued
+        self._trouble: str | None = None  # why what waits in the queue cannot be shown
 
     def select(self, query: EventQuery) -> Iterator[AuditEvent]:
         """Events that match, by time; what waits with the rest. Streams in constant memory."""
@@ -45,10 +53,23 @@ class History:
         """Events that are committed and not yet sealed; one that is just being sealed may be among them."""
         for outbox in self._outboxes:
             yield from outbox.waiting()
+        if self._queued:
+            yield from self._in_queue(self._queued)
         if self._directory:
             yield from peek(self._directory)
         if backlog := self._backlog():  # what this process could write nowhere, or, without a folder, all of it
             yield from backlog.held if self._directory else backlog.events
+
+    def _in_queue(self, queued: Callable[[], Iterator[AuditEvent]]) -> Iterator[AuditEvent]:
+        """What is sealed can be read while the queue is away."""
+        try:
+            yield from queued()
+        except AuditError as error:
+            if str(error) != self._trouble:
+                logger.warning("What waits in the queue is not shown: %s", error)
+            self._trouble = str(error)
+        else:
+            self._trouble = None
 
     def find(self, event: str | int) -> AuditEvent | None:
         """One event, by its id or its sequence."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
+from audit_core.process.forking import lock_across_forks
 from audit_core.process.threads import is_own_thread
 
 CACHE_KIB = 65_536  # the pages that a batch changes, nearly all of two indexes, so that each is written once
@@ -22,6 +23,9 @@ READ_WAIT_SECONDS = 5.0  # of whoever reads for himself
 PATIENT_WAIT_SECONDS = 10.0  # for commands, which keep nobody waiting
 FULL = 2  # PRAGMA synchronous; 3 is EXTRA
 logger = logging.getLogger("audit_core")
+
+# A thread of ours must not be inside of SQLite when another one forks: the child would find it locked for ever.
+in_sqlite = lock_across_forks()
 
 _CURES = {
     "locked": "somebody else is writing it, and the events wait until he is done",

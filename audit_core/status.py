@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from audit_core.canonical import format_timestamp
-from audit_core.errors import IntegrityError
+from audit_core.errors import AuditError, IntegrityError
 from audit_core.event import AuditEvent
 from audit_core.integrity.verify import as_text
 from audit_core.signing import SigningKey
@@ -33,6 +33,7 @@ def describe(url: str, sealer: Sealer, key: SigningKey, waiting: Iterable[AuditE
         "sealed_at": as_text(head.sealed_at) if head else None,
         "waiting": count,
         "oldest_waiting": oldest,
+        "queue": _describe_queue(sealer),
         "sealed_by": _sealed_by(store),
         "key": chain.named_key,
         "key_is_ours": key.is_of(chain),
@@ -47,6 +48,18 @@ def _count(waiting: Iterable[AuditEvent]) -> tuple[int, str | None]:
     for event in waiting:
         count, oldest = count + 1, min(oldest or event.timestamp, event.timestamp)
     return count, None if oldest is None else format_timestamp(oldest)
+
+
+def _describe_queue(sealer: Sealer) -> dict[str, Any] | None:
+    """How many events wait there, if it can be asked."""
+    if sealer.drain is None:
+        return None
+    count, trouble = None, None
+    try:
+        count = sum(1 for _ in sealer.drain.waiting())
+    except AuditError as error:
+        trouble = str(error)
+    return {"name": sealer.drain.queue.name, "waiting": count, "trouble": trouble}
 
 
 def _sealed_by(store: AuditStore) -> str:

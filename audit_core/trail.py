@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain, repeat
 from typing import Any, Self
 
-from audit_core.anchors import Anchor, ask_all
+from audit_core.anchors import Anchor, ask, ask_all
 from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState, keep_now
 from audit_core.anchors.opening import open_anchors
 from audit_core.chain import AuditChain
@@ -23,7 +23,13 @@ from audit_core.chain.statements import rotate
 from audit_core.chain.verification import Verification
 from audit_core.compose import Resource, compose, split_resource
 from audit_core.context import Acting, AuditContext, current
-from audit_core.errors import AuditError, ConfigurationError, IntegrityError, StoreUnavailableError
+from audit_core.errors import (
+    AuditError,
+    ConfigurationError,
+    IntegrityError,
+    QueueUnavailableError,
+    StoreUnavailableError,
+)
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
@@ -32,6 +38,7 @@ from audit_core.keys import load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
 from audit_core.normalise import clean_text
 from audit_core.outbox import Outbox
+from audit_core.outbox.queue import Queue
 from audit_core.outbox.tally import Tally
 from audit_core.policy import AuditPolicy
 from audit_core.process.ending import at_the_end_of_a_child
@@ -42,8 +49,10 @@ from audit_core.redaction import Redactor, Rule
 from audit_core.rows import to_json
 from audit_core.signing import SigningKey
 from audit_core.status import describe
+from audit_core.stores import AuditStore
+from audit_core.stores.positions import KeepsPositions
 from audit_core.telling import ToldChange, events_as_json
-from audit_core.urls import open_outbox, open_store, open_url, without_password
+from audit_core.urls import open_outbox, open_queue, open_store, open_url, without_password
 from audit_core.waiting import read_waiting
 from audit_core.watching import watchers
 from audit_core.writing.backlog import Backlog
@@ -73,7 +82,8 @@ class AuditTrail:
 
     ``redact`` are rules by field (``{"patient.phone": "mask"}``, see ``Redactor``), with the hash key of this user; a
     ``redactor`` has its own. ``durable=False`` does not wait for the disk; ``on_failure="block"`` makes a caller see
-    that its event is durable nowhere, and not go on. ``outbox`` names further databases whose changes are audited.
+    that its event is durable nowhere, and not go on. ``outbox`` names further databases whose changes are audited,
+    ``queue`` a Redis or Kafka in which events of no transaction wait: ``redis://host:6379/0``, ``kafka://host/topic``.
     ``anchors``, by their URLs, are given the newest checkpoint every ``anchor_every`` seconds, if it is a new one.
     Raises ConfigurationError for a setting that cannot work.
     """
@@ -83,6 +93,7 @@ class AuditTrail:
         url: str,
         *,
         outbox: str | Iterable[str] = (),
+        queue: str | None = None,
         origin: str | None = None,
         signer: Signer | None = None,
         redact: Mapping[str, Rule] | None = None,
@@ -120,7 +131,8 @@ class AuditTrail:
             begin_with=self.signing_key.for_beginning,
             renew=self.signing_key.renew,
         )
-        self.sealer = Sealer(self.chain, self.outboxes, own=own_outbox is not None)
+        self.queue = _open_queue(queue, self.store)
+        self.sealer = Sealer(self.chain, self.outboxes, own=own_outbox is not None, queue=self.queue)
         self.anchors = open_anchors(anchors)
         self._anchor_every = anchor_every
         self._anchoring = self._make_anchoring(self.anchors)
@@ -128,7 +140,8 @@ class AuditTrail:
         self.chain.objection = self._find_objection
         self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
         self._writer = self._make_writer(block=_is_blocking(on_failure))
-        self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog)
+        queued = self.sealer.drain.waiting if self.sealer.drain else None
+        self._history = History(self.store, self.outboxes, self._directory, lambda: self._writer.backlog, queued)
         if create:
             self._create_at_the_start()
 
@@ -390,6 +403,11 @@ class AuditTrail:
         """What ``anchors``, or the trail's own, hold just now. An anchor that is down is an answer, too."""
         return ask_all(self.anchors if anchors is None else open_anchors(anchors), self.chain, as_of, max_age)
 
+    def newest_anchored(self, anchors: Iterable[str | Anchor] | None = None) -> list[Answer]:
+        """The same, of its largest checkpoint alone."""
+        asked = self.anchors if anchors is None else open_anchors(anchors)
+        return [ask(anchor, self.chain, at_most=1) for anchor in asked]
+
     def rotate_key(self, new: Signer, *, lost: bool = False) -> VerifierKey:
         """Let the ``new`` key sign from now on, in an event that the present one has signed; its verifier key.
 
@@ -494,14 +512,16 @@ class AuditTrail:
             try:
                 self._make(number)
             except BaseException as error:
-                if not isinstance(error, StoreUnavailableError) or self.store.seals_in_transaction:
+                waits = isinstance(error, QueueUnavailableError) or not self.store.seals_in_transaction
+                if not (isinstance(error, StoreUnavailableError) and waits):
                     self._release()
                     raise
-                logger.warning("The audit trail's tables could not be looked for, its events wait: %s", error)
+                what = "queue" if isinstance(error, QueueUnavailableError) else "tables"
+                logger.warning("The audit trail's %s could not be looked for, its events wait: %s", what, error)
                 self.sealer.unready.add(number)
 
     def _release(self) -> None:
-        for outbox in self.outboxes:
+        for outbox in [*self.outboxes, *([self.queue] if self.queue else [])]:
             outbox.close()
         self.store.close()
         if self._gate:
@@ -563,6 +583,17 @@ def _checked_rules(
         raise ConfigurationError(f"Values of {private[0]} can only be kept apart with erasable=True: add that.")
     Redactor(redact, hash_key=b"none")
     return redact
+
+
+def _open_queue(url: str | None, store: AuditStore) -> Queue | None:
+    if url is None:
+        return None
+    if not isinstance(store, KeepsPositions):
+        raise ConfigurationError(
+            "How far a queue was read is kept in the trail's database, in the transaction that seals: a trail in a "
+            "bucket has none, so leave out the queue."
+        )
+    return open_queue(url)
 
 
 def _checked_origin(origin: str | None) -> str | None:

@@ -14,12 +14,14 @@ from audit_core.outbox import Outbox
 from audit_core.outbox.folder import folder_of
 from audit_core.outbox.gate import Gate
 from audit_core.outbox.memory import MemoryOutbox
+from audit_core.outbox.queue import Queue
 from audit_core.outbox.sqlite import SqliteOutbox
 from audit_core.redaction import Redactor
 from audit_core.sqlite import SqliteDatabase, read_sql
 from audit_core.stores import AuditStore
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
+from audit_core.stores.sqlite_schema import SCRIPTS
 
 _PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s/@]*@")
 _POSTGRES = ("postgresql", "postgres")
@@ -68,6 +70,22 @@ def open_outbox(url: str) -> Outbox:
     return outbox
 
 
+def open_queue(url: str) -> Queue:
+    """Nothing is opened yet. Raises ConfigurationError for a URL that is none of ours, and without its library."""
+    scheme = url.partition(":")[0]
+    if scheme in {"redis", "rediss", "unix"}:
+        from audit_core.outbox.redis import RedisQueue
+
+        return RedisQueue(url)
+    if scheme == "kafka":
+        from audit_core.outbox.kafka import KafkaQueue
+
+        return KafkaQueue(url)
+    raise ConfigurationError(
+        f"The URL of a queue is redis://host:6379/0 or kafka://host:9092/topic, not {Redactor().text(url)!r}."
+    )
+
+
 def without_password(text: str) -> str:
     """A URL, or a text with one in it, as it may be shown."""
     return _PASSWORD.sub(r"\1:***@", text)
@@ -78,11 +96,11 @@ def schema_sql(url: str, *, roles: bool = False) -> str:
     if url.partition(":")[0] not in _POSTGRES:
         if open_url(url).outbox is None:
             raise ConfigurationError("A bucket has no tables: there is no SQL to run.")
-        return "\n".join(map(read_sql, ("sqlite.sql", "sqlite_private.sql", "sqlite_outbox.sql")))
+        return "\n".join(map(read_sql, SCRIPTS))
     from audit_core.postgres import PostgresDatabase, script_for
 
     schema = PostgresDatabase(url).schema
-    names = ["postgres.sql", "postgres_lock.sql", "postgres_private.sql", "postgres_outbox.sql"]
+    names = [f"postgres{part}.sql" for part in ("", "_lock", "_positions", "_private", "_outbox")]
     names += ["postgres_roles.sql"] if roles else []
     scripts = [script_for(name, schema) for name in names]
     return "\n".join(["BEGIN;", f'CREATE SCHEMA IF NOT EXISTS "{schema}";', *scripts, "COMMIT;"]) + "\n"

@@ -66,7 +66,7 @@ def check_databases(app_configs: Any, databases: Sequence[str] | None = None, **
     try:
         found = [message for alias in audited_aliases() if alias in chosen for message in _database(alias)]
         if layout().home in chosen and not found and not under_test():
-            found = list(_key())
+            found = [*_key(), *_queue()]
     except AuditError:  # the project's check says what is wrong
         return []
     return found
@@ -185,6 +185,18 @@ def _tables(alias: str) -> Iterator[CheckMessage]:
             hint="Grant it what `manage.py audit init --roles` grants: GRANT audit_application TO that role.",
             id="audit.E004",
         )
+
+
+def _queue() -> Iterator[CheckMessage]:
+    trail = make_trail(layout())
+    try:
+        if trail.queue:
+            trail.queue.is_created()
+    except AuditError as error:
+        yield checks.Warning(
+            f"Events of no transaction wait in spill files: {error}", hint="Correct AUDIT['QUEUE'].", id="audit.W007"
+        )
+    trail.close()
 
 
 def _key() -> Iterator[CheckMessage]:

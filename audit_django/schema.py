@@ -100,6 +100,7 @@ def _scripts(alias: str, kind: str, there: Collection[str] = ()) -> Iterator[str
         yield f"{kind}.sql"
         if kind == "postgres":
             yield "postgres_lock.sql"
+        yield f"{kind}_positions.sql"
     if EVENTS in tables_in(alias) and PRIVATE not in there:  # a trail from before may have none
         yield f"{kind}_private.sql"
     yield f"{kind}_outbox.sql"

@@ -33,6 +33,7 @@ from audit_django.databases import (
 DEFAULTS: Mapping[str, Any] = {
     "URL": None,  # the trail's database; None is the default database
     "DATABASES": None,  # the aliases whose changes are audited; None is all of them but replicas
+    "QUEUE": None,  # the URL of a Redis or Kafka in which events of no transaction wait
     "INCLUDE": None,  # "app_label" or "app_label.Model"; None is all of them but selection.NOT_AUDITED
     "EXCLUDE": (),
     "CHOOSE": None,  # a function that takes a model, or the path of one
@@ -178,6 +179,7 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
     return AuditTrail(
         wanted.url,
         outbox=wanted.outboxes,
+        queue=None if under_test() else setting("QUEUE"),
         redact=setting("REDACT"),
         erasable=setting("ERASABLE"),
         policy=AuditPolicy(reads=setting("READS"), skip=setting("SKIP"), rules=setting("RULES")),

@@ -4,6 +4,7 @@ python -m tests.soak torture [--minutes 60]     on each version of PostgreSQL in
 python -m tests.soak interleavings              every order of two transactions and the sealer
 python -m tests.soak growth [--events 10000000]
 python -m tests.soak hostile [--minutes 60]     raw HTTP of attackers, to each framework with an audit and without
+python -m tests.soak queues [--events 100000]   into each queue, while who sends, who seals and who keeps is killed
 python -m tests.soak schemas [--examples 200]   the example applications by their schema, with an audit and without
 python -m tests.soak suites                     the own tests of SQLAlchemy, Starlette, FastAPI, Flask and Django
 python -m tests.soak requests [--requests 10000] [--clients 100]      under each server, on both databases
@@ -24,6 +25,7 @@ from tests.hostile.differential import fuzz, paired
 from tests.hostile.sites import SITES
 from tests.postgres import interleavings, torture
 from tests.postgres.server import VERSIONS, Server, new_database
+from tests.queues import soak as queues
 from tests.servers import soak as servers
 from tests.suites import trial
 
@@ -75,42 +77,50 @@ def besiege(minutes, folder):
         print(f"{name}: {sent[name]:,} attacks answered as without us, {events[name]:,} events in all", flush=True)
 
 
+def grow(options):
+    from benchmarks.postgres import growth
+
+    options.events = options.events or 10_000_000
+    growth(options)
+
+
+def compare_schemas(state, examples):
+    os.environ["CLINIC_DATABASE"] = f"sqlite:///{state}/schema.db"
+    from tests.hostile import clinics
+
+    if differences := clinics.play(state, examples):
+        sys.exit(f"An answer is another one with an audit than without: {differences}")
+
+
+def try_suites(folder):
+    if not trial.play(folder):
+        sys.exit("A test fails with us that does not fail without; see above.")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    longer = ["torture", "interleavings", "growth", "hostile", "schemas", "suites", "requests", "streams"]
+    longer = ["torture", "interleavings", "growth", "queues", "hostile", "schemas", "suites", "requests", "streams"]
     parser.add_argument("what", choices=longer)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--examples", type=int, default=200)
-    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--events", type=int)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--mebibytes", type=int, default=1024)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
         os.environ["AUDIT_STATE_DIR"] = state
-        if options.what == "torture":
-            torture_for(options.minutes)
-        elif options.what == "interleavings":
-            interleave()
-        elif options.what == "hostile":
-            besiege(options.minutes, Path(state))
-        elif options.what == "schemas":
-            os.environ["CLINIC_DATABASE"] = f"sqlite:///{state}/schema.db"
-            from tests.hostile import clinics
-
-            if differences := clinics.play(state, options.examples):
-                sys.exit(f"An answer is another one with an audit than without: {differences}")
-        elif options.what == "suites":
-            if not trial.play(Path(state)):
-                sys.exit("A test fails with us that does not fail without; see above.")
-        elif options.what == "requests":
-            servers.requests(options.requests, options.clients)
-        elif options.what == "streams":
-            servers.stream_all(options.mebibytes)
-        else:
-            from benchmarks.postgres import growth
-
-            growth(options)
+        {
+            "torture": lambda: torture_for(options.minutes),
+            "interleavings": interleave,
+            "growth": lambda: grow(options),
+            "queues": lambda: queues.play_all(options.events or 100_000),
+            "hostile": lambda: besiege(options.minutes, Path(state)),
+            "schemas": lambda: compare_schemas(state, options.examples),
+            "suites": lambda: try_suites(Path(state)),
+            "requests": lambda: servers.requests(options.requests, options.clients),
+            "streams": lambda: servers.stream_all(options.mebibytes),
+        }[options.what]()
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def load_without_orjson() -> types.ModuleType:
 
 plain = load_without_orjson()
 both_variants = pytest.mark.parametrize("variant", [canonical, plain], ids=["as installed", "without orjson"])
-often = settings(max_examples=300, deadline=None)
-seldom = settings(max_examples=60, deadline=None)
+often = settings(max_examples=150, deadline=None)
+seldom = settings(max_examples=30, deadline=None)
 
 any_text = st.text(st.characters(codec=None, exclude_categories=()), max_size=30)  # lone surrogates and NUL too
 scalars = (

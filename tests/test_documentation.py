@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from audit_core import AuditTrail
+from audit_core.cli import main
 from audit_core.cli.app import app
 from tests import warm
 
@@ -269,6 +270,25 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
         ("events", 0), ("report", 0), ("verify", 3), ("checkpoint", 0), ("verify", 0), ("status", 0),
         ("checkpoint", 0), ("verify", 0), ("seal", 0),
     ]  # fmt: skip
+
+
+def test_the_commands_of_the_page_for_auditors_work_on_what_an_auditor_gets(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "theirs"))
+    url, anchor = f"sqlite:///{tmp_path}/copy.db", f"file://{tmp_path}/anchors"
+    with AuditTrail(url, anchors=[anchor]) as trail:
+        trail.record("chart.read", resource=("patient", "42"))
+        trail.flush()
+        trail.anchor_now()
+        (tmp_path / "verifier.key").write_text(str(trail.chain.key))
+        (tmp_path / "last-year.checkpoint").write_text(trail.chain.checkpoint_note())
+    assert main(["prove", "1", "--url", url, "--out", str(tmp_path / "4711.proof")]) == 0
+    monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "auditor"))
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "auditors.md").read_text()
+    commands = re.findall(r"^audit-tools/bin/audit (.+)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert main(command.replace("--anchor URL", f"--anchor {anchor}").split()) == 0, capsys.readouterr()
 
 
 def test_every_page_with_python_on_it_is_pasted_somewhere_here():

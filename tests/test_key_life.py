@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner, generate_key
 from audit_core.process.threads import wait_until
+from tests import warm
 from tests.attacks.attacker import AT
 from tests.postgres.server import new_database
 
@@ -95,8 +94,7 @@ main(["key", "rotate", "--url", sys.argv[2]])
 
 
 def kill_a_rotation(url, moment):
-    words = [sys.executable, "-c", KILLED, moment, url]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    done = warm.run(["-c", KILLED, moment, url], ("audit_core.cli.app", "audit_core.stores.sqlite"), cwd=ROOT)
     assert done.returncode == -9, done.stderr
 
 
@@ -295,6 +293,17 @@ def test_a_signer_of_ones_own_is_replaced_by_the_programs_own_call(path, state):
         trail.record("chart.read")
         trail.flush()
         assert trail.verify().result is Result.UNANCHORED
+
+
+def test_a_proof_from_after_a_rotation_is_checked_with_the_key_from_before_it(url, state, audit, tmp_path):
+    old = record(url)
+    assert audit("key", "rotate")[0] == 0
+    new, file, bare = record(url), tmp_path / "proof.json", tmp_path / "bare.json"
+    assert audit("prove", "1", "--out", file)[0] == 0
+    proof = json.loads(file.read_text())
+    bare.write_text(json.dumps({name: value for name, value in proof.items() if name != "rotations"}))
+    given = ((file, old), (file, new), (bare, new), (bare, old))
+    assert [main(["check-proof", str(one), "--key", key]) for one, key in given] == [0, 0, 0, 1]
 
 
 def test_a_rotation_says_who_made_it(url, state, audit):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from operator import itemgetter
 from typing import Protocol
 
@@ -15,12 +17,16 @@ from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.verify import Finding
-from audit_core.process.forking import lock_across_forks
+from audit_core.sqlite import in_sqlite
 
-__all__ = ["Anchor", "ContradictionError", "Kept", "SearchableAnchor", "ask", "ask_all", "ask_for", "in_sqlite"]
+__all__ = [
+    "Anchor", "ContradictionError", "Kept", "SearchableAnchor", "ask", "ask_all", "ask_for", "in_sqlite", "reading",
+]  # fmt: skip
 
-# A thread that anchors must not be inside of SQLite when another one forks: the child would find it locked for ever.
-in_sqlite = lock_across_forks()
+
+def reading(chain: AuditChain) -> AbstractContextManager[object]:
+    """What a thread that anchors holds while it reads the chain: a fork waits for SQLite, and for nobody's network."""
+    return in_sqlite if chain.store.seals_in_transaction else nullcontext()
 
 
 class Anchor(Protocol):
@@ -121,9 +127,12 @@ def ask_for(anchor: Anchor, chain: AuditChain, least: int) -> Answer:
     return _answer(anchor, lambda: kept_from(chain, least))
 
 
-def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None) -> Answer:
-    """What the anchor holds, which had it already at ``as_of``. Raises nothing: an anchor may be down, or lie."""
-    answer = _answer(anchor, lambda: anchor.kept(chain))
+def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None, *, at_most: int | None = None) -> Answer:
+    """What the anchor holds, which had it already at ``as_of``; ``at_most`` so many, of the largest trees.
+
+    Raises nothing: an anchor may be down, or lie.
+    """
+    answer = _answer(anchor, lambda: islice(anchor.kept(chain), at_most))
     if as_of is None:
         return answer
     return replace(answer, kept=[one for one in answer.kept if one.kept_at is None or one.kept_at <= as_of])

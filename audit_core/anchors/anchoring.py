@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from audit_core.anchors import Anchor, in_sqlite
+from audit_core.anchors import Anchor, reading
 from audit_core.anchors.watch import Watch
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
@@ -186,7 +186,7 @@ class AnchorThread(OwnThread):
         if not self._ask():
             return False
         try:
-            with in_sqlite:
+            with reading(self._chain):
                 note = self._chain.checkpoint_note()
         except StoreUnavailableError:
             return False
@@ -203,7 +203,7 @@ class AnchorThread(OwnThread):
     def _is_here(self) -> bool:
         """Whether this process seals: where roles are apart, the sealer's anchors too."""
         try:
-            with in_sqlite:
+            with reading(self._chain):
                 return self._chain.store.may_append()
         except AuditError:
             return True

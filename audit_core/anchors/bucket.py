@@ -5,16 +5,20 @@ An attacker who may write to the bucket can add what is no checkpoint. One who o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from audit_core.anchors.folder import SUFFIX, beginning_of, name_of
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
 from audit_core.errors import AuditError, ConflictError, StoreUnavailableError
-from audit_core.s3 import Bucket, Locked, Version
+from audit_core.s3 import Bucket, Version
 
 READERS = 16  # requests at a time
+AT_ONCE = 4 * READERS  # objects that are asked for together
+REMEMBERED = 100_000  # checkpoints, of some 500 bytes each
+# What was read once: a locked version stays what it is, and --follow asks for it every few minutes.
+_read_before: dict[tuple[str, ...], Kept] = {}
 
 
 class BucketAnchor:
@@ -45,30 +49,45 @@ class BucketAnchor:
         self._check()
         before = f"{self._prefix}{beginning_of(least)}" if least else ""
         objects = [versions for versions in self._bucket.objects(self._prefix, before) if _is_ours(versions)]
+        objects.reverse()
         broken = None
         with ThreadPoolExecutor(READERS, "audit-anchor") as readers:
-            for found in readers.map(self._read, reversed(objects)):
-                if isinstance(found, Locked):
-                    yield Kept(found.body.decode(errors="replace"), found.modified, is_attested=True)
-                else:
-                    broken = found
+            for some in _newest_first(objects):
+                for found in readers.map(self._read, some):
+                    if isinstance(found, Kept):
+                        yield found
+                    else:
+                        broken = found
         if broken:  # the others count all the same
             raise broken
 
-    def _read(self, versions: list[Version]) -> Locked | AuditError:
+    def _read(self, versions: list[Version]) -> Kept | AuditError:
+        key = versions[0].key
+        which = (self._bucket.place, key, *(version.id for version in versions))
+        if (before := _read_before.get(which)) is not None:
+            return before
         try:
             found = self._bucket.read(versions)
         except AuditError as error:
             return error
         if found.is_locked:
-            return found
-        key = versions[0].key
+            kept = Kept(found.body.decode(errors="replace"), found.modified, is_attested=True)
+            if len(_read_before) < REMEMBERED:
+                _read_before[which] = kept
+            return kept
         return StoreUnavailableError(f"{self.name} holds {key} without a lock, which anybody can exchange.")
 
     def _check(self) -> None:
         if not self._is_checked:
             self._bucket.check()
             self._is_checked = True
+
+
+def _newest_first(objects: Sequence[list[Version]]) -> Iterator[Sequence[list[Version]]]:
+    """The first by itself: whoever asks for the newest alone waits for no other."""
+    yield objects[:1]
+    for start in range(1, len(objects), AT_ONCE):
+        yield objects[start : start + AT_ONCE]
 
 
 def _is_ours(versions: list[Version]) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
@@ -24,6 +25,14 @@ from audit_core.process.disk import write_file
 SUFFIX = ".checkpoint"
 _DIGITS = 20
 _STEM = re.compile(rf"\d{{{_DIGITS}}}-[0-9a-f]{{16}}", re.ASCII)
+
+
+class Receipt(NamedTuple):
+    """A checkpoint, and what somebody else has signed of it: inside of the note, or apart from it."""
+
+    note: str
+    since: datetime
+    signed: bytes | None = None  # an RFC 3161 response
 
 
 class FolderAnchor:

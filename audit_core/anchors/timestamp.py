@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of, size_in
+from audit_core.anchors.folder import SUFFIX, FolderAnchor, Receipt, name_of, size_in
 from audit_core.anchors.web import post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
@@ -53,16 +53,22 @@ class TimestampAnchor:
 
     def kept_from(self, chain: AuditChain, least: int) -> Iterator[Kept]:
         del chain
+        for receipt in self.receipts(least):
+            yield Kept(receipt.note, receipt.since, is_attested=True)
+
+    def receipts(self, least: int = 0) -> Iterator[Receipt]:
+        """Those that hold, of trees of ``least`` events or more, the largest first. Raises as ``kept`` does."""
         verifier, broken = self._verifier(), None
         for path in takewhile(lambda path: size_in(path.name) >= least, self._receipts.files(STAMP)):
             try:
                 note = self._receipts.read(path.with_suffix(SUFFIX))
-                stamp = self._parse(self._receipts.read(path), str(path))
+                signed = self._receipts.read(path)
+                stamp = self._parse(signed, str(path))
                 self._check(verifier, stamp, note)
             except StoreUnavailableError as error:
                 broken = error
             else:
-                yield Kept(note.decode(errors="replace"), stamp.tst_info.gen_time, is_attested=True)
+                yield Receipt(note.decode(errors="replace"), stamp.tst_info.gen_time, signed)
         if broken:  # the others count all the same
             raise broken
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from audit_core.anchors import Anchor, ask_for, in_sqlite
+from audit_core.anchors import Anchor, ask_for, reading
 from audit_core.chain import AuditChain
 from audit_core.chain.statements import find_lost, lost_sentence
 from audit_core.errors import AuditError, BusyError, IntegrityError, StoreUnavailableError
@@ -59,12 +59,12 @@ class Watch:
 
     def _ask(self, anchor: Anchor) -> str | None:
         if self._least is None:
-            with in_sqlite:
+            with reading(self._chain):
                 self._least = self._chain.store.extent().signed
         answer = ask_for(anchor, self._chain, self._least)
         if answer.trouble and not answer.kept:
             raise StoreUnavailableError(answer.trouble)
-        with in_sqlite:
+        with reading(self._chain):
             lost = find_lost(self._chain, [answer], self._held())
         return lost_sentence(lost, anchor.name) if lost.trees else None
 

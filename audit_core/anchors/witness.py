@@ -7,10 +7,12 @@ histories cosigned.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from time import time as unix_time
 
-from audit_core.anchors import ContradictionError, in_sqlite
-from audit_core.anchors.folder import SUFFIX, FolderAnchor, name_of
+from audit_core.anchors import ContradictionError, reading
+from audit_core.anchors.folder import SUFFIX, FolderAnchor, Receipt, name_of
 from audit_core.anchors.web import Response, post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
@@ -52,6 +54,13 @@ class WitnessAnchor:
             origin = Checkpoint.parse(parse_note(note)[0]).origin
             yield Kept(Checkpoint(origin, before, chain.stored_root(before)))
 
+    def receipts(self) -> Iterator[Receipt]:
+        """What it has cosigned, the largest tree first; one that does not hold is none. Raises as ``kept`` does."""
+        for path in self._receipts.files(COSIGNED):
+            note = self._receipts.read(path).decode(errors="replace")
+            with suppress(IntegrityError, ValueError, OverflowError):  # no time, or none that a calendar has
+                yield Receipt(note, datetime.fromtimestamp(open_cosignature(note, self._key), UTC))
+
     def _submit(self, note: str, chain: AuditChain, old: int) -> int:
         """Have the note cosigned; the size that the witness had seen before."""
         for _ in range(TRIES):
@@ -74,7 +83,7 @@ class WitnessAnchor:
         raise StoreUnavailableError(f"{self.name} is given other checkpoints all the time: it is tried again later.")
 
     def _request(self, note: str, chain: AuditChain, old: int, size: int) -> bytes:
-        with in_sqlite:
+        with reading(chain):
             proof = chain.prove_consistency(old, size) if 0 < old < size else ()
         return "".join([f"old {old}\n", *(f"{encode_base64(digest)}\n" for digest in proof), "\n", note]).encode()
 
@@ -91,7 +100,7 @@ class WitnessAnchor:
 
     def _newer(self, chain: AuditChain, seen: int) -> str:
         """What another process has shown it meanwhile, or more. Raises ContradictionError when the chain is shorter."""
-        with in_sqlite:
+        with reading(chain):
             note = chain.checkpoint_note()
         size = 0 if note is None else _size_of(note)
         if note is None or size < seen:

@@ -14,8 +14,9 @@ from audit_core.chain.edge import Edge, check_key, is_next, read_edge, sound_cre
 from audit_core.chain.hashing import OpenStore
 from audit_core.chain.keys import read_keyring
 from audit_core.chain.known import Answer, Kept
-from audit_core.chain.proof import FRONTIER_EVERY, Proof, prove, prove_consistency, stored_root
+from audit_core.chain.proof import Proof, prove, prove_consistency, stored_root
 from audit_core.chain.seen import BEFORE, Seen
+from audit_core.chain.subtrees import FRONTIER_EVERY
 from audit_core.chain.trust import signed_by
 from audit_core.chain.verification import Verification, verify_store
 from audit_core.draft import ACTION, Draft, aside_of, draft_of, event_of, place

@@ -8,26 +8,17 @@ from dataclasses import dataclass
 from audit_core.canonical import decode, encode, encode_record
 from audit_core.chain.created import created_details
 from audit_core.chain.keys import read_keyring
+from audit_core.chain.subtrees import Subtrees
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.keyring import leads_to
 from audit_core.integrity.link import leaf_hash
-from audit_core.integrity.merkle import (
-    EMPTY_ROOT,
-    Frontier,
-    check_inclusion,
-    node_hash,
-    plan_consistency,
-    plan_inclusion,
-    subtree_root,
-)
+from audit_core.integrity.merkle import EMPTY_ROOT, check_inclusion, plan_consistency, plan_inclusion
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.statement import Statement
 from audit_core.integrity.verify import parse_head
 from audit_core.normalise import clean_text
 from audit_core.stores import AuditStore
-
-FRONTIER_EVERY = 256  # events; also the most leaves that a proof or a restart reads below a kept frontier
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +80,9 @@ def prove(store: AuditStore, event: str | int) -> Proof:
     try:
         record = encode_record(row[:-1], origin).decode()
         index = int(decode(record)["sequence"])
-        hashes = tuple(_subtree(store, *span) for span in plan_inclusion(index, head.tree_size))
+        plan, subtrees = plan_inclusion(index, head.tree_size), Subtrees(store)
+        subtrees.read(plan, head.tree_size)
+        hashes = tuple(subtrees.root(*span) for span in plan)
         signed = parse_head(head, origin)
         check_inclusion(leaf_hash(record.encode()), index, signed.size, hashes, signed.root)
         return Proof(record, index, hashes, signed.note(head.signature), tuple(_rotations(store, origin)))
@@ -111,7 +104,8 @@ def prove_consistency(store: AuditStore, old_size: int, size: int) -> tuple[byte
     Raises IntegrityError when the tree shrinks, or when what is stored is no tree.
     """
     try:
-        return tuple(_subtree(store, *span) for span in plan_consistency(old_size, size))
+        subtrees = Subtrees(store)
+        return tuple(subtrees.root(*span) for span in plan_consistency(old_size, size))
     except (ValueError, TypeError) as error:
         raise IntegrityError("What is stored is not a tree of hashes: run `audit verify`.") from error
 
@@ -119,20 +113,6 @@ def prove_consistency(store: AuditStore, old_size: int, size: int) -> tuple[byte
 def stored_root(store: AuditStore, size: int) -> bytes:
     """The root of the first ``size`` events, by the stored hashes. Raises IntegrityError where they are none."""
     try:
-        return _subtree(store, 0, size) if size else EMPTY_ROOT
+        return Subtrees(store).root(0, size) if size else EMPTY_ROOT
     except (ValueError, TypeError) as error:
         raise IntegrityError("What is stored is not a tree of hashes: run `audit verify`.") from error
-
-
-def _subtree(store: AuditStore, start: int, stop: int) -> bytes:
-    """The hash of leaves ``start`` to before ``stop``, from kept frontiers as far as there are any."""
-    size = stop - start
-    if size <= FRONTIER_EVERY:
-        return subtree_root([bytes.fromhex(h) for h in store.leaf_hashes(start, stop)])
-    half = 1 << ((size - 1).bit_length() - 1)
-    if size == half * 2 and start % (2 * size) == 0:
-        kept = store.kept_frontier(start + 2 * size - 1)
-        if kept is not None and kept.tree_size >= stop:
-            tree = Frontier.from_bytes(kept.tree_size, kept.frontier or b"")
-            return tree.hashes[start.bit_count()]
-    return node_hash(_subtree(store, start, start + half), _subtree(store, start + half, stop))

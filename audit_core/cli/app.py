@@ -16,6 +16,7 @@ from audit_core.cli import (
     check,
     erasing,
     events,
+    export,
     keeping,
     keys,
     postgres,
@@ -25,7 +26,7 @@ from audit_core.cli import (
     triggers,
     verify,
 )
-from audit_core.cli.place import Gaps, Place, Url
+from audit_core.cli.place import Gaps, Place, Queue, Url
 from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use_utf8
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
@@ -55,7 +56,7 @@ app = typer.Typer(
     cls=_Commands, name="audit", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, help="Compliance audit trails: keep one, verify it, prove and report from it.",
 )  # fmt: skip
-for commands in (keeping, anchors, verify, events, proofs, keys, restored, erasing, check, postgres):
+for commands in (keeping, anchors, verify, events, proofs, export, keys, restored, erasing, check, postgres):
     commands.add_to(app)
 app.add_typer(report.app)
 app.add_typer(keys.app, name="key")
@@ -75,6 +76,7 @@ def _begin(
     outbox: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="A further database whose changes it audits; repeatable.")
     ] = None,
+    queue: Queue = None,
     *,
     version_: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
@@ -82,13 +84,13 @@ def _begin(
 ) -> None:
     del version_
     place: Place = context.obj
-    place.url, place.outboxes = url, tuple(outbox or ())
+    place.url, place.outboxes, place.queue = url, tuple(outbox or ()), queue or None
 
 
 def _hide_where(command: Any) -> None:
     """Help offers no other trail where there is one already."""
     for option in command.params:
-        option.hidden = option.hidden if option.name not in {"url", "outbox"} else True
+        option.hidden = option.hidden if option.name not in {"url", "outbox", "queue"} else True
     for below in getattr(command, "commands", {}).values():
         _hide_where(below)
 

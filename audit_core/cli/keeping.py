@@ -85,7 +85,7 @@ def status(context: typer.Context, *, url: Url = None, anchor: Anchors = None, a
     with open_trail(context, url) as trail:
         found = trail.status()
         found["url"] = without_password(str(found["url"]))
-        found["anchors"] = [holding(answer) for answer in trail.ask_anchors(anchor)]
+        found["anchors"] = [holding(answer) for answer in trail.newest_anchored(anchor)]
         if as_json:
             say_json(found)
             return
@@ -194,10 +194,17 @@ def _status_lines(found: dict[str, Any]) -> dict[str, object]:
         "last sealed": found["sealed_at"] or "never",
         "root": found["root"] or "none",
         "waiting": waiting,
+        **({"queue": _queue_line(queue)} if (queue := found["queue"]) else {}),
         "sealed by": found["sealed_by"],
         "verifier key": found["key"] or "none",
         "our key": _whose_key(found),
     }
+
+
+def _queue_line(queue: dict[str, Any]) -> str:
+    if queue["trouble"]:
+        return str(queue["trouble"])  # which names it
+    return f"{queue['waiting']:,} of these wait in {queue['name']}"
 
 
 def _note_trouble(found: dict[str, Any]) -> None:

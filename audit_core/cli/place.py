@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +13,10 @@ import typer
 
 from audit_core.cli.terminal import logged_notes
 from audit_core.coverage import Gap
-from audit_core.errors import ConfigurationError, Cures
+from audit_core.errors import ConfigurationError, Cures, IntegrityError, QueueUnavailableError
 from audit_core.event import ActorType
-from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.note import VerifierKey, parse_note
 from audit_core.process.account import account
 from audit_core.redaction import Redactor
 from audit_core.trail import AuditTrail
@@ -28,6 +29,16 @@ WHICH = f"Which trail? Give its URL with --url, or set AUDIT_URL: {EXAMPLES}."
 Url = Annotated[
     str | None,
     typer.Option("--url", envvar="AUDIT_URL", metavar="URL", help=f"The trail: {EXAMPLES}.", show_envvar=True),
+]
+Queue = Annotated[
+    str | None,
+    typer.Option(
+        "--queue",
+        envvar="AUDIT_QUEUE",
+        metavar="URL",
+        help="The queue that it drains: redis://host:6379/0, or kafka://host:9092/topic.",
+        show_envvar=True,
+    ),
 ]
 Anchors = Annotated[
     list[str] | None,
@@ -52,6 +63,7 @@ class Place:
     known: Known | None = None
     url: str | None = None
     outboxes: tuple[str, ...] = ()
+    queue: str | None = None
     gaps: Gaps | None = None  # what the application's own framework finds not covered
 
 
@@ -84,12 +96,14 @@ def open_trail(
     with logged_notes():
         keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
         trail = AuditTrail(
-            url, outbox=place.outboxes, origin=origin, redactor=keyless, anchors=anchors, create=False, lifecycle=False
-        )
+            url, outbox=place.outboxes, queue=place.queue, origin=origin, redactor=keyless, anchors=anchors,
+            create=False, lifecycle=False,
+        )  # fmt: skip
         with trail, trail.actor(account(), type=ActorType.ADMIN):
             if create:
                 trail.create()
             _check_outboxes(trail, place.outboxes)
+            _check_queue(trail)
             yield trail
 
 
@@ -107,8 +121,9 @@ def refuse_another(context: typer.Context, url: str | None) -> None:
     place: Place = context.obj
     if place.trail is None and place.gaps is None:
         return
-    if place.outboxes or _is_another(context, place, url or place.url):
-        named = "--outbox names another database" if place.outboxes else "--url or AUDIT_URL names another one"
+    typed = [name for name in ("outbox", "queue") if _is_typed(context.parent, name)]
+    if typed or _is_another(context, place, url or place.url):
+        named = f"--{typed[0]} names another place" if typed else "--url or AUDIT_URL names another one"
         raise ConfigurationError(
             f"This command is about the trail of this project, and {named}: for that, use `audit --url URL`."
         )
@@ -120,8 +135,8 @@ def _is_another(context: typer.Context, place: Place, asked: str | None) -> bool
     return bool(asked) and open_url(str(asked)).directory != open_url(place.trail.url).directory
 
 
-def _is_typed(context: Any) -> bool:
-    source = context and context.get_parameter_source("url")
+def _is_typed(context: Any, name: str = "url") -> bool:
+    source = context and context.get_parameter_source(name)
     return bool(source) and source.name == "COMMANDLINE"
 
 
@@ -131,6 +146,15 @@ def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
         if not outbox.is_created():
             name = without_password(url)
             raise ConfigurationError(f"{name} has no outbox: correct --outbox, or {Cures.make_tables}.")
+
+
+def _check_queue(trail: AuditTrail) -> None:
+    """The same for a queue that nothing was ever read of; one that is away just now may be right."""
+    if trail.queue is None or trail.sealer.drain is None:
+        return
+    with suppress(QueueUnavailableError):
+        if not trail.queue.is_created() and trail.sealer.drain.place() is None:
+            raise ConfigurationError(f"There is no queue {trail.queue.name}: correct --queue, or {Cures.make_tables}.")
 
 
 def read_key(text: str) -> VerifierKey:
@@ -166,6 +190,16 @@ def _is_private(text: str) -> bool:
         return len(b64decode(text, validate=True)) == _PRIVATE_BYTES
     except ValueError:
         return False
+
+
+def read_checkpoint(path: Path) -> str:
+    """The signed note in a file. Raises IntegrityError when it is none."""
+    text = read_file(path)
+    try:
+        Checkpoint.parse(parse_note(text)[0])
+    except IntegrityError as error:
+        raise IntegrityError(f"The file {path} is not what `audit checkpoint` prints: {error}.") from None
+    return text
 
 
 def read_file(path: Path) -> str:

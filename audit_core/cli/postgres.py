@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from audit_core.cli.terminal import note, say
 from audit_core.cli.words import count_of
 from audit_core.errors import AuditError, ConfigurationError
 from audit_core.postgres import PostgresDatabase
-from audit_core.postgres.doctor import Doctor
+from audit_core.postgres.doctor import Check, Doctor
 from audit_core.postgres.partitions import MONTHS_AHEAD, Partition, Partitions
 from audit_core.signing import UNFINISHED
 from audit_core.trail import AuditTrail
@@ -75,10 +76,10 @@ def _note_lost(months: Partitions) -> None:
 
 
 def doctor(context: typer.Context, *, url: Url = None) -> None:
-    """Try what each role can do and is refused, and look at triggers, grants and clocks (PostgreSQL)."""
+    """Try what each role can do and is refused (PostgreSQL), and what can lose what waits in a queue."""
     with open_trail(context, url) as trail:
         is_well = True
-        for check in Doctor(database_of(trail)).examine():
+        for check in _checks(trail):
             is_well = is_well and check.holds
             mark, style = ("note", "yellow") if check.is_note else ("ok", "green") if check.holds else ("WRONG", "red")
             say(f"{mark:<6}{check.text}.", style)
@@ -86,6 +87,13 @@ def doctor(context: typer.Context, *, url: Url = None) -> None:
             say(f"note  {UNFINISHED.format(place)}.", "yellow")
     if not is_well:
         raise typer.Exit(1)
+
+
+def _checks(trail: AuditTrail) -> Iterator[Check]:
+    if trail.queue is None or isinstance(getattr(trail.store, "database", None), PostgresDatabase):
+        yield from Doctor(database_of(trail)).examine()
+    if trail.queue:
+        yield from trail.queue.examine()
 
 
 def follow_apart(trail: AuditTrail, told: threading.Event) -> None:

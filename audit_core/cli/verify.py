@@ -15,14 +15,11 @@ from audit_core.cli.alarm import Alarm
 from audit_core.cli.findings import group, sentences
 from audit_core.cli.keeping import until_told
 from audit_core.cli.memory import recall, remember, usual_place
-from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_file, read_key
+from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_checkpoint, read_key
 from audit_core.cli.report import moment
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
 from audit_core.cli.words import describe, limits, sentence, verdict
-from audit_core.errors import IntegrityError
-from audit_core.integrity.checkpoint import Checkpoint
-from audit_core.integrity.note import parse_note
 from audit_core.integrity.verify import Finding, Result
 from audit_core.reports.reading import NOT_RECORDED
 from audit_core.trail import AuditTrail
@@ -77,7 +74,7 @@ def verify(
 ) -> None:
     """Check the whole trail. Exit code 0 OK, 1 FAILED, 3 UNANCHORED, 2 could not be verified."""
     pinned = None if key is None else read_key(key)
-    known = [_read_checkpoint(path) for path in checkpoint or ()]
+    known = [read_checkpoint(path) for path in checkpoint or ()]
     alarm = Alarm(on_failure, webhook)
     with open_trail(context, url) as trail:
         memory = usual_place(trail.url) if follow and state is None else state
@@ -133,16 +130,6 @@ def _tell(found: Verification, trail: AuditTrail, alarm: Alarm, *, as_json: bool
     else:
         alarm.rest()
     return EXIT_CODES[found.result]
-
-
-def _read_checkpoint(path: Path) -> str:
-    """The signed note in a file. Raises IntegrityError when it is none."""
-    text = read_file(path)
-    try:
-        Checkpoint.parse(parse_note(text)[0])
-    except IntegrityError as error:
-        raise IntegrityError(f"The file {path} is not what `audit checkpoint` prints: {error}.") from None
-    return text
 
 
 def _say(found: Verification, trail: AuditTrail, waiting: int) -> None:

@@ -78,6 +78,9 @@ _GRANTS = {
         "audit_eraser": {"SELECT", "INSERT", "DELETE"},
     },
     "audit_lock": {"audit_sealer": {"SELECT", "UPDATE"}, "audit_eraser": {"SELECT", "UPDATE"}},
+    "audit_positions": {
+        "audit_sealer": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "audit_auditor": {"SELECT"},
+    },
     "audit_make_partitions": {"audit_sealer": {"EXECUTE"}},
 }  # fmt: skip
 _ACLS = """\

@@ -21,16 +21,21 @@ _REFUSED_CURE = ": remove the constraint, trigger or index that `audit init` has
 _NO_CONNECTION_LEFT = ("too many clients", "too many connections", "remaining connection slots")
 _OTHER_TABLES = ("42", "22003", "0A000")  # statements and numbers that do not fit our tables
 _REFUSALS = ("22", "23", "54", "P0001")  # data, constraints, limits (of an index, say), and what a trigger raises
+_NEWER = {  # tables that older trails lack
+    "audit_lock": "the lock that whoever seals holds",
+    "audit_positions": "the place where it is kept how far a queue was read",
+    "audit_private": "the table of values that are kept outside of records",
+}
 _THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
 
 
 def explain(error: Exception, name: str, schema: str, user: str | None) -> ConfigurationError | StoreUnavailableError:
     """What to raise for an error of any PostgreSQL driver; ``user`` is who was refused, where that is known."""
     code, text = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None), first_line(error)
-    if code in _NOT_THERE and "audit_lock" in text:
+    if code in _NOT_THERE and (lacking := next((what for table, what in _NEWER.items() if table in text), None)):
         return ConfigurationError(
-            f"{name}: the trail in schema {schema} was made by an older version, without the lock that "
-            f"whoever seals holds: run {Cures.begin_trail} as the owner, with --roles where it has roles."
+            f"{name}: the trail in schema {schema} was made by an older version, without {lacking}: run "
+            f"{Cures.begin_trail} as the owner, with --roles where it has roles."
         )
     if code in _NOT_THERE:
         return ConfigurationError(f"{name} has no audit trail in schema {schema} ({text}): {Cures.make_tables}.")

@@ -12,13 +12,14 @@ from audit_core.postgres.schema import check_catalog
 from audit_core.postgres.sealing import LOCK_TABLE
 
 PRIVATE_TABLE = "audit_private"
-
+POSITIONS = "audit_positions"  # of queues
 # By which a table of ours is known. What else it has is what `audit verify` looks at.
 _KNOWN_BY = {
     "audit_events": {"sequence", "event_hash"},
     "audit_outbox": {"id", "event"},
     LOCK_TABLE: {"only_row"},
     PRIVATE_TABLE: {"sequence", "name", "salt"},
+    POSITIONS: {"queue", "part"},
 }
 _FUNCTION = re.compile(r"CREATE OR REPLACE FUNCTION .*?\$\$.*?\$\$;", re.DOTALL)
 # Asked on Django's connection as well.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import Any
 
+from audit_core.canonical import format_timestamp
 from audit_core.errors import ConflictError
 from audit_core.integrity.verify import Finding
 from audit_core.query import EventQuery, Place, matches
 from audit_core.rows import STORED_COLUMNS, Row, from_row
 from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores.positions import Position
 from audit_core.stores.values import MemoryValues, ValueStore
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
@@ -28,6 +31,7 @@ class MemoryStore:
         self.heads: list[StoredCheckpoint] = []
         self.lock = threading.RLock()
         self.values: ValueStore | None = MemoryValues()
+        self._positions: dict[tuple[str, str], Position] = {}
 
     def create(self) -> None:
         """There is nothing to make."""
@@ -108,6 +112,21 @@ class MemoryStore:
     def select(self, query: EventQuery) -> Iterator[Row]:
         rows = [row for row in self._chained() if matches(from_row(row), query)]
         yield from sorted(rows, key=_place, reverse=query.newest_first)
+
+    def positions(self, queue: str, parts: Collection[str], connection: Any = None) -> dict[str, Position]:
+        del connection
+        return {part: found for part in parts if (found := self._positions.get((queue, part)))}
+
+    def keep_positions(self, queue: str, values: Mapping[str, str], connection: Any) -> None:
+        del connection
+        now = format_timestamp(datetime.now(UTC))
+        self._positions |= {(queue, part): Position(value, now) for part, value in values.items()}
+
+    def forget_positions(self, queue: str, before: str, connection: Any) -> None:
+        del connection
+        old = [key for key, found in self._positions.items() if key[0] == queue and key[1] and found.kept_at < before]
+        for key in old:
+            del self._positions[key]
 
     def close(self) -> None:
         """There is nothing to release."""

@@ -7,7 +7,7 @@ holds the signing key, or cuts off the tail of a trail that is not anchored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import ip_address
@@ -17,12 +17,13 @@ from uuid import UUID
 from audit_core.canonical import decode, encode, format_timestamp
 from audit_core.integrity.verify import Finding
 from audit_core.postgres import PostgresDatabase
-from audit_core.postgres.making import PRIVATE_TABLE, is_there, make, mend, require_utf8
+from audit_core.postgres.making import POSITIONS, PRIVATE_TABLE, is_there, make, mend, require_utf8
 from audit_core.postgres.schema import check_schema
 from audit_core.postgres.sealing import LOCK_TABLE, lock_sealing
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores.positions import Position
 from audit_core.stores.postgres_values import PostgresValues
 from audit_core.stores.values import ValueStore
 
@@ -70,13 +71,15 @@ class PostgresStore:
         self.database = database
         self.values: ValueStore | None = PostgresValues(database)
         self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
+        self._positions = database.table(POSITIONS)
 
     def create(self) -> None:
         require_utf8(self.database)
-        for table in ("audit_outbox", LOCK_TABLE, PRIVATE_TABLE):  # before a table of ours lies beside somebody else's
+        for table in ("audit_outbox", LOCK_TABLE, POSITIONS, PRIVATE_TABLE):  # before ours lie beside somebody else's
             is_there(self.database, table)
         make(self.database, "postgres.sql", "audit_events")
         make(self.database, "postgres_lock.sql", LOCK_TABLE)
+        make(self.database, "postgres_positions.sql", POSITIONS)
         make(self.database, "postgres_private.sql", PRIVATE_TABLE)
         mend(self.database)
 
@@ -194,6 +197,25 @@ class PostgresStore:
             if len(page) < SELECT_PAGE:
                 return
             after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE], ""
+
+    def positions(self, queue: str, parts: Collection[str], connection: Any = None) -> dict[str, Position]:
+        query = (
+            f"SELECT part, value, {_CANONICAL_TIME.format('kept_at')} FROM {self._positions} "
+            "WHERE queue = %s AND part = ANY(%s)"
+        )
+        rows = self._fetch(query, (queue, list(parts)), connection)
+        return {part: Position(value, kept_at) for part, value, kept_at in rows}
+
+    def keep_positions(self, queue: str, values: Mapping[str, str], connection: Any) -> None:
+        statement = (
+            f"INSERT INTO {self._positions} SELECT %s, part, value, now() FROM unnest(%s::text[], %s::text[]) "
+            "AS kept (part, value) ON CONFLICT (queue, part) DO UPDATE SET value = excluded.value, kept_at = now()"
+        )
+        self.database.execute(statement, (queue, list(values), list(values.values())), connection)
+
+    def forget_positions(self, queue: str, before: str, connection: Any) -> None:
+        statement = f"DELETE FROM {self._positions} WHERE queue = %s AND part <> '' AND kept_at < %s::timestamptz"
+        self.database.execute(statement, (queue, before), connection)
 
     def close(self) -> None:
         self.database.close()

@@ -23,7 +23,7 @@ from audit_core.query import EventQuery
 from audit_core.rows import Row
 from audit_core.s3 import RETENTION_YEARS, Bucket, Version, open_bucket
 from audit_core.stores import Extent, StoredCheckpoint
-from audit_core.stores.s3_mirror import Mirror, Mirrored
+from audit_core.stores.s3_mirror import Mirror, Mirrored, what_fits
 from audit_core.stores.s3_objects import Batch, first_of, key_of, read_batch, write_batch
 from audit_core.stores.values import ValueStore
 
@@ -68,6 +68,7 @@ class S3AuditStore:
         name = sha256(self.place.encode()).hexdigest()[:16]
         self._mirror = Mirror(mirror or state_directory() / "mirrors" / f"{name}.db")
         self._synced = -FRESH_SECONDS
+        self._named: str | None = None  # the origin
         self._recent: OrderedDict[str, _Read] = OrderedDict()  # rows and checkpoints are read side by side
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -126,8 +127,13 @@ class S3AuditStore:
         return self._mirror.head()
 
     def extent(self) -> Extent:
-        self._sync()
-        return self._mirror.extent()
+        """As the bucket's last object has it: nobody hides the end by what he writes into the mirror."""
+        last = self._last_batch()
+        if _is_another(self._mirror.extent(), _end_of(what_fits(last))):
+            self._mirror.forget()
+            last = self._last_batch()
+        end, there = _end_of(last), self._mirror.extent()
+        return Extent(max(end.events, there.events), max(end.signed, there.signed))
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         self._refresh()
@@ -184,27 +190,40 @@ class S3AuditStore:
         return (_origin_in(rows[0]) if rows[0][_SEQUENCE] == 0 else self._origin()) or ""
 
     def _origin(self) -> str | None:
-        created = self._mirror.row(0)
-        return None if created is None else _origin_in(created)
+        """As the bucket's first object has it, or the mirror before that was read."""
+        if self._named is None and (created := self._mirror.row(0)) is not None:
+            return _origin_in(created)
+        return self._named
 
     def _refresh(self, connection: Any = None) -> None:
         """Whoever seals has looked at the head already."""
         if connection is None and time.monotonic() - self._synced > FRESH_SECONDS:
             self._sync()
 
-    def _sync(self) -> None:
-        """Take what others have written into the mirror. One that does not fit the bucket is made anew."""
+    def _last_batch(self) -> Batch:
+        """What the last object holds, as the bucket has it."""
+        last = self._sync()
+        return Batch([], None) if last is None else self._read(last).batch
+
+    def _sync(self) -> _Object | None:
+        """Take what others have written into the mirror, and give the bucket's last object.
+
+        A mirror that does not fit the bucket is made anew.
+        """
         self._mirror.open()
+        end: _Object | None = None
         objects = self._objects()
         if (last := self._mirror.last()) is not None:
             objects = self._objects(last.first)
-            same = next(objects, None)
-            if same is None or same.first != last.first or last.version not in [each.id for each in same.versions]:
+            end = next(objects, None)
+            if end is None or end.first != last.first or last.version not in [each.id for each in end.versions]:
                 self._mirror.forget()
-                objects = self._objects()
+                end, objects = None, self._objects()
         for each, read in self._read_ahead(objects):
             self._mirror.add(Mirrored(each.first, read.version, read.is_locked), read.batch)
+            end = each
         self._synced = time.monotonic()
+        return end
 
     def _batches(self, first: int, stop: int | None) -> Iterator[_Read]:
         for _, read in self._read_ahead(self._objects(first, stop)):
@@ -226,6 +245,8 @@ class S3AuditStore:
         with ThreadPoolExecutor(AHEAD, "audit-s3") as readers:
             for each in objects:
                 waiting.append((each, readers.submit(self._read, each)))
+                if each.first == 0:
+                    waiting[-1][1].result()  # the others are compared with the origin that it says
                 if len(waiting) >= AHEAD:
                     done, future = waiting.popleft()
                     yield done, future.result()
@@ -237,7 +258,10 @@ class S3AuditStore:
         if (recent := self._recent.get(name)) is not None and recent.version in [v.id for v in each.versions]:
             return recent
         found = self._bucket.read(each.versions)
-        read = _Read(found.id, found.is_locked, read_batch(found.body, each.first, self._origin()))
+        log = self._origin() if each.first else None
+        read = _Read(found.id, found.is_locked, read_batch(found.body, each.first, log))
+        if each.first == 0:
+            self._named = _origin_in(read.batch.rows[0]) if read.batch.rows else None
         self._recent[name] = read
         while len(self._recent) > 4 * AHEAD:
             self._recent.popitem(last=False)
@@ -248,6 +272,17 @@ def open_s3_store(url: str) -> S3AuditStore:
     """The store at ``s3://bucket/prefix``. Raises ConfigurationError."""
     bucket, prefix = open_bucket(url)
     return S3AuditStore(bucket, prefix or "audit/")
+
+
+def _end_of(batch: Batch) -> Extent:
+    """Up to where it reaches; 0 for what it has not."""
+    events = max((row[_SEQUENCE] + 1 for row in batch.rows), default=0)
+    return Extent(events, batch.checkpoint.tree_size if batch.checkpoint else 0)
+
+
+def _is_another(there: Extent, end: Extent) -> bool:
+    """Whether a mirror ends elsewhere than the bucket's last object, as far as that says where: it may be no batch."""
+    return (0 < end.events != there.events) or (0 < end.signed != there.signed)
 
 
 def _origin_in(created: Row) -> str | None:

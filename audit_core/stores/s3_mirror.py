@@ -1,19 +1,20 @@
 """What lies in the bucket, as a SQLite file on this host: a bucket cannot be searched.
 
-An attacker who can write this file can make reports lie, and hide that an event stands twice. ``verify`` reads events
-and checkpoints from the bucket itself; the file can be deleted at any time, and is made anew.
+An attacker who can write this file can make reports lie, hide that an event stands twice or an object has no lock, hold
+up whoever seals, and have an honest trail called changed. ``verify`` reads events and checkpoints from the bucket
+itself, and where they end; the file can be deleted at any time, and is made anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from audit_core.errors import StoreUnavailableError
 from audit_core.rows import STORED_COLUMNS
-from audit_core.sqlite import PATIENT_WAIT_SECONDS, SqliteDatabase
+from audit_core.sqlite import PATIENT_WAIT_SECONDS, SqliteDatabase, in_sqlite
 from audit_core.stores import StoredCheckpoint
 from audit_core.stores.s3_objects import Batch
 from audit_core.stores.sqlite import SqliteStore
@@ -40,11 +41,24 @@ class Mirrored(NamedTuple):
     is_locked: bool
 
 
+class _MirrorDatabase(SqliteDatabase):
+    """Threads of ours use it, and a fork waits for them; for no request to the bucket, which none makes meanwhile."""
+
+    def create(self, script: str) -> None:
+        with in_sqlite:
+            super().create(script)
+
+    @contextmanager
+    def _use(self) -> Iterator[Any]:
+        with in_sqlite, super()._use() as held:
+            yield held
+
+
 class Mirror(SqliteStore):
     """Read as any store in SQLite is."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(SqliteDatabase(path))
+        super().__init__(_MirrorDatabase(path))
 
     def open(self) -> None:
         """Make the file if it is missing, for this user alone. Raises StoreUnavailableError."""
@@ -80,9 +94,9 @@ class Mirror(SqliteStore):
     def add(self, mirrored: Mirrored, batch: Batch) -> None:
         """Take in one object, unless somebody has."""
         with self.database.transaction(PATIENT_WAIT_SECONDS) as connection:
-            connection.executemany(_EVENT, [row for row in batch.rows if _fits(row)])
-            if batch.checkpoint is not None and _fits(batch.checkpoint):
-                connection.execute(_HEAD, batch.checkpoint)
+            connection.executemany(_EVENT, what_fits(batch).rows)
+            if (head := what_fits(batch).checkpoint) is not None:
+                connection.execute(_HEAD, head)
             connection.execute("INSERT OR IGNORE INTO objects VALUES (?, ?, ?)", mirrored)
 
     def forget(self) -> None:
@@ -96,6 +110,12 @@ class Mirror(SqliteStore):
     def _one(self, query: str, parameters: Sequence[Any]) -> Mirrored | None:
         rows = self._fetch(query, parameters)
         return Mirrored(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
+
+
+def what_fits(batch: Batch) -> Batch:
+    """What of it the mirror takes in: all, unless an attacker wrote it."""
+    rows = [row for row in batch.rows if row[-1] is not None and _fits(row)]
+    return Batch(rows, batch.checkpoint if batch.checkpoint is not None and _fits(batch.checkpoint) else None)
 
 
 def _fits(values: Sequence[Any]) -> bool:

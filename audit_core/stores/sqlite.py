@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
-from audit_core.canonical import format_timestamp
+from audit_core.canonical import encode, format_timestamp
 from audit_core.errors import ConflictError, IntegrityError
 from audit_core.integrity.verify import Finding
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.sqlite import LOCK_WAIT_SECONDS, PATIENT_WAIT_SECONDS, SqliteDatabase, translated_errors
 from audit_core.stores import Extent, StoredCheckpoint
+from audit_core.stores.positions import Position
 from audit_core.stores.sqlite_schema import check_indexes, check_schema
 from audit_core.stores.values import SqliteValues, ValueStore
 
@@ -47,6 +49,7 @@ class SqliteStore:
     def create(self) -> None:
         self.database.create("sqlite.sql")
         self.database.create("sqlite_private.sql")
+        self.database.create("sqlite_positions.sql")
 
     def is_created(self) -> bool:
         return self.database.has_table("audit_events")
@@ -176,6 +179,24 @@ class SqliteStore:
             if len(page) < PAGE:
                 return
             after = page[-1][_TIMESTAMP], page[-1][_SEQUENCE], ""
+
+    def positions(self, queue: str, parts: Collection[str], connection: Any = None) -> dict[str, Position]:
+        wanted = "part IN (SELECT value FROM json_each(?))"
+        query = f"SELECT part, value, kept_at FROM audit_positions WHERE queue = ? AND {wanted}"
+        rows = self._fetch(query, (queue, encode(list(parts)).decode()), connection)
+        return {part: Position(value, kept_at) for part, value, kept_at in rows}
+
+    def keep_positions(self, queue: str, values: Mapping[str, str], connection: Any) -> None:
+        now = format_timestamp(datetime.now(UTC))
+        rows = [(queue, part, value, now) for part, value in values.items()]
+        with self.database.cursor(connection) as cursor:
+            cursor.executemany("INSERT OR REPLACE INTO audit_positions VALUES (?, ?, ?, ?)", rows)
+
+    def forget_positions(self, queue: str, before: str, connection: Any) -> None:
+        with self.database.cursor(connection) as cursor:
+            cursor.execute(
+                "DELETE FROM audit_positions WHERE queue = ? AND part <> '' AND kept_at < ?", (queue, before)
+            )
 
     def close(self) -> None:
         self.database.close()

@@ -15,9 +15,11 @@ from typing import NamedTuple
 from audit_core.integrity.verify import Finding
 from audit_core.sqlite import read_sql
 
+SCRIPTS = ("sqlite.sql", "sqlite_positions.sql", "sqlite_private.sql", "sqlite_outbox.sql")
 PAGE = 5_000  # rows that one look compares with the indexes, without a step of ours in between
-# The outbox lies in the trail's database unless the application's data do not; older trails have no private values.
-_MAY_LACK = ("audit_outbox", "audit_private")
+# An outbox lies in the trail's database unless the application's data do not; older trails have neither of the others.
+_POSITIONS = "audit_positions"
+_MAY_LACK = ("audit_outbox", _POSITIONS, "audit_private")
 _TOKEN = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|$))|(?P<text>'(?:[^']|'')*')|(?P<name>"[^"]*"|`[^`]*`|\[[^]]*\])|\w+|\S""",
     re.DOTALL,
@@ -45,7 +47,7 @@ def check_schema(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Yield what is missing, differs, or was added to our tables. Other tables and plain indexes are no finding."""
     wanted = _wanted()
     found = {thing.place: thing for thing in _things(connection, {thing.table for thing in wanted.values()})}
-    if not found.keys() & wanted.keys():
+    if not any(place in wanted for place, thing in found.items() if thing.table != _POSITIONS):
         yield Finding("empty", None, "the tables of a trail", "none of them")
     lacking = [name for name in _MAY_LACK if ("table", name) not in found]
     for place, thing in wanted.items():
@@ -131,7 +133,7 @@ def _things(connection: sqlite3.Connection, tables: set[str]) -> list[Thing]:
 def _wanted() -> dict[tuple[str, str], Thing]:
     """By type and name, what our .sql files make."""
     with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(read_sql("sqlite.sql") + read_sql("sqlite_private.sql") + read_sql("sqlite_outbox.sql"))
+        fresh.executescript("".join(map(read_sql, SCRIPTS)))
         query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
         tables = {row[0] for row in fresh.execute(query)}
         return {thing.place: thing for thing in _things(fresh, tables)}

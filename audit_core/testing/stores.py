@@ -13,7 +13,7 @@ import pytest
 
 from audit_core.canonical import MAX_RECORD_BYTES, encode_record
 from audit_core.chain.hashing import LOWEST
-from audit_core.chain.proof import FRONTIER_EVERY
+from audit_core.chain.subtrees import FRONTIER_EVERY
 from audit_core.draft import MAX_DRAFT_BYTES, draft_of, place
 from audit_core.errors import ConflictError, IntegrityError
 from audit_core.event import AuditEvent

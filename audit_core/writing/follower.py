@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from audit_core.errors import AuditError, StoreUnavailableError
+from audit_core.errors import AuditError, QueueUnavailableError, StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.process.threads import OneThread, is_own_thread, wait_until
 from audit_core.writing.follower_thread import FollowerThread
@@ -27,7 +27,8 @@ class Follower:
         try:
             self._sealer.deliver(events)
         except AuditError as error:
-            if str(error) not in {self._refusal, self.trouble}:
+            told = {self._refusal, self.trouble}
+            if not (str(error) in told or isinstance(error, QueueUnavailableError)):  # the drain tells of that
                 logger.warning("Events wait for the outbox, durably in the spill file where there is one: %s", error)
             self._refusal = str(error)
             raise

@@ -6,7 +6,7 @@ import logging
 import queue
 from contextlib import suppress
 
-from audit_core.errors import AuditError, BusyError, RefusedError
+from audit_core.errors import AuditError, BusyError, QueueUnavailableError, RefusedError
 from audit_core.process.threads import OwnThread
 from audit_core.writing.sealer import BATCH, Sealer
 
@@ -76,11 +76,12 @@ class FollowerThread(OwnThread):
             return True
         except AuditError as error:
             self.rest()
-            if str(error) not in {self.trouble, self._sealer.trouble}:  # which the sealer has told
+            is_queue = isinstance(error, QueueUnavailableError)  # the drain has told of it
+            if not (is_queue or str(error) in {self.trouble, self._sealer.trouble}):  # which the sealer has told
                 what = "Some events are not" if isinstance(error, RefusedError) else "Nothing is"
                 logger.warning("%s sealed until this is mended: %s", what, error)
             self.trouble = str(error)
-            return False
+            return is_queue  # what waits in databases is sealed as soon as ever
         except Exception:  # nobody else in this process would seal
             logger.exception("The audit sealer goes on after an error that should not be.")
             return False

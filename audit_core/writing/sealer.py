@@ -10,11 +10,20 @@ from typing import Any, NoReturn
 
 from audit_core.chain import AuditChain
 from audit_core.draft import EVENT_ID, Draft, draft_of_row
-from audit_core.errors import AuditError, BusyError, ConfigurationError, IntegrityError, RefusedError
+from audit_core.errors import (
+    AuditError,
+    BusyError,
+    ConfigurationError,
+    IntegrityError,
+    QueueUnavailableError,
+    RefusedError,
+)
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting, may_be_more
+from audit_core.outbox.queue import Queue
 from audit_core.stores import AuditStore
 from audit_core.waiting import draft_or_unreadable, read_draft, unreadable_draft
+from audit_core.writing.drain import Drain
 
 BATCH = 10_000  # events that one transaction of ours seals, in about a third of a second
 ALONG = 200  # of those that wait, what one transaction seals while requests wait for it
@@ -30,14 +39,20 @@ class Sealer:
     crash between the two, the second try finds the event's id in the chain and only removes it.
     """
 
-    def __init__(self, chain: AuditChain, outboxes: Sequence[Outbox], *, own: bool = True) -> None:
-        """Whether the first outbox is in the store's ``own`` database."""
+    def __init__(
+        self, chain: AuditChain, outboxes: Sequence[Outbox], *, own: bool = True, queue: Queue | None = None
+    ) -> None:
+        """Whether the first outbox is in the store's ``own`` database; with a ``queue`` it is."""
         self.chain, self.outboxes, self._own = chain, outboxes, own
         own_outbox = outboxes[:1] if own else []
         # What shares a database, the store's first; and the numbers of those whose tables could not be looked for yet.
         self.databases: list[tuple[AuditStore | Outbox, ...]] = [(chain.store, *own_outbox)]
         self.databases += [(outbox,) for outbox in outboxes[len(own_outbox) :]]
         self.unready: set[int] = set()
+        self.drain = Drain(queue, chain, outboxes[0]) if queue else None
+        self._queue_number = len(self.databases)
+        if queue:
+            self.databases.append((queue,))
         self.trouble: str | None = None  # why nothing is sealed just now
         self._next_try = 0.0
         self._appended = False  # in the transaction that is open
@@ -53,10 +68,22 @@ class Sealer:
         with self._telling():
             outboxes = enumerate(self.outboxes)
             moved = [self._move_all(number, outbox, limit) for number, outbox in outboxes]
+            try:
+                moved.append(self._move_queued(limit))
+            except QueueUnavailableError:
+                if not any(moved):  # what waits in databases comes first
+                    raise
         return any(moved)
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
-        """Commit ``events`` in a transaction of our own, sealed if they can be. Raises StoreUnavailableError."""
+        """Commit ``events`` in a transaction of our own, sealed if they can be; or to the queue, where there is one.
+
+        Raises StoreUnavailableError.
+        """
+        if self.drain:
+            self.make_ready(self._queue_number)
+            self.drain.deliver(events)
+            return
         if not self.outboxes:
             raise ConfigurationError("There is no outbox to write to: name one with AuditTrail(url, outbox=...).")
         self.make_ready(self._database_of(0))  # no other one: it may be away for longer
@@ -91,6 +118,12 @@ class Sealer:
         for part in self.databases[database]:
             if not part.is_created():
                 part.create()
+
+    def _move_queued(self, limit: int) -> bool:
+        if self.drain is None:
+            return False
+        self.make_ready(self._queue_number)
+        return self.drain.move(limit, self._append, self._own_transaction)
 
     def _database_of(self, outbox: int) -> int:
         return outbox if self._own else outbox + 1

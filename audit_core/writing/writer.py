@@ -145,8 +145,9 @@ class Writer:
         if self._tally:
             self._tally.open()
         thread = WriterThread(
-            sealer, backlog, counts=self._counts, gate=self._gate, block=self._block, tally=self._tally
-        )
+            sealer, backlog, counts=self._counts, gate=self._gate, block=self._block, tally=self._tally,
+            queued=self._sealer.drain is not None,
+        )  # fmt: skip
         if self._greeting:
             thread.inbox.put(self._submitted(self._greeting()))
         return thread

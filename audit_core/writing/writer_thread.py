@@ -50,8 +50,11 @@ class WriterThread(OwnThread):
         gate: Gate | None,
         block: bool,
         tally: Tally | None,
+        queued: bool,
     ) -> None:
+        """``queued`` says that events go to a queue, which waits for no moment."""
         super().__init__("audit-writer")
+        self._queued = queued
         self._gather = GATHER_SECONDS if tally else 0.0
         self._tally, self._unsettled = tally, list[int]()
         self._sealer, self._counts, self._gate, self._block = sealer, counts, gate, block
@@ -167,9 +170,10 @@ class WriterThread(OwnThread):
         """In the outbox, else in the spill file; why not, if in neither."""
         with _at_work:
             if not self.backlog:
-                with self._moment() as now:
+                with self._moment(any_time=self._queued) as now:
                     if now and self._try(lambda: self._sealer.deliver(events)):
                         self._counts.written += len(events)
+                        self._to_seal = self._to_seal or self._queued
                         return None
             return self.backlog.add(events)
 
@@ -183,15 +187,16 @@ class WriterThread(OwnThread):
         """Move one batch of what waits to where it belongs, if this is the moment; whether that was done."""
         with _at_work:
             self.backlog.settle()
-            with self._moment(force=force, ending=ending) as now:
+            batch = [] if self._flushes.only_seal else self.backlog.oldest(BATCH)
+            with self._moment(any_time=bool(batch) and self._queued, force=force, ending=ending) as now:
                 if not now:
                     return False
-                batch = [] if self._flushes.only_seal else self.backlog.oldest(BATCH)
                 if not batch:
                     return self._try(self._seal_others)
                 if not self._try(lambda: self._sealer.deliver(batch)):
                     return False
             self._counts.written += len(batch)
+            self._to_seal = self._to_seal or self._queued
             self.backlog.remove(batch)
             return True
 
@@ -199,9 +204,9 @@ class WriterThread(OwnThread):
         self._to_seal = self._to_seal and self._sealer.seal_some(BATCH)
 
     @contextmanager
-    def _moment(self, *, force: bool = False, ending: bool = False) -> Iterator[bool]:
+    def _moment(self, *, any_time: bool, force: bool = False, ending: bool = False) -> Iterator[bool]:
         """Whether we may write now: where there is a gate, only while it is free, unless it must be."""
-        if self._gate is None:
+        if self._gate is None or any_time:
             yield True
             return
         with self._gate.alone(ending=ending) as free:

@@ -1,10 +1,13 @@
 """Each kind of anchor through a rotation, and through a backup that was put back."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from audit_core.anchors import ask, ask_for, watch
 from audit_core.anchors.anchoring import keep_now
 from audit_core.anchors.opening import open_anchor
+from audit_core.chain.known import Answer, Kept
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
 from audit_core.stores.memory import MemoryStore
@@ -89,3 +92,26 @@ def test_what_is_wrong_with_the_url_of_a_service_is_told_without_its_user(url):
     with pytest.raises(ConfigurationError) as told:
         open_anchor(url)
     assert "hunter2" not in str(told.value)
+
+
+class Timed:
+    """An anchor that says of each note for how many hours it has it."""
+
+    def __init__(self, hours):
+        self.name, self.hours = "the timed one", hours
+
+    def kept(self, chain):
+        now = datetime.now(UTC)
+        return (Kept(note, now - timedelta(hours=hours), is_attested=True) for note, hours in self.hours.items())
+
+
+@pytest.mark.parametrize(("hours", "silent"), [(0, []), (7, ["silent"])])
+def test_whether_the_trail_is_alive_is_told_by_what_came_after_the_restored_backup(chain, hours, silent):
+    backup = steal(chain.store)
+    lost = grow(chain, 9).checkpoint_note()
+    put_back(chain.store, backup)
+    chain = made_by(0, chain.store)
+    say_restored(chain, [Answer("the timed one", [Kept(lost)])])
+    seal(chain, [make_event(timestamp=datetime.now(UTC))])
+    anchor = Timed({lost: 8, chain.checkpoint_note(): hours})
+    assert [one.kind for one in verify(chain, anchor, max_age=timedelta(hours=2)).findings] == silent

@@ -6,9 +6,10 @@ import base64
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
@@ -21,7 +22,7 @@ from audit_core.stores import StoredCheckpoint
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.postgres import PostgresStore
 from audit_core.stores.s3 import S3AuditStore
-from audit_core.stores.s3_objects import key_of
+from audit_core.stores.s3_objects import first_of, key_of
 
 AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 
@@ -70,7 +71,7 @@ def put_back(store: object, loot: Loot) -> None:
         put_back_in_postgres(store, loot)
         return
     if isinstance(store, S3AuditStore):
-        put_back_in_s3(store, loot)
+        getattr(store, "put_back", put_back_in_s3)(store, loot)
         return
     with store.database.transaction(5) as connection, without_guards(connection):
         connection.execute("DELETE FROM audit_events")
@@ -99,32 +100,72 @@ def put_back_in_postgres(store: PostgresStore, loot: Loot) -> None:
 
 
 def put_back_in_s3(store: S3AuditStore, loot: Loot) -> None:
-    """As whoever has the disks of the server, where no lock holds: the objects are others, and have no past."""
+    """As whoever has the disks of the server, where no lock holds: the objects are others, and have no past.
+
+    Raises ImpossibleError for what no line of JSON holds.
+    """
+    objects = _as_objects(store, loot)
     store._prefix = f"{store._prefix}x/"
     store._recent.clear()
-    log = json.loads(loot.rows[0][AT["details"]]).get("origin", "") if loot.rows else ""
-    rows, ends = list(loot.rows), [head.tree_size for head in loot.heads]
-    for head, end in zip(loot.heads, ends, strict=True):
-        mine = [row for row in rows if row[AT["sequence"]] < end]
-        rows = [row for row in rows if row not in mine]
-        store._bucket.put_new(f"{store._prefix}{key_of(head.first_sequence)}", _as_object(mine, head, log))
-    if rows:
-        first = max(0, *ends) if len(ends) > 1 else sum(ends)
-        store._bucket.put_new(f"{store._prefix}{key_of(first)}", _as_object(rows, None, log))
+    for first, body in objects.items():
+        store._bucket.put_new(f"{store._prefix}{key_of(first)}", body)
     store._mirror.open()
     store._sync()
 
 
-def _as_object(rows: list[list], head: StoredCheckpoint | None, log: str) -> bytes:
+def put_over_in_s3(store: S3AuditStore, loot: Loot) -> None:
+    """As whoever may write to the bucket: locks hold, and he adds locked versions, delete markers and objects."""
+    objects = _as_objects(store, loot)
+    there = {first_of(versions[0].key.removeprefix(store._prefix)) for versions in store._bucket.objects(store._prefix)}
+    lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": datetime.now(UTC) + timedelta(days=9_999)}
+    for first in there | objects.keys():
+        which = {"Bucket": store._bucket.name, "Key": f"{store._prefix}{key_of(first)}"}
+        if first in objects:
+            store._bucket._client.put_object(**which, Body=objects[first], **lock)
+        else:
+            store._bucket._client.delete_object(**which)
+
+
+def _as_objects(store: S3AuditStore, loot: Loot) -> dict[int, bytes]:
+    log = _origin_of(loot.rows) or _origin_of(store.rows(0, 1))
+    rows, ends, objects = list(loot.rows), [head.tree_size for head in loot.heads], {}
+    for head, start, end in zip(loot.heads, [0, *ends], ends, strict=False):
+        mine = [row for row in rows if row[AT["sequence"]] < end]
+        rows = [row for row in rows if row not in mine]
+        first = head.first_sequence if isinstance(head.first_sequence, int) else start
+        objects[first] = as_object(mine, head, log)
+    if rows:
+        first = max(0, *ends) if len(ends) > 1 else sum(ends)
+        objects[first] = as_object(rows, None, log)
+    return objects
+
+
+def _origin_of(rows: Iterable[Sequence]) -> str:
+    try:
+        return json.loads(next(iter(rows))[AT["details"]])["origin"]
+    except (StopIteration, ValueError, TypeError, LookupError):
+        return ""
+
+
+def as_object(rows: list[list], head: StoredCheckpoint | None, log: str) -> bytes:
     lines = []
     for row in rows:
         record = dict(zip(STORED_COLUMNS, row, strict=True)) | {"log": log, "v": 1}
-        event_hash, record["details"] = record.pop("event_hash"), json.loads(record["details"])
-        lines.append(json.dumps({"event_hash": event_hash, "record": record}, sort_keys=True, ensure_ascii=False))
+        event_hash, details = record.pop("event_hash"), record.pop("details")
+        line = _as_json({"event_hash": event_hash, "record": record})
+        details = details if isinstance(details, str) else _as_json(details)
+        lines.append(line.replace('"record": {', f'"record": {{"details": {details}, ', 1))
     if head is not None:
-        frontier = None if head.frontier is None else base64.b64encode(head.frontier).decode()
-        lines.append(json.dumps({"checkpoint": head._asdict() | {"frontier": frontier}}))
+        frontier = base64.b64encode(head.frontier).decode() if isinstance(head.frontier, bytes) else head.frontier
+        lines.append(_as_json({"checkpoint": head._asdict() | {"frontier": frontier}}))
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _as_json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError as error:
+        raise ImpossibleError(str(error)) from error
 
 
 class ImpossibleError(Exception):

@@ -15,7 +15,7 @@ from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain, make_event, seal
 from tests.attacks.attacker import AT, put_back, steal
-from tests.attacks.scenes import TABLES, empty_store
+from tests.attacks.scenes import STORES, empty_store
 from tests.reports.trails import tamper
 
 LOG = "example.com/test"
@@ -53,7 +53,7 @@ def build(store):
     return chain
 
 
-@pytest.fixture(params=TABLES)
+@pytest.fixture(params=STORES)
 def chain(request, tmp_path):
     with empty_store(request.param, tmp_path) as store:
         yield build(store)
@@ -130,6 +130,8 @@ def test_an_edit_of_any_field_of_a_sealed_event_is_found_and_named(chain, column
 def test_a_value_that_only_looks_the_same_is_an_edit(chain, column, value):
     if chain.store.name == "postgresql":
         pytest.skip("it has a type for each column, which knows no two forms: see test_postgres.py")
+    if chain.store.name == "s3":
+        pytest.skip("a line of JSON has no bytes, and what it says is compared, not its spaces")
     assert ("edited", 5) in kinds(attack(chain, lambda loot: loot.edit(5, **{column: value})))
 
 

@@ -379,6 +379,39 @@ def test_what_the_page_says_of_an_attack_is_so(scene, attack, cells):
             check_cell(scene, attack, means, cell)
 
 
+# --- In a deployment
+
+
+def deployed(column):
+    """The first cell of each attack, and that of one column."""
+    table = PAGE.split("| attack | zero configuration |")[1].split("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+    return {row[0]: row[1 + column] for row in rows}
+
+
+@pytest.mark.parametrize(("column", "means"), [(0, "signed"), (1, "anchored"), (2, "anchored")])
+def test_what_the_page_says_of_deployments_is_what_it_says_of_means(column, means):
+    cells = {row[0]: row[1 + MEANS.index(means)].split(",")[0].split(":")[0] for row in page_rows()}
+    assert deployed(column) == cells
+
+
+@pytest.mark.parametrize("scene", ["memory"], indirect=True)
+@pytest.mark.parametrize("attack", [cut_off, put_backup_back, fork, rewrite_with_the_key])
+def test_of_several_anchors_one_that_holds_what_it_held_is_enough(scene, attack, tmp_path):
+    other = open_anchor(f"sqlite:///{tmp_path}/other.db")
+    for note in {kept.what for kept in scene.anchor.kept(scene.chain)}:
+        other.keep(note, scene.chain)
+    attack(scene)
+    with closing(sqlite3.connect(other._database._database.path)) as attacker, attacker:
+        attacker.execute("DROP TRIGGER audit_anchors_no_delete")
+        attacker.execute("DELETE FROM audit_anchors")
+    answers = ask_all([other, scene.anchor], scene.chain, max_age=timedelta(hours=2))
+    found = scene.chain.verify(KEY, anchored=answers)
+    assert found.result is Result.FAILED
+    (row,) = [row for row, attacks in ATTACKS.items() if attack in attacks]
+    assert (deployed(0)[row], deployed(2)[row]) == ("N", "Y")
+
+
 def check_cell(scene, attack, means, cell):
     key = None if means == "chain" else KEY
     age = timedelta(hours=2) if means == "anchored" or (attack is stop and means != "chain") else None

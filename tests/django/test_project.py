@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 
 from tests.django.projects import PRELUDE, ROOT, Project, migrated_project
+from tests.queues.redis_server import new_queue
 
 
 @pytest.fixture
@@ -532,6 +533,22 @@ def test_pytest_django_works_as_before(project, tmp_path, options):
         output, _ = process.communicate(timeout=100)
         assert process.returncode == 0, output
     assert bool(list(tmp_path.glob("test_*sqlite3*"))) == (options == ["--reuse-db"])
+
+
+def test_the_events_of_a_project_wait_in_the_queue_that_its_settings_name(migrated):
+    queue = new_queue()
+    settings = f"from django.conf import settings\nsettings.AUDIT = {{**settings.AUDIT, 'QUEUE': {queue!r}}}\n"
+    code = (
+        "from audit_django import get_trail\ntrail = get_trail()\ntrail.opened()\ntrail.record('chart.read')\n"
+        "print([event.action for event in trail.queue.waiting()])\ntrail.closed()\ntrail.close()\n"
+    )
+    assert "chart.read" in migrated.script(settings + PRELUDE + code, prelude="").stdout
+    assert migrated.events()[0][0] == "log.created"
+    assert ("chart.read", "None", "True") in migrated.events()
+    check = "from django.core.management import call_command\ncall_command('check', databases=['default'])\n"
+    wrong = settings.replace("redis://", "redis://nobody:wrong@")
+    found = migrated.script(wrong + PRELUDE + check, prelude="", check=False)
+    assert "Events of no transaction wait in spill files" in found.stdout + found.stderr
 
 
 def test_the_trail_of_a_project_is_anchored_where_its_settings_say(migrated):

@@ -1,13 +1,17 @@
 """What is written to a bucket with Object Lock stays, whatever somebody does to it afterwards."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
 
+from audit_core import AuditTrail
 from audit_core.anchors import ask
 from audit_core.anchors.anchoring import keep_now
 from audit_core.anchors.opening import open_anchor
+from audit_core.chain.known import Answer, Kept
+from audit_core.cli import main
 from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
 from audit_core.s3 import open_bucket, years_later
 from audit_core.stores.memory import MemoryStore
@@ -139,3 +143,59 @@ def test_a_checkpoint_without_a_lock_vouches_for_nothing_and_others_do_all_the_s
     answer = ask(anchor, chain)
     assert [kept.what for kept in answer.kept] == [note]
     assert "without a lock" in answer.trouble
+
+
+@pytest.fixture
+def many():
+    """A chain with five checkpoints in a bucket, and an anchor that has read none of them."""
+    chain, url = make_chain(MemoryStore()), new_place()
+    for n in range(5):
+        seal(chain, [make_event(n)])
+        assert [state.trouble for state in keep_now(chain, [open_anchor(url)])] == [None]
+    return chain, url
+
+
+def gets_of(anchor, ask_for):
+    """How many objects are fetched."""
+    asked = []
+    events = anchor._bucket._client.meta.events
+    events.register("before-call.s3.GetObject", lambda params, **_: asked.append(params["url_path"]), unique_id="gets")
+    answer = ask_for(anchor)
+    events.unregister("before-call.s3.GetObject", unique_id="gets")
+    return len(asked), [kept.size for kept in answer.kept]
+
+
+def test_whoever_asks_for_the_newest_checkpoint_fetches_no_other(many):
+    chain, url = many
+    assert gets_of(open_anchor(url), lambda anchor: ask(anchor, chain, at_most=1)) == (1, [6])
+
+
+def test_a_checkpoint_that_was_fetched_is_not_fetched_again_unless_somebody_wrote_over_it(many):
+    chain, url = many
+    anchor = open_anchor(url)
+    everything = [6, 5, 4, 3, 2]
+    assert gets_of(anchor, lambda anchor: ask(anchor, chain)) == (5, everything)
+    seal(chain, [make_event(9)])
+    keep_now(chain, [anchor])
+    assert [state.trouble for state in keep_now(chain, [anchor])] == [None]
+    assert gets_of(open_anchor(url), lambda anchor: ask(anchor, chain)) == (1, [7, *everything])
+    versions = next(iter(anchor._bucket.objects(anchor._prefix)))
+    client().put_object(Bucket=anchor._bucket.name, Key=versions[0].key, Body=b"another")
+    assert gets_of(open_anchor(url), lambda anchor: ask(anchor, chain)) == (1, [7, *everything])
+
+
+def test_status_fetches_the_newest_checkpoint_of_a_bucket_alone(tmp_path, state, capsys):
+    trail, place = f"sqlite:///{tmp_path}/clinic.db", new_place()
+    anchor = open_anchor(place)
+    for _ in range(3):
+        with AuditTrail(trail, anchors=[place]) as writing:
+            writing.record("work.done")
+            assert [one.trouble for one in writing.anchor_now()] == [None]
+    assert len(list(anchor._bucket.objects(anchor._prefix))) >= 3
+
+    def status(_):
+        assert main(["status", "--json", "--url", trail, "--anchor", place]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["anchors"]
+        return Answer(kept=[Kept("", None)] if found["size"] > 9 else [])
+
+    assert gets_of(anchor, status) == (1, [0])

@@ -2,10 +2,18 @@
 
 import hashlib
 import json
+import os
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
+from audit_core.anchors import reading
+from audit_core.canonical import RECORD_COLUMNS
 from audit_core.cli import main
 from audit_core.errors import BusyError, ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.verify import Result
@@ -19,6 +27,7 @@ from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from audit_core.urls import open_url
 from audit_core.waiting import read_waiting
 from audit_core.writing.sealer import Sealer
+from tests.attacks.test_bits import Rotten
 from tests.postgres.server import new_database
 from tests.s3.server import KEYS, client, new_place
 
@@ -45,8 +54,8 @@ def chain(url, tmp_path):
     chain.store.close()
 
 
-def put(store, first, body=b"{}"):
-    client().put_object(Bucket=store._bucket.name, Key=f"{store._prefix}{key_of(first)}", Body=body)
+def put(store, first, body=b"{}", **lock):
+    client().put_object(Bucket=store._bucket.name, Key=f"{store._prefix}{key_of(first)}", Body=body, **lock)
 
 
 def found_in(chain):
@@ -78,7 +87,14 @@ def test_an_object_at_the_next_place_stops_the_trail_and_is_told(chain):
     put(chain.store, 5, b'{"checkpoint":{}}\n')
     with pytest.raises(IntegrityError, match="leaves no place"):
         seal(chain, [make_event()])
-    assert found_in(chain) == (Result.FAILED, {("object", 5)})
+    assert found_in(chain) == (Result.FAILED, {("object", 5), ("unlinked", 5), ("edited", 5), ("unsigned", 5)})
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"\n", b'{"checkpoint":{}}\n'])
+def test_an_object_at_the_next_place_is_found_though_it_is_locked_and_holds_no_event(chain, body):
+    until = datetime.now(UTC) + timedelta(days=9_999)
+    put(chain.store, 5, body, ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)
+    assert found_in(chain) == (Result.FAILED, {("unlinked", 5), ("edited", 5), ("unsigned", 5)})
 
 
 def test_a_strange_object_is_a_finding(chain):
@@ -153,6 +169,15 @@ def test_a_batch_costs_one_request_that_lists_and_one_that_writes(chain):
     assert asked == ["GET", "PUT"] * 3
 
 
+def test_an_idle_look_asks_the_bucket_nothing(chain):
+    asked = []
+    events = chain.store._bucket._client.meta.events
+    events.register("before-send.s3", lambda request, **_: asked.append(request.method), unique_id="count")
+    Sealer(chain, [MemoryOutbox()], own=False).seal_some(100)
+    events.unregister("before-send.s3", unique_id="count")
+    assert asked == []
+
+
 # --- The mirror
 
 
@@ -168,6 +193,98 @@ def test_a_mirror_that_was_deleted_or_is_of_another_bucket_is_made_anew(chain, t
         store.close()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit_events WHERE sequence > 2; DELETE FROM audit_checkpoints WHERE tree_size > 3",
+        "DELETE FROM audit_events; DELETE FROM audit_checkpoints",
+        "DELETE FROM objects WHERE first > 0; DELETE FROM audit_events WHERE sequence > 2",
+        "UPDATE audit_events SET sequence = 900 WHERE sequence = 4",
+        "UPDATE audit_checkpoints SET tree_size = 900 WHERE tree_size = 5",
+    ],
+)
+def test_whoever_writes_the_mirror_hides_no_end_and_adds_none(chain, tmp_path, statement):
+    note = chain.checkpoint_note()
+    with closing(sqlite3.connect(tmp_path / "mirror.db")) as attacker, attacker:
+        for (name,) in attacker.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            attacker.execute(f"DROP TRIGGER {name}")
+        attacker.executescript(statement)
+    assert chain.store.extent() == (5, 5)
+    found = chain.verify(KEY, [note])
+    assert (found.result, found.size, found.anchored) == (Result.OK, 5, 5)
+
+
+def test_an_end_that_was_put_there_is_found_whatever_the_mirror_says(chain):
+    """With the disks of the server somebody has put an event there that no checkpoint covers."""
+    store = chain.store
+    row = list(store.row(4))
+    row[RECORD_COLUMNS.index("sequence")] = 5
+    until = datetime.now(UTC) + timedelta(days=9_999)
+    body = write_batch([tuple(row)], store.head(), ORIGIN).splitlines()[0]
+    store.extent()
+    put(store, 5, body, ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)
+    version = next(iter(store._bucket.objects(f"{store._prefix}{key_of(5)}")))[0]
+    with store._mirror.database.transaction() as connection:
+        connection.execute("INSERT INTO objects VALUES (5, ?, 1)", (version.id,))
+    assert ("unsigned", 5) in found_in(chain)[1]
+
+
+def fork_beside(work):
+    """Whether another thread can fork while one is in the midst of ``work``, which waits for the event it is given."""
+    inside, let_go, forked = threading.Event(), threading.Event(), threading.Event()
+
+    def wait():
+        inside.set()
+        let_go.wait(20)
+
+    def fork():
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        forked.set()
+
+    one, other = threading.Thread(target=work, args=(wait,)), threading.Thread(target=fork)
+    one.start()
+    assert inside.wait(20)
+    other.start()
+    could = forked.wait(0.5)
+    let_go.set()
+    assert forked.wait(20)
+    one.join()
+    other.join()
+    return could
+
+
+def test_a_fork_waits_for_whoever_is_inside_of_the_mirror(chain):
+    def be_inside(wait):
+        with chain.store._mirror.database.transaction():
+            wait()
+
+    assert not fork_beside(be_inside)
+
+
+def test_a_fork_waits_for_no_request_of_a_thread_that_anchors(chain, monkeypatch):
+    objects = Bucket.objects
+
+    def look(wait):
+        monkeypatch.setattr(Bucket, "objects", lambda *args: (wait(), objects(*args))[1])
+        with reading(chain):
+            assert chain.checkpoint_note()
+
+    assert fork_beside(look)
+
+
+def test_a_record_that_names_another_log_is_found_by_whoever_has_no_mirror_yet(chain, tmp_path):
+    other = make_chain(open_store(store_url(chain.store), tmp_path / "other.db"))
+    bucket = other.store._bucket = Rotten(chain.store._bucket, chain.store._prefix)
+    first, last = bucket.bodies
+    read = bucket.read
+    bucket.read = lambda versions: (versions[0].key == first and time.sleep(0.2), read(versions))[1]
+    bucket.bodies[last] = bucket.bodies[last].replace(b'"log":"example.com/test"', b'"log":"example.com/tesu"', 1)
+    assert found_in(other) == (Result.FAILED, {("edited", 3), ("unlinked", 3)})
+    other.store.close()
+
+
 # --- The format
 
 
@@ -179,6 +296,21 @@ def test_a_line_holds_the_record_byte_by_byte(chain):
         record = line.partition(b'"record":')[2][:-1]
         assert hashlib.sha256(b"\x00" + record).hexdigest() == json.loads(line)["event_hash"]
     assert json.loads(checkpoint)["checkpoint"]["tree_size"] == 5
+
+
+@pytest.mark.parametrize("value", [None, [], {}, 2**70, 1.5, True, "\ud800"])
+def test_nonsense_in_a_line_is_no_event_and_no_crash(value):
+    chain = make_chain(MemoryStore())
+    seal(chain, [make_event(actor_id="42")])
+    first, second, *rest = write_batch(chain.store.events, chain.store.heads[0], ORIGIN).decode().splitlines()
+    for member, before in json.loads(second)["record"].items():
+        found = json.loads(second)
+        found["record"][member] = value
+        body = "\n".join([first, json.dumps(found), *rest]).encode()
+        for log in (ORIGIN, None):
+            chain.store.events, _ = read_batch(body, 0, log)
+            same = type(before) is type(value) and before == value
+            assert (chain.verify(KEY).result is Result.FAILED) != same, (member, log)
 
 
 def test_every_byte_of_an_object_counts():

@@ -14,7 +14,7 @@ from audit_core.orm.sqlalchemy.mapped import mapped
 from audit_core.policy import resource_name
 from audit_core.redaction.declared import said_of, stands_behind
 
-OWN_TABLES = frozenset(("audit_events", "audit_checkpoints", "audit_outbox", "audit_lock"))
+OWN_TABLES = frozenset(("audit_events", "audit_checkpoints", "audit_outbox", "audit_lock", "audit_positions"))
 _SESSIONS = "flask_session."  # where Flask-Session maps the table that it keeps them in
 
 

@@ -21,6 +21,7 @@ GRANT INSERT (event) ON audit.audit_outbox TO audit_application;
 GRANT SELECT, INSERT, DELETE ON audit.audit_outbox TO audit_sealer;
 GRANT SELECT, INSERT ON audit.audit_events, audit.audit_checkpoints TO audit_sealer;
 GRANT SELECT, UPDATE ON audit.audit_lock TO audit_sealer; -- to lock its row: a trigger refuses to change it
+GRANT SELECT, INSERT, UPDATE, DELETE ON audit.audit_positions TO audit_sealer;
 REVOKE ALL ON FUNCTION audit.audit_make_partitions(integer) FROM PUBLIC; -- a dump without the roles loses that
 GRANT EXECUTE ON FUNCTION audit.audit_make_partitions(integer) TO audit_sealer;
 
@@ -32,4 +33,5 @@ GRANT SELECT, UPDATE ON audit.audit_lock TO audit_eraser;
 GRANT SELECT, INSERT, DELETE ON audit.audit_private TO audit_eraser;
 
 -- The auditor reads, also what still waits to be sealed.
-GRANT SELECT ON audit.audit_events, audit.audit_checkpoints, audit.audit_private, audit.audit_outbox TO audit_auditor;
+GRANT SELECT ON audit.audit_events, audit.audit_checkpoints, audit.audit_outbox, audit.audit_positions,
+    audit.audit_private TO audit_auditor;

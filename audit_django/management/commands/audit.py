@@ -21,8 +21,8 @@ class Command(BaseCommand):
     """Passes everything on, ``--help`` too."""
 
     help = (
-        "The trail: init, status, seal, anchor, verify, events, show, checkpoint, prove, check-proof, report, keygen, "
-        "key, acknowledge-restore, erase, partitions, doctor, triggers, check."
+        "The trail: init, status, seal, anchor, verify, events, show, checkpoint, prove, check-proof, export, "
+        "check-bundle, report, keygen, key, acknowledge-restore, erase, partitions, doctor, triggers, check."
     )
     requires_system_checks = []
 

@@ -1,0 +1,105 @@
+"""What checking a bundle comes to, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from audit_core.cli.words import count_of
+from audit_core.evidence.checked import CheckedBundle, Verdict
+
+RANGES_SHOWN = 3
+_STYLES = {Verdict.OK: "bold green", Verdict.FAILED: "bold red", Verdict.UNTRUSTED: "bold yellow"}
+
+
+def verdict(found: CheckedBundle) -> tuple[str, str]:
+    """The verdict in a sentence, and its style."""
+    events = count_of(found.events)
+    if found.verdict is Verdict.OK:
+        text = f"OK: {events} of {found.origin}, as they were sealed, by the key that you gave."
+    elif found.verdict is Verdict.FAILED:
+        text = "FAILED: this bundle does not hold."
+    else:
+        text = (
+            f"UNTRUSTED: {events} of {found.origin}, consistent, but you have not said which key you trust: give the "
+            "one that you were handed with --key."
+        )
+    return text, _STYLES[found.verdict]
+
+
+def said_of_ranges(found: CheckedBundle) -> Iterator[str]:
+    """What is shown of completeness: sequences have no gaps, and nothing else can be counted."""
+    if found.faults or not found.ranges:
+        return
+    if _is_whole(found):
+        yield f"They are all events of the trail up to the checkpoint of {found.tree_size:,}: none was left out."
+    elif len(found.ranges) <= RANGES_SHOWN:
+        named = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in found.ranges)
+        yield f"Shown is every event of the sequences {named}: none between them was left out."
+    if "sample" in found.selection:
+        yield (
+            f"The sample was drawn again: {found.selection['sample']:,} of {found.tree_size:,} events, with the seed "
+            f"{found.selection['seed']!r}."
+        )
+
+
+def limits(found: CheckedBundle) -> Iterator[str]:
+    """What the verdict does not cover."""
+    if found.faults:
+        return
+    yield from _of_selection(found)
+    yield from _of_rewriting(found)
+    if found.receipts:
+        yield f"{count_of(found.receipts, 'time stamp')} not checked here: README.txt says how `openssl ts` does it."
+    for name in found.strange:
+        yield f"{name} is not the one that this version of audit-core writes: do not rely on it. This check did not."
+    yield "What was never recorded cannot be found missing."
+
+
+def _of_selection(found: CheckedBundle) -> Iterator[str]:
+    asked = found.selection
+    if "sample" in asked:
+        yield (
+            "Whoever chose the seed could choose the events, if he knew them: choose it yourself, after the checkpoint "
+            "of this size was made."
+        )
+    elif asked.keys() - {"since", "until"}:
+        yield "That no further event matches what was asked for is not shown."
+    elif not _is_whole(found):
+        yield (
+            "Events stand in the order in which they were sealed: that none of this time was sealed before or after "
+            "these is not shown."
+        )
+
+
+def _of_rewriting(found: CheckedBundle) -> Iterator[str]:
+    if not found.trusted:
+        yield f"The bundle says that the key is {found.key}. Anybody can make a bundle with a key of his own."
+    if found.replaced:
+        yield f"The key that you gave is an earlier one of this trail, which has named the present one: {found.key}."
+    for size, where, since in found.kept:
+        when = f", since {since}" if since else ""
+        yield f"It extends a checkpoint of {count_of(size)}, which {where or 'somebody'} has{when}, as the bundle says."
+    if found.vouched:
+        yield f"The checkpoint that you gave vouches for the first {count_of(found.vouched)}."
+    else:
+        yield (
+            "Whoever holds the signing key could have rewritten the trail before this checkpoint was made: compare one "
+            "that you kept yourself (--checkpoint)."
+        )
+
+
+def _is_whole(found: CheckedBundle) -> bool:
+    return found.ranges == [(0, found.tree_size - 1)]
+
+
+def as_json(found: CheckedBundle) -> dict[str, Any]:
+    """All of it."""
+    return {
+        **asdict(found),
+        "result": found.verdict.value,
+        "verdict": verdict(found)[0],
+        "shown": list(said_of_ranges(found)),
+        "limits": list(limits(found)),
+    }

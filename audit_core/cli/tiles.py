@@ -1,0 +1,29 @@
+"""``audit export --tiles``: all of the trail, for other people's tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit_core.cli.terminal import note, progress_bar, say
+from audit_core.cli.words import count_of
+from audit_core.evidence.tiles import export_tiles
+from audit_core.reports.reading import NOT_RECORDED
+from audit_core.trail import AuditTrail
+
+Tiles = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write all of it to a folder as C2SP tiles, or what came since to the same one."),
+]
+
+
+def write_tiles(trail: AuditTrail, folder: Path) -> None:
+    """Export to ``folder``, and say how much there is now. That the trail was read is in what is written."""
+    if not trail.note_reading("trail.read", {"exported": "tiles"}):
+        note(NOT_RECORDED, "yellow")
+    with progress_bar("Exporting") as progress:
+        done = export_tiles(trail.chain, folder, progress)
+    new = f"{done.size - done.before:,} of them new"
+    say(f"{count_of(done.size)} in {folder}, {new}. Whoever gets them needs the verifier key by another way.")

@@ -1,0 +1,74 @@
+"""Check which keys signed, and that each was named by the one before it: see "Statement" in docs/formats.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from audit_core.errors import IntegrityError
+from audit_core.evidence.checked import Checking, SigningKey, lines_of, read_json
+from audit_core.integrity.keyring import Keyring
+from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.statement import Statement
+
+_MALFORMED = (IntegrityError, LookupError, TypeError, ValueError, AttributeError)
+
+
+def read_keys(checking: Checking) -> None:
+    """Which key signs checkpoints of which sizes. Raises IntegrityError where that is not said."""
+    for line in lines_of(checking.bundle.text("keys.jsonl")):
+        try:
+            entry = read_json(line)
+            one = SigningKey(VerifierKey.parse(entry["key"]), entry["from"], entry["event"])
+        except _MALFORMED as error:
+            raise IntegrityError(f"it cannot be read ({error})") from None
+        _check_form(one, checking.keys[-1] if checking.keys else None)
+        if one.key.name != checking.about["origin"]:
+            raise IntegrityError(f"a key is of {one.key.name}, and not of {checking.about['origin']}")
+        checking.keys.append(one)
+    if not checking.keys:
+        raise IntegrityError("it names no key")
+    checking.rotations = {one.event: {} for one in checking.keys if one.event is not None}
+
+
+def _check_form(one: SigningKey, before: SigningKey | None) -> None:
+    if type(one.start) is not int or one.start < 1 or (before is None and one.start > 1):
+        raise IntegrityError(f"a key begins at {one.start}, where the first begins at 1")
+    if before is not None and one.start < before.start:  # one that was lost may have signed nothing
+        raise IntegrityError(f"a key begins at {one.start}, and the one before it at {before.start}")
+    if type(one.event) is not int if before else one.event is not None:
+        raise IntegrityError("every key but the first was named by an event")
+
+
+def check_keys(checking: Checking, trusted: Sequence[VerifierKey]) -> None:
+    """That the events which named them did so, and whether one of those that are ``trusted`` leads to the signer."""
+    ring = Keyring.begin(checking.keys[0].key)
+    for one in checking.keys[1:]:
+        statement = _statement(checking.rotations.get(one.event or 0, {}), checking.about["origin"])
+        if statement is None or not ring.follow(statement) or ring.present != one.key:
+            raise IntegrityError(f"the event {one.event} does not name the key {one.key} in place of the one before")
+        if ring.reigns[-1].first != one.start:
+            raise IntegrityError(f"the key that the event {one.event} names signs from {ring.reigns[-1].first} on")
+    key, found = checking.key_for(checking.head.size), checking.found
+    vouching = set(_vouching(ring))
+    found.key, found.trusted = str(key), any(each in vouching for each in trusted)
+    found.replaced = found.trusted and key not in trusted
+    if trusted and not found.trusted:
+        given = ", ".join(map(str, trusted))
+        checking.fault("key", f"the checkpoint is signed with {key}, and not with what you gave: {given}")
+
+
+def _vouching(ring: Keyring) -> Iterable[VerifierKey]:
+    """Those after which no key was lost: each of them has named the next one itself."""
+    for reign in reversed(ring.reigns):
+        yield reign.key
+        if reign.after_loss:
+            return
+
+
+def _statement(record: dict[str, object], origin: str) -> Statement | None:
+    if (record.get("resource_type"), record.get("resource_id")) != ("trail", origin):
+        return None
+    details = json.dumps(record["details"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    place = str(record["action"]), int(str(record["sequence"])), str(record["previous_hash"])
+    return Statement.parse(origin, *place, details)

@@ -1,0 +1,128 @@
+"""The files of a bundle, out of a ZIP file that a stranger has made."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from itertools import pairwise
+from typing import IO, BinaryIO, TypeVar
+
+from audit_core.errors import IntegrityError
+
+COMMENT = re.compile(rb"sha256:([0-9a-f]{64})")
+COMMENT_SIZE = 71
+NAMES = re.compile(
+    r"README\.txt|evidence\.html|SHA256SUMS|bundle\.json|checkpoint\.txt|(keys|consistency|records|proofs)\.jsonl"
+    r"|kept/[1-9][0-9]*-[1-9][0-9]*\.(checkpoint|tsr)"
+)
+NEEDED = (
+    "README.txt", "bundle.json", "checkpoint.txt", "keys.jsonl", "consistency.jsonl", "records.jsonl", "proofs.jsonl",
+    "evidence.html", "SHA256SUMS",
+)  # fmt: skip
+SMALL = 16 << 20  # bytes that a file may have that is read as a whole
+LINE = 1 << 17  # bytes of the longest line
+_CHUNK = 1 << 20
+T = TypeVar("T")
+_LOCAL = struct.Struct("<4s5H3I2H")  # APPNOTE 4.3.7
+
+
+class OpenedBundle:
+    """Reads each file as every other reader of ZIP files would: there is no second way to read it.
+
+    Raises IntegrityError for an archive that is none.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        try:
+            self._archive = zipfile.ZipFile(file)
+        except Exception as error:  # a stranger's archive makes it raise many things
+            raise IntegrityError(f"it is no ZIP file that can be read ({type(error).__name__})") from error
+        self.names = [info.filename for info in self._archive.infolist()]
+
+    def faults(self) -> Iterator[str]:
+        """What is not as it was written."""
+        comment = COMMENT.fullmatch(self._archive.comment)
+        if comment is None:
+            yield "it has no sum at its end"
+        elif self._sum() != comment[1].decode():
+            yield "it was changed or damaged after it was written: its bytes do not give the sum at its end"
+        yield from self._ambiguities()
+        for name in sorted(set(self.names)):
+            if self.names.count(name) > 1:
+                yield f"the file {name[:200]} is there {self.names.count(name)} times"
+            if not NAMES.fullmatch(name):
+                yield f"the file {name[:200]!r} does not belong into a bundle"
+        yield from (f"the file {name} is missing" for name in NEEDED if name not in self.names)
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a file, each with its end. Raises IntegrityError."""
+        with self._reading(name) as file:
+            while line := _guarded(name, lambda: file.readline(LINE)):
+                yield line
+
+    def text(self, name: str, most: int = SMALL) -> str:
+        """A whole file. Raises IntegrityError, also where it has more than ``most`` bytes."""
+        with self._reading(name) as file:
+            content = _guarded(name, lambda: file.read(most + 1))
+        if len(content) > most:
+            raise IntegrityError(f"{name} has more than {most:,} bytes")
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            raise IntegrityError(f"{name} is not UTF-8") from None
+
+    def content(self, name: str) -> bytes:
+        """A small file that is no text. Raises IntegrityError."""
+        with self._reading(name) as file:
+            return _guarded(name, lambda: file.read(SMALL))
+
+    def size(self, name: str) -> int:
+        """How many bytes a file has, as the archive says; 0 for one that is not there."""
+        return next((info.file_size for info in self._archive.infolist() if info.filename == name), 0)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of a file, in hex. Raises IntegrityError."""
+        found = sha256()
+        with self._reading(name) as file:
+            while chunk := _guarded(name, lambda: file.read(_CHUNK)):
+                found.update(chunk)
+        return found.hexdigest()
+
+    def _reading(self, name: str) -> IO[bytes]:
+        return _guarded(name, lambda: self._archive.open(name))
+
+    def _sum(self) -> str:
+        """Of all bytes before the comment."""
+        found, left = sha256(), self._file.seek(0, 2) - COMMENT_SIZE
+        self._file.seek(0)
+        while left > 0 and (chunk := self._file.read(min(left, _CHUNK))):
+            found.update(chunk)
+            left -= len(chunk)
+        return found.hexdigest()
+
+    def _ambiguities(self) -> Iterator[str]:
+        """Readers of ZIP files differ in where they look: here all have to find the same files."""
+        infos = sorted(self._archive.infolist(), key=lambda info: info.header_offset)
+        places = [(info.header_offset, self._end_of(info)) for info in infos]
+        places.append((self._archive.start_dir, 0))
+        if places[0][0] != 0 or any(end != start for (_, end), (start, _) in pairwise(places)):
+            yield "it holds more than its files"
+
+    def _end_of(self, info: zipfile.ZipInfo) -> int:
+        self._file.seek(max(0, info.header_offset))  # as it says
+        header = self._file.read(_LOCAL.size)
+        if len(header) < _LOCAL.size:
+            return -1
+        *_, name, extra = _LOCAL.unpack(header)
+        return info.header_offset + _LOCAL.size + int(name) + int(extra) + info.compress_size
+
+
+def _guarded(name: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except Exception as error:  # a stranger's archive makes zipfile raise many things
+        raise IntegrityError(f"{name[:200]} cannot be read ({type(error).__name__}: {error})") from error
