@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import zipfile
 from contextlib import closing
 
 import psycopg
@@ -14,6 +15,7 @@ from audit_core.canonical import MAX_RECORD_BYTES, encode_record
 from audit_core.cli import main
 from audit_core.compose import compose
 from audit_core.context import AuditContext
+from audit_core.coverage import personal
 from audit_core.draft import aside_of, event_of, parse_draft, place
 from audit_core.errors import ConfigurationError
 from audit_core.event import AuditEvent
@@ -27,6 +29,7 @@ from audit_core.reports import AuditReporter, write_csv
 from audit_core.rows import to_json
 from audit_core.telling import events_as_json
 from audit_core.triggers.context import context_text
+from audit_core.triggers.rules import _by_name
 from audit_core.waiting import read_waiting
 from tests.postgres.server import as_role, new_database
 
@@ -256,6 +259,30 @@ def test_the_certificate_lists_what_was_erased_and_proves_that_the_trail_says_so
     assert (code, "is there already" in err) == (2, True)
     code, out, _ = run(capsys, "erase", "--url", url, "--resource", "patient:0", *BASIS, "--out", state / "second")
     assert (code, "nothing was erased" in out, (state / "second").exists()) == (0, True, False)
+
+
+def test_bundles_from_before_and_after_hold_with_nothing_of_the_values_in_them(trail, state, capsys):
+    url, key = f"sqlite:///{state}/a.db", state / "key"
+    key.write_text(str(trail.chain.key))
+    for name in ("before", "after"):
+        assert run(capsys, "export", "--url", url, "--bundle", state / name, "--resource", "patient:0")[0] == 0
+        trail.erase(resources=["patient:0"], basis="b", approved_by="c")
+    for name in ("before", "after"):
+        assert run(capsys, "check-bundle", state / name, "--key", key)[0] == 0
+        with zipfile.ZipFile(state / name) as bundle:
+            held = b"".join(map(bundle.read, bundle.namelist()))
+        assert b"@secret.example" not in held
+        assert b"[private]" in held
+
+
+def test_a_check_asks_nobody_to_decide_on_what_is_kept_apart():
+    fields = {"patient": ["email", "ward"]}
+    assert personal(Redactor(), fields) == ["patient.email"]
+    assert personal(APART, fields) == []
+
+
+def test_a_command_of_triggers_tells_what_would_be_kept_apart_as_redacted():
+    assert [_by_name(redactor, "email", "text", "patient") for redactor in (Redactor(), APART)] == ["tell", "replace"]
 
 
 def test_an_address_that_was_erased_is_nobodys_in_the_report_on_failures(state):
