@@ -84,6 +84,7 @@ class AuditTrail:
     ``redactor`` has its own. ``durable=False`` does not wait for the disk; ``on_failure="block"`` makes a caller see
     that its event is durable nowhere, and not go on. ``outbox`` names further databases whose changes are audited,
     ``queue`` a Redis or Kafka in which events of no transaction wait: ``redis://host:6379/0``, ``kafka://host/topic``.
+    With ``erasable`` addresses, user agents and details about people lie beside the records, and can be erased.
     ``anchors``, by their URLs, are given the newest checkpoint every ``anchor_every`` seconds, if it is a new one.
     Raises ConfigurationError for a setting that cannot work.
     """

@@ -162,6 +162,8 @@ def _create(trail: AuditTrail) -> None:
         if not trail.store.is_created():
             trail.store.create()
             trail.outboxes[0].create()
+        elif trail.erasable and trail.store.values and not trail.store.values.is_created():
+            trail.store.values.create()  # of a trail from before there were any
     except StoreUnavailableError as error:
         logger.warning("The audit trail's tables could not be looked for: %s", error)
 

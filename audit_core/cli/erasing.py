@@ -95,5 +95,5 @@ def _say(trail: AuditTrail, done: Erasing, out: Path, *, vacuum: bool) -> None:
     elif trail.store.name == "postgresql":
         note("Dead rows hold them until the owner runs VACUUM on audit_private and audit_outbox.", "yellow")
     note("Backups, replicas, WAL archives and exported copies still have them: see docs/erasure.md.")
-    if not trail.store.may_append():
-        note("What still waits in an outbox was not looked at: erase again once it is sealed.", "yellow")
+    if not trail.store.may_append() or next(trail.waiting(), None) is not None:
+        note("What still waits to be sealed was not looked at: erase again once it is.", "yellow")
