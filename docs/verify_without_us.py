@@ -172,8 +172,9 @@ def values_of(database, event, are_kept):
     there = list(database.execute(query, (event["sequence"],))) if are_kept else []
     for name, salt, value in there:
         check(name in committed, f"a value {name} was put beside the event {event['sequence']}")
-        made = hmac.digest(base64.b64decode(salt, validate=True), value.encode(), "sha256")
-        fits = base64.b64encode(made).decode() == committed[name]
+        key = base64.b64decode(salt, validate=True)
+        made = base64.b64encode(hmac.digest(key, value.encode(), "sha256")).decode()
+        fits = made == committed[name] and base64.b64encode(key).decode() == salt
         check(fits, f"the value {name} of the event {event['sequence']} was changed")
     names = {name for name, _, _ in there}
     return [(event["sequence"], name, name in names) for name in committed]

@@ -84,6 +84,12 @@ def change(chain, sequence, name, **columns):
     write(chain.store, [(sequence, name)], [value(chain, sequence, name)._replace(**columns)])
 
 
+def respelled(salt):
+    """Other base64 of the same bytes: two bits of its last character say nothing."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    return salt[:-2] + letters[letters.index(salt[-2]) ^ 1] + salt[-1]
+
+
 def forget(chain, **whose):
     subject = Subject(whose.get("actor"), tuple(whose.get("resources", ())))
     with chain.store.transaction(patient=True) as connection:
@@ -110,7 +116,7 @@ ATTACKS = {
     ),
     "a salt is changed": (lambda chain: change(chain, 2, NEW, salt="A" * 43 + "="), [("private.changed", 2)]),
     "a salt is written in another way": (
-        lambda chain: change(chain, 2, NEW, salt=value(chain, 2, NEW).salt + "\n"), [("private.changed", 2)],
+        lambda chain: change(chain, 2, NEW, salt=respelled(value(chain, 2, NEW).salt)), [("private.changed", 2)],
     ),
     "a salt is none": (lambda chain: change(chain, 2, NEW, salt="\u00e9"), [("private.changed", 2)]),
     "a value is moved to another event": (
