@@ -235,6 +235,7 @@ def test_after_an_erasure_no_command_and_no_report_shows_what_was_there(trail, s
     assert not any(b"1@secret" in path.read_bytes() for path in state.rglob("*") if path.is_file())
     code, out, err = run(capsys, "verify", "--url", url, "--json")
     assert json.loads(out)["findings"] == []
+    assert "Personal values were erased by 1 statement of the trail" in run(capsys, "verify", "--url", url)[1]
 
 
 def test_the_certificate_lists_what_was_erased_and_proves_that_the_trail_says_so(trail, state, capsys):
@@ -283,6 +284,21 @@ def test_a_check_asks_nobody_to_decide_on_what_is_kept_apart():
 
 def test_a_command_of_triggers_tells_what_would_be_kept_apart_as_redacted():
     assert [_by_name(redactor, "email", "text", "patient") for redactor in (Redactor(), APART)] == ["tell", "replace"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence"),
+    [
+        ("DELETE FROM audit_private WHERE sequence = 1", "values beside the events removed"),
+        ("INSERT INTO audit_private VALUES (2, '/x', '', '')", "values put in beside events"),
+    ],
+)
+def test_the_verdict_says_in_words_what_was_done_to_values(trail, state, capsys, statement, sentence):
+    with trail.store.transaction() as connection:
+        connection.execute(statement)
+    code, out, _ = run(capsys, "verify", "--url", f"sqlite:///{state}/a.db")
+    assert (code, f"This trail is not what was recorded: {sentence}." in out) == (1, True), out
+    assert "secret" not in out
 
 
 def test_an_address_that_was_erased_is_nobodys_in_the_report_on_failures(state):

@@ -49,6 +49,7 @@ class Verification:
     warnings: tuple[Finding, ...] = ()
     start: int = 0  # events before it were not looked at: they were verified before
     seen: Seen | None = None  # what to go on from next time; None where something is wrong
+    erasures: int = 0  # statements that values beside the records were erased
 
 
 def verify_store(
@@ -81,7 +82,8 @@ def verify_store(
     found = _summarise(chain(damage, trust.strange, readable), trust, walker.known, extent.events)
     if trust.doubt is not None and found.result is not Result.FAILED:
         raise trust.doubt
-    return replace(found, start=max(0, start), seen=walker.seen if found.result is not Result.FAILED else None)
+    seen_now = walker.seen if found.result is not Result.FAILED else None
+    return replace(found, start=max(0, start), seen=seen_now, erasures=len(walker.ring.erasures))
 
 
 def _look(

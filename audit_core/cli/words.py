@@ -211,6 +211,11 @@ def limits(found: Verification, waiting: int) -> list[str]:
             "for them, and more that were cut off would not be missed."
         )
     lines += dict.fromkeys(text for warning in found.warnings if (text := _LIMITS.get(warning.kind)))
+    if found.erasures:
+        lines.append(
+            f"Personal values were erased by {count_of(found.erasures, 'statement')} of the trail: what they were "
+            "nobody can say any more."
+        )
     if found.start:
         lines.append(
             f"The {found.start:,} events that were verified before were not looked at again, nor was it whether an id "
