@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from audit_core.errors import Cures
 from audit_core.trail import AuditTrail
 from tests.memory import roomy_place
 
@@ -22,6 +23,7 @@ for variable in ("AUDIT_KEY", "AUDIT_HASH_KEY", "AUDIT_URL"):
 # A shell's background jobs ignore Ctrl-C, and what a process ignores its children ignore as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+CURES = {"make_tables": "run `audit init`", "begin_trail": "`audit init`"}  # pytest-django may have been here before
 WITH_DJANGO = [Path(__file__).parent / "django", Path(__file__).parent / "adapters"]
 
 
@@ -41,6 +43,14 @@ def _collect_what_django_left(request):
     yield
     if request.path.parent in WITH_DJANGO:
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _cures_of_the_core(request, monkeypatch):
+    """Django's application names its own commands in them, for the whole process."""
+    if request.path.parent not in WITH_DJANGO:
+        for name, cure in CURES.items():
+            monkeypatch.setattr(Cures, name, cure)
 
 
 @pytest.fixture(autouse=True, scope="module")
