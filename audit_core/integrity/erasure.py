@@ -89,6 +89,11 @@ class ValueVerifier:
         for name in there:
             yield stray(sequence, name)
 
+    def skip(self, sequence: int) -> Iterator[Finding]:
+        """The values of an event whose record is not there to compare them with."""
+        yield from self._stray(sequence)
+        self._take(sequence)
+
     def missing(self, erased: Erased) -> Iterator[Finding]:
         """At the end: what is not there, and was not erased."""
         for name, places in self._missing.items():

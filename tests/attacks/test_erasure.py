@@ -23,7 +23,7 @@ from audit_core.rows import from_row
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.postgres import PostgresStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
-from tests.attacks.attacker import superuser, without_guards
+from tests.attacks.attacker import put_back, steal, superuser, without_guards
 from tests.attacks.scenes import TABLES, empty_store
 
 KEY = VerifierKey(ORIGIN, LocalSigner(b"k" * 32).public_key)
@@ -150,6 +150,17 @@ def test_an_attack_on_the_values_is_found(chain, attack):
     assert kinds(chain) == []
     do(chain)
     assert kinds(chain) == expected
+
+
+def test_values_of_an_event_that_is_no_record_are_compared_with_nothing(tmp_path):
+    with empty_store("memory", tmp_path) as store:
+        chain = grow(make_chain(store))
+        loot = steal(store)
+        loot.edit(2, private=None)
+        put_back(store, loot)
+        assert kinds(chain) == [("edited", 2)]
+        write(store, [], [(3, "/details/x", "", "")])
+        assert kinds(chain) == [("edited", 2), ("private.stray", 3)]
 
 
 def test_a_table_that_is_gone_is_found(chain):
