@@ -47,7 +47,7 @@ class History:
         if not waiting:
             return sealed
         waiting.sort(key=place_of, reverse=query.newest_first)
-        return _without_repeats(heapq.merge(waiting, sealed, key=place_of, reverse=query.newest_first))
+        return without_repeats(heapq.merge(waiting, sealed, key=place_of, reverse=query.newest_first))
 
     def waiting(self) -> Iterator[AuditEvent]:
         """Events that are committed and not yet sealed; one that is just being sealed may be among them."""
@@ -89,7 +89,7 @@ class History:
         return place_of(event)
 
 
-def _without_repeats(events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
+def without_repeats(events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
     """An event may be sealed between reading what waits and reading what is sealed."""
     seen: set[str] = set()
     moment: datetime | None = None

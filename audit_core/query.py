@@ -11,6 +11,7 @@ from audit_core.normalise import FIELD_LIMITS, clean_text
 
 EQUALS = {
     "actor": "actor_id",
+    "on_behalf_of": "on_behalf_of",
     "resource_type": "resource_type",
     "resource_id": "resource_id",
     "action": "action",
@@ -31,6 +32,7 @@ class EventQuery:
     """
 
     actor: str | None = None
+    on_behalf_of: str | None = None  # which no index has: the whole table is read
     resource_type: str | None = None
     resource_id: object = None  # text, once it is here
     action: str | None = None

@@ -182,6 +182,11 @@ class AuditTrail:
         event = self.event(action, resource=resource, outcome=outcome, details=details, context=context)
         return self._submit(event)
 
+    def submit_event(self, event: AuditEvent) -> Future[AuditEvent]:
+        """Like ``submit``, of an event that is made already, and whose values nobody has chosen."""
+        self._writer.start()
+        return self._submit(event)
+
     def event(
         self,
         action: str,

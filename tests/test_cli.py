@@ -411,6 +411,7 @@ class TestAnAuditorsCopy:
     @pytest.mark.parametrize("words", [
         ("verify", "--key", None), ("verify",), ("events",), ("show", "5"), ("prove", "5"),
         ("report", "access", "patient:42"), ("report", "failures"), ("report", "privileged"),
+        ("report", "subject", "--actor", "amina"),
     ])  # fmt: skip
     def test_is_not_changed_by_reading_it_and_that_is_said(self, audit, copy, words, key, monkeypatch):
         if key:
@@ -669,6 +670,28 @@ class TestReport:
         assert [(row["by"], row["who"], row["failures"]) for row in rows] == [("actor", "amina", 6)]
         assert not json.loads(audit("report", "failures", "--min", "7", "--url", url, "--format", "json")[1])["rows"]
 
+    def test_a_subject_is_told_by_all_its_names(self, audit, url, events):
+        words = (
+            "report",
+            "subject",
+            "--actor",
+            "amina",
+            "--resource",
+            "patient:42",
+            "--url",
+            url,
+            "--until",
+            "2026-01-31",
+        )
+        code, out, _ = audit(*words, "--format", "json")
+        assert (code, {row["relation"] for row in json.loads(out)["rows"]}) == (0, {"both"})
+        code, out, _ = audit(*words, "--format", "html")
+        assert (code, out.startswith("<!doctype html>"), "patient 42" in out) == (0, True, False)
+        assert "<bdi>patient</bdi> <bdi>42</bdi>" in out
+        code, out, err = audit(*words, "--format", "csv")
+        assert (code, len(list(csv.DictReader(io.StringIO(out)))) >= 12, "by another name" in err) == (0, True, True)
+        assert "by another name" in audit(*words)[1]
+
     def test_until_means_the_whole_day_and_before_a_time(self, audit, url, events):
         def count(*interval):
             words = ("report", "access", "patient:42", "--url", url, "--format", "json", *interval)
@@ -684,7 +707,7 @@ class TestReport:
         ("report", "access"), ("report", "access", "patient", "--since", "yesterday"), ("report", "nonsense"),
         ("report", "failures", "--min", "0"), ("report", "privileged", "--format", "xml"), ("nonsense",),
         ("report", "access", "patient", "--until", "9999-12-31"), ("prove",), ("check-proof", "x"), ("--nonsense",),
-        ("show",),
+        ("show",), ("report", "subject"), ("report", "subject", "--resource", "patient", "--url", "sqlite:///x.db"),
     ])  # fmt: skip
     def test_usage_errors_exit_with_2(self, audit, words):
         code, out, err = audit(*words)
@@ -859,8 +882,8 @@ class TestKeygen:
 
 
 READING = [("status",), ("verify",), ("prove", "x"), ("checkpoint",), ("seal",), ("report", "access", "patient:42"),
-           ("report", "privileged"), ("report", "failures"), ("events",), ("show", "x"),
-           ("keygen", "--verifier")]  # fmt: skip
+           ("report", "privileged"), ("report", "failures"), ("report", "subject", "--actor", "x"), ("events",),
+           ("show", "x"), ("keygen", "--verifier")]  # fmt: skip
 
 
 class TestOneSentenceWithTheCure:
@@ -925,6 +948,16 @@ class TestWhereTheTrailIs:
     def test_what_is_said_after_the_command_goes_first(self, audit, url, events, monkeypatch):
         monkeypatch.setenv("AUDIT_URL", "sqlite:////nowhere.db")
         assert audit("--url", "sqlite:////elsewhere.db", "status", "--url", url)[0] == 0
+
+    @pytest.mark.parametrize("words", [("verify", "--json"), ("report", "privileged"), ("init", "--sql")])
+    def test_what_is_typed_before_the_command_goes_before_the_environment(self, audit, url, events, monkeypatch, words):
+        """To judge another trail than the one that was asked for would be the worst of answers."""
+        right = audit(*words, "--url", url)
+        monkeypatch.setenv("AUDIT_URL", "sqlite:////nowhere.db")
+        assert audit("--url", url, *words)[0] == right[0]
+        monkeypatch.setenv("AUDIT_URL", "postgresql://localhost/other")
+        if words[-1] == "--sql":
+            assert audit("--url", url, *words)[1] == right[1]
 
     def test_a_given_trail_needs_no_url_and_stays_open(self, audit):
         with AuditTrail("memory:") as trail:

@@ -210,6 +210,41 @@ def test_the_reports_page_works_when_pasted(tmp_path):
     assert statements[0].startswith("PCI DSS 4.0.1 10.2.1.1: partly (1 event; the trail begins only at ")
 
 
+def test_the_page_about_several_chains_works_when_pasted(tmp_path):
+    code = whole("scale.md").replace("s3://clinic-anchors/roof/", f"file://{tmp_path}/anchor")
+    for place in ("host/north", "host/south", "elsewhere/roof"):
+        code = code.replace(f"postgresql://{place}", f"sqlite:///{tmp_path}/{place.partition('/')[2]}.db")
+    printed = run(tmp_path, code, "trails.anchor_now(); print(trails.verify().roof.result, sorted(trails.chains))")
+    assert printed == "ok ['north', 'south']\n"
+
+
+def test_what_a_rate_needs_is_reckoned_from_the_figures():
+    page, figures = ((ROOT / "docs" / name).read_text() for name in ("scale.md", "figures.md"))
+    for taken in ("42,300/s", "32,100 / 22,900", "113,000 / 152,000", "410 / 263"):
+        assert taken in figures
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+
+    def row(begin):
+        (line,) = (line for line in rows if line.startswith(f"| {begin}"))
+        return [cell.strip() for cell in line.strip("|").split("|")[1:]]
+
+    months = [(rate, rate * 2_592_000, -(-rate // 10_000)) for rate in (1_000, 50_000, 1_000_000)]
+    assert row("chains, and") == [str(chains) for _, _, chains in months]
+    assert row("PostgreSQL a month") == [
+        f"{n * 673 / 1e12:,.{d}f} TB" for (_, n, _), d in zip(months, (1, 0, 0), strict=True)
+    ]
+    assert row("the same a chain") == [
+        f"{n * 673 / 1e12 / c:.{d}f} TB" for (_, n, c), d in zip(months, (1, 0, 0), strict=True)
+    ]
+    assert row("in S3 a month") == [
+        f"{n * 750 / 1e12:,.{d}f} TB" for (_, n, _), d in zip(months, (1, 0, 0), strict=True)
+    ]
+    hours = [(n / c / 113_000 / 3_600, n / c / 152_000 / 3_600) for _, n, c in months]
+    assert row("verify a month's") == [f"{a:.{d}f} / {b:.{d}f} h" for (a, b), d in zip(hours, (1, 0, 0), strict=True)]
+    assert row("what the month's events cost") == [f"${n * 750 / 1e9 * 0.023:,.0f}" for _, n, _ in months]
+    assert row("what seven years") == [f"${84 * n * 750 / 1e9 * 0.023:,.0f}" for _, n, _ in months]
+
+
 def test_the_django_page_works_when_pasted(tmp_path):
     settings, *code = itertools.chain(*blocks(ROOT / "docs" / "django.md").values())
     (models,) = (one for one in code if "models.Model" in one)
@@ -293,7 +328,7 @@ def test_the_commands_of_the_page_for_auditors_work_on_what_an_auditor_gets(tmp_
 
 def test_every_page_with_python_on_it_is_pasted_somewhere_here():
     pages = {page.name for page in PAGES if blocks(page) and page.parent.name == "docs"}
-    found = "actors.md celery.md django.md fastapi.md flask.md reports.md sqlalchemy.md testing.md triggers.md"
+    found = "actors.md celery.md django.md fastapi.md flask.md reports.md scale.md sqlalchemy.md testing.md triggers.md"
     assert pages == set(found.split())
 
 

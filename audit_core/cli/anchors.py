@@ -10,7 +10,7 @@ import typer
 
 from audit_core.canonical import format_timestamp, parse_timestamp
 from audit_core.chain.known import Answer
-from audit_core.cli.place import Anchors, Url, open_trail
+from audit_core.cli.place import Anchors, Url, open_trail, refuse_of_one
 from audit_core.cli.terminal import say
 from audit_core.cli.words import count_of
 from audit_core.errors import ConfigurationError
@@ -23,6 +23,13 @@ def add_to(app: typer.Typer) -> None:
 
 def anchor(context: typer.Context, *, url: Url = None, anchor: Anchors = None) -> None:
     """Give each anchor the newest checkpoint, once. Exit code 2 where one does not take it."""
+    if context.obj.is_about_several:
+        refuse_of_one(anchor=anchor)
+        from audit_core.cli.roof import anchor_trails
+        from audit_core.cli.trails import open_trails
+
+        with open_trails(context) as (trails, _):
+            raise typer.Exit(anchor_trails(trails))
     with open_trail(context, url, anchors=anchor or ()) as trail:
         if not trail.anchors:
             raise ConfigurationError("Which anchor? Give its URL with --anchor, or set AUDIT_ANCHORS.")

@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import traceback
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,7 +30,7 @@ from audit_core.cli import (
 from audit_core.cli.place import Gaps, Place, Queue, Url
 from audit_core.cli.terminal import abandon_stdout, have_streams, note, say, use_utf8
 from audit_core.cli.words import sentence
-from audit_core.errors import AuditError
+from audit_core.errors import AuditError, ConfigurationError
 from audit_core.trail import AuditTrail
 from audit_core.triggers import Known
 
@@ -78,6 +79,11 @@ def _begin(
     ] = None,
     queue: Queue = None,
     *,
+    trails: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Several chains under one roof, for verify, status, anchor, events, report."),
+    ] = None,
+    chain: Annotated[str | None, typer.Option(metavar="NAME", help="With --trails: about this one of them.")] = None,
     version_: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -85,12 +91,15 @@ def _begin(
     del version_
     place: Place = context.obj
     place.url, place.outboxes, place.queue = url, tuple(outbox or ()), queue or None
+    place.trails, place.chain = trails, chain
+    if chain is not None and trails is None:
+        raise ConfigurationError("--chain is one of the chains that a file names: give it with --trails.")
 
 
 def _hide_where(command: Any) -> None:
     """Help offers no other trail where there is one already."""
     for option in command.params:
-        option.hidden = option.hidden if option.name not in {"url", "outbox", "queue"} else True
+        option.hidden = option.hidden if option.name not in {"url", "outbox", "queue", "trails", "chain"} else True
     for below in getattr(command, "commands", {}).values():
         _hide_where(below)
 

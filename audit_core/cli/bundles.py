@@ -19,7 +19,7 @@ def verdict(found: CheckedBundle) -> tuple[str, str]:
     if found.verdict is Verdict.OK:
         text = f"OK: {events} of {found.origin}, as they were sealed, by the key that you gave."
     elif found.verdict is Verdict.FAILED:
-        text = "FAILED: this bundle does not hold."
+        text = "FAILED: this bundle does not hold. What was changed, or is missing, stands above."
     else:
         text = (
             f"UNTRUSTED: {events} of {found.origin}, consistent, but you have not said which key you trust: give the "
@@ -81,6 +81,8 @@ def _of_rewriting(found: CheckedBundle) -> Iterator[str]:
     for size, where, since in found.kept:
         when = f", since {since}" if since else ""
         yield f"It extends a checkpoint of {count_of(size)}, which {where or 'somebody'} has{when}, as the bundle says."
+    for size in found.uncompared:
+        yield f"The checkpoint that you gave, of {count_of(size)}, could not be compared: {_why(size, found)}."
     if found.vouched:
         yield f"The checkpoint that you gave vouches for the first {count_of(found.vouched)}."
     else:
@@ -88,6 +90,12 @@ def _of_rewriting(found: CheckedBundle) -> Iterator[str]:
             "Whoever holds the signing key could have rewritten the trail before this checkpoint was made: compare one "
             "that you kept yourself (--checkpoint)."
         )
+
+
+def _why(size: int, found: CheckedBundle) -> str:
+    if size > found.tree_size:
+        return "it is newer than the bundle, or the trail's end was cut off since; have a new bundle made with it"
+    return "the bundle has no proof from it, so have it exported with --checkpoint"
 
 
 def _is_whole(found: CheckedBundle) -> bool:

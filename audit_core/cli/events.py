@@ -11,6 +11,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.cli.place import Url, open_trail
 from audit_core.cli.report import As, Format, Since, Until, write
 from audit_core.cli.terminal import note, say_json
+from audit_core.cli.trails import open_all
 from audit_core.compose import split_resource
 from audit_core.event import Outcome
 from audit_core.query import EventQuery
@@ -49,7 +50,7 @@ def events(
         actor=actor, resource_type=kind, resource_id=identifier, action=action,
         outcome=outcome and outcome.value, tenant=tenant, since=since, until=until,
     )  # fmt: skip
-    with open_trail(context, url) as trail:
+    with open_all(context, url) as trail:
         write(AuditReporter(trail).newest_events_report(query, limit), as_)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from audit_core.cli.anchors import holding, in_words
 from audit_core.cli.place import Anchors, AsJson, Url, chosen_url, open_trail
 from audit_core.cli.postgres import database_of, follow_apart
 from audit_core.cli.terminal import note, say, say_exactly, say_json
+from audit_core.cli.trails import ROOF, each, open_trails
 from audit_core.cli.words import as_clause, as_sentence
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.postgres.making import make_roles
@@ -82,18 +83,42 @@ def _check_checkpoints(trail: AuditTrail) -> None:
 
 def status(context: typer.Context, *, url: Url = None, anchor: Anchors = None, as_json: AsJson = False) -> None:
     """Show size, newest checkpoint, what waits, who seals, with which key, and what anchors hold."""
+    if context.obj.is_about_several:
+        _status_of_all(context, anchor, as_json=as_json)
+        return
     with open_trail(context, url) as trail:
-        found = trail.status()
-        found["url"] = without_password(str(found["url"]))
-        found["anchors"] = [holding(answer) for answer in trail.newest_anchored(anchor)]
+        found = _describe(trail, anchor)
         if as_json:
             say_json(found)
-            return
-        for name, value in _status_lines(found).items():
-            say(f"{name:<15}{value}")
-        for one in found["anchors"]:
-            say(f"{'anchor':<15}{in_words(one)}", "yellow" if one["trouble"] else "")
-        _note_trouble(found)
+        else:
+            _say_status(found)
+
+
+def _status_of_all(context: typer.Context, anchor: Sequence[str] | None, *, as_json: bool) -> None:
+    """``anchor`` are the roof's; each chain has the roof."""
+    with open_trails(context) as (trails, _):
+        found = {name: _describe(trail, anchor if name == ROOF else None) for name, trail in each(trails)}
+    if as_json:
+        say_json({"roof": found.pop(ROOF), "chains": found})
+        return
+    for name, one in found.items():
+        say(f"{name}:", "bold")
+        _say_status(one)
+
+
+def _describe(trail: AuditTrail, anchor: Sequence[str] | None) -> dict[str, Any]:
+    found = trail.status()
+    found["url"] = without_password(str(found["url"]))
+    found["anchors"] = [holding(answer) for answer in trail.newest_anchored(anchor)]
+    return found
+
+
+def _say_status(found: dict[str, Any]) -> None:
+    for name, value in _status_lines(found).items():
+        say(f"{name:<15}{value}")
+    for one in found["anchors"]:
+        say(f"{'anchor':<15}{in_words(one)}", "yellow" if one["trouble"] else "")
+    _note_trouble(found)
 
 
 def seal(

@@ -76,7 +76,10 @@ def rotate(
     if place is None:
         note(f"Set AUDIT_KEY to {new} now: until they have it, running processes seal nothing, and lose nothing.")
     elif kept:
-        note(f"The key before lies in {kept}: a backup from before today needs it. Remove it if it was stolen.")
+        note(
+            f"The key before lies in {kept}: a backup from before today needs it, and so does every other trail of "
+            "this user that was made with it. If it was stolen, rotate theirs, too, and remove it then."
+        )
     note("Hand the new verifier key to the auditor; the one before leads to it, unless it was lost.")
     note("Other hosts that seal need the new key: until then their events wait.")
 

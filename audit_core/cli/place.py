@@ -64,7 +64,14 @@ class Place:
     url: str | None = None
     outboxes: tuple[str, ...] = ()
     queue: str | None = None
+    trails: Path | None = None  # the file that names several chains
+    chain: str | None = None  # the one of them that it is about
     gaps: Gaps | None = None  # what the application's own framework finds not covered
+
+    @property
+    def is_about_several(self) -> bool:
+        """Whether it is about all chains that a file names."""
+        return self.trails is not None and self.chain is None
 
 
 @contextmanager
@@ -82,6 +89,12 @@ def open_trail(
     10.2.1.3 asks who that was.
     """
     place: Place = context.obj
+    if place.trails is not None:
+        from audit_core.cli.trails import open_chain
+
+        with open_chain(context) as trail:
+            yield trail
+        return
     refuse_another(context, url)
     if place.trail is not None:
         if create:
@@ -89,7 +102,7 @@ def open_trail(
         with place.trail.actor(account(), type=ActorType.ADMIN), place.trail.anchoring_to(anchors):
             yield place.trail
         return
-    if not (url := url or place.url):
+    if not (url := _asked(context, url)):
         raise ConfigurationError(WHICH)
     if url.startswith("memory:"):
         raise ConfigurationError("A trail in memory is in its own process only: give the URL of one in a database.")
@@ -111,9 +124,15 @@ def chosen_url(context: typer.Context, url: str | None) -> str:
     """The trail's URL. Raises ConfigurationError where none is given."""
     place: Place = context.obj
     refuse_another(context, url)
-    if chosen := url or place.url or (place.trail and place.trail.url):
+    if chosen := _asked(context, url) or (place.trail and place.trail.url):
         return chosen
     raise ConfigurationError(WHICH)
+
+
+def _asked(context: typer.Context, url: str | None) -> str | None:
+    """What is typed after the command, else what is typed before it, else AUDIT_URL."""
+    place: Place = context.obj
+    return url if _is_typed(context) else place.url or url
 
 
 def refuse_another(context: typer.Context, url: str | None) -> None:
@@ -121,17 +140,23 @@ def refuse_another(context: typer.Context, url: str | None) -> None:
     place: Place = context.obj
     if place.trail is None and place.gaps is None:
         return
-    typed = [name for name in ("outbox", "queue") if _is_typed(context.parent, name)]
-    if typed or _is_another(context, place, url or place.url):
+    typed = [name for name in ("outbox", "queue") if _is_typed(context.find_root(), name)]
+    if typed or _is_another(context, place, _asked(context, url)):
         named = f"--{typed[0]} names another place" if typed else "--url or AUDIT_URL names another one"
         raise ConfigurationError(
             f"This command is about the trail of this project, and {named}: for that, use `audit --url URL`."
         )
 
 
+def refuse_of_one(**options: object) -> None:
+    """With --trails, what is about one chain. Raises ConfigurationError."""
+    if name := next((name for name, value in options.items() if value), None):
+        raise ConfigurationError(f"--{name.replace('_', '-')} is about one trail, and --trails names several.")
+
+
 def _is_another(context: typer.Context, place: Place, asked: str | None) -> bool:
     if place.trail is None:  # there is none yet to compare with, and AUDIT_URL may be the project's own setting
-        return _is_typed(context) or _is_typed(context.parent)
+        return _is_typed(context) or _is_typed(context.find_root())
     return bool(asked) and open_url(str(asked)).directory != open_url(place.trail.url).directory
 
 

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from audit_core.cli.place import Url, open_trail
+from audit_core.cli.place import Url
 from audit_core.cli.terminal import console, note
-from audit_core.reports import AuditReporter, write_csv, write_json, write_table
+from audit_core.cli.trails import open_all
+from audit_core.reports import AuditReporter, write_csv, write_json, write_page, write_table
 from audit_core.reports.render import AnyReport
 
 app = typer.Typer(
@@ -26,6 +27,15 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+
+
+class SubjectFormat(StrEnum):
+    """How a report about a person is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
 
 
 def moment(text: str) -> datetime:
@@ -82,7 +92,7 @@ def access(
         name = rest if colon else None
     if not kind.strip():
         raise typer.BadParameter("RESOURCE is empty: say patient:42, or patient for all of them")
-    with open_trail(context, url) as trail:
+    with open_all(context, url) as trail:
         write(AuditReporter(trail).access_report(kind, name, since, until), as_)
 
 
@@ -91,7 +101,7 @@ def privileged(
     context: typer.Context, *, url: Url = None, since: Since = None, until: Until = None, as_: As = Format.TABLE
 ) -> None:
     """All actions of administrators."""
-    with open_trail(context, url) as trail:
+    with open_all(context, url) as trail:
         write(AuditReporter(trail).privileged_action_report(since, until), as_)
 
 
@@ -106,8 +116,48 @@ def failures(
     min_failures: Annotated[int, typer.Option("--min", min=1, help="Groups with fewer failures are left out.")] = 5,
 ) -> None:
     """Repeated failures by actor, by account and by address."""
-    with open_trail(context, url) as trail:
+    with open_all(context, url) as trail:
         write(AuditReporter(trail).failed_access_report(since, until, min_failures), as_)
+
+
+@app.command()
+def subject(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    actor: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="The person as whoever acts; repeatable.")
+    ] = None,
+    resource: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE:ID", help="What is about the person: patient:42; repeatable.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="ID", help="Of this tenant, where ids repeat.")] = None,
+    since: Since = None,
+    until: Until = None,
+    as_: Annotated[SubjectFormat, typer.Option("--format", help="How to write it.")] = SubjectFormat.TABLE,
+    open_type: Annotated[
+        list[str] | None,
+        typer.Option("--open", metavar="TYPE", help="A type of resource with nothing of others in it; repeatable."),
+    ] = None,
+    detail: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A detail with nothing of others in it, reason, say; repeatable."),
+    ] = None,
+    hide_names: Annotated[bool, typer.Option("--hide-names", help="Number those who looked.")] = False,
+) -> None:
+    """Everything about one person, for that person: GDPR Art. 15."""
+    with open_all(context, url) as trail:
+        try:
+            report = AuditReporter(trail).subject_report(
+                actors=actor or (), resources=resource or (), start=since, end=until, tenant=tenant,
+                open_types=open_type or (), open_details=detail or (), hide_names=hide_names,
+            )  # fmt: skip
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        if as_ is SubjectFormat.HTML:
+            write_page(report, sys.stdout)
+        else:
+            write(report, Format(as_.value))
 
 
 def write(report: AnyReport, format_: Format) -> None:
@@ -118,5 +168,5 @@ def write(report: AnyReport, format_: Format) -> None:
         write_json(report, sys.stdout)
     else:
         write_csv(report, sys.stdout)
-        for line in [*report.coverage.sentences(), *map(str, report.statements)]:
+        for line in [*report.coverage.sentences(), *map(str, report.statements), *report.limits]:
             note(line)

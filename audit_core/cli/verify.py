@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from audit_core.cli.alarm import Alarm
 from audit_core.cli.findings import group, sentences
 from audit_core.cli.keeping import until_told
 from audit_core.cli.memory import recall, remember, usual_place
-from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_checkpoint, read_key
+from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_checkpoint, read_key, refuse_of_one
 from audit_core.cli.report import moment
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
@@ -73,9 +74,22 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check the whole trail. Exit code 0 OK, 1 FAILED, 3 UNANCHORED, 2 could not be verified."""
+    if context.obj.is_about_several:
+        refuse_of_one(key=key, checkpoint=checkpoint, as_of=as_of, state=state)
     pinned = None if key is None else read_key(key)
     known = [read_checkpoint(path) for path in checkpoint or ()]
     alarm = Alarm(on_failure, webhook)
+    oldest = None if max_age is None else timedelta(hours=max_age)
+    if context.obj.is_about_several:
+        from audit_core.cli.roof import check_trails  # which says what is found as this module does
+        from audit_core.cli.trails import open_trails
+
+        with open_trails(context) as (trails, said):
+            all_of_them = partial(
+                check_trails, trails, said, alarm, anchors=anchor, max_age=oldest, jobs=jobs, as_json=as_json
+            )
+            code = _follow(all_of_them, alarm, every) if follow else _check_once(all_of_them, alarm)
+        raise typer.Exit(code)
     with open_trail(context, url) as trail:
         memory = usual_place(trail.url) if follow and state is None else state
 
@@ -84,8 +98,7 @@ def verify(
             with progress_bar("Verifying") as progress:
                 found = trail.verify(
                     pinned, known, progress, anchors=anchor, as_of=as_of,
-                    max_age=None if max_age is None else timedelta(hours=max_age),
-                    seen=seen, whole=full, jobs=jobs,
+                    max_age=oldest, seen=seen, whole=full, jobs=jobs,
                 )  # fmt: skip
             if not trail.notes_readings():
                 note(NOT_RECORDED, "yellow")
@@ -120,19 +133,19 @@ def _follow(check: Callable[[], int], alarm: Alarm, every: float) -> int:
 
 
 def _tell(found: Verification, trail: AuditTrail, alarm: Alarm, *, as_json: bool) -> int:
-    waiting = sum(1 for _ in trail.waiting())
     if as_json:
-        say_json(_as_json(found, trail, waiting))
+        say_json(as_json_of(found, trail))
     else:
-        _say(found, trail, waiting)
+        say_found(found, trail)
     if found.result is Result.FAILED:
-        alarm.ring(_as_json(found, trail, waiting))
+        alarm.ring(as_json_of(found, trail))
     else:
         alarm.rest()
     return EXIT_CODES[found.result]
 
 
-def _say(found: Verification, trail: AuditTrail, waiting: int) -> None:
+def say_found(found: Verification, trail: AuditTrail) -> None:
+    """What was found, in sentences."""
     grouped = group(found.findings, trail)
     for text in sentences(grouped, trail):
         say(text, "red")
@@ -142,11 +155,13 @@ def _say(found: Verification, trail: AuditTrail, waiting: int) -> None:
     say(text, style)
     if plainly := summary(found, grouped):
         say(plainly, style)
-    for line in limits(found, waiting):
+    for line in limits(found, _count_waiting(trail)):
         say(f"  {line}")
 
 
-def _as_json(found: Verification, trail: AuditTrail, waiting: int) -> dict[str, Any]:
+def as_json_of(found: Verification, trail: AuditTrail) -> dict[str, Any]:
+    """The same for a program."""
+    waiting = _count_waiting(trail)
     return {
         "result": found.result.value,
         "exit_code": EXIT_CODES[found.result],
@@ -162,6 +177,10 @@ def _as_json(found: Verification, trail: AuditTrail, waiting: int) -> dict[str, 
         "summary": summary(found, group(found.findings, trail)),
         "limits": limits(found, waiting),
     }
+
+
+def _count_waiting(trail: AuditTrail) -> int:
+    return sum(1 for _ in trail.waiting())
 
 
 def _as_dict(finding: Finding, trail: AuditTrail) -> dict[str, Any]:

@@ -201,9 +201,9 @@ def limits(found: Verification, waiting: int) -> list[str]:
     lines = []
     if found.result is Result.UNANCHORED:
         lines.append(
-            "Whoever holds the database and the signing key could have rewritten it all, or cut off its end. Keep what "
-            "`audit checkpoint` prints where they cannot change it, and give it with --checkpoint; or name an --anchor "
-            "that keeps it."
+            "Whoever holds the database could have cut off its end, and with the signing key rewritten it all. Keep "
+            "what `audit checkpoint` prints where they cannot change it, and give it with --checkpoint; or name an "
+            "--anchor that keeps it."
         )
     if found.result is Result.OK and found.anchored < found.size:
         lines.append(

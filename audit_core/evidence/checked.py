@@ -50,6 +50,7 @@ class CheckedBundle:
     replaced: bool = False  # whether it was one that was replaced
     kept: list[tuple[int, str, str]] = field(default_factory=list)  # size, where and since when, as the bundle says
     vouched: int = 0  # events that a checkpoint covers which whoever checks has kept
+    uncompared: list[int] = field(default_factory=list)  # sizes of those of his that the bundle has no proof from
     receipts: int = 0  # time stamps, which are not checked
     strange: list[str] = field(default_factory=list)  # files for people that are not those of this version
 

@@ -10,10 +10,10 @@ from typing import Any, TextIO
 
 from audit_core.canonical import format_timestamp
 from audit_core.reports.report import Report
-from audit_core.reports.rows import EventRow, FailureRow
+from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
 from audit_core.reports.text import safe_json, spreadsheet_cell, spreadsheet_json
 
-AnyReport = Report[EventRow] | Report[FailureRow]
+AnyReport = Report[EventRow] | Report[FailureRow] | Report[SubjectRow]
 
 
 def write_csv(report: AnyReport, stream: TextIO) -> None:
@@ -35,7 +35,8 @@ def write_json(report: AnyReport, stream: TextIO) -> None:
     for number, row in enumerate(report):
         stream.write(",\n" if number else "\n")
         stream.write(_dump({name: _plain(getattr(row, name)) for name in report.columns}))
-    tail = {"events": report.events, "statements": [asdict(statement) for statement in report.statements]}
+    tail: dict[str, Any] = {"limits": report.limits} if report.limits else {}
+    tail |= {"events": report.events, "statements": [asdict(statement) for statement in report.statements]}
     stream.write(f"\n], {_dump(tail)[1:]}\n")
 
 

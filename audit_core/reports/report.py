@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from audit_core.canonical import format_timestamp
 from audit_core.event import AuditEvent
 from audit_core.query import EventQuery
 from audit_core.reports.reading import NOT_RECORDED
-from audit_core.reports.rows import EventRow, FailureRow
+from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
 
 EMPTY = "the trail is empty, and the first event begins it"
-R = TypeVar("R", bound=EventRow | FailureRow)
+R = TypeVar("R", bound=EventRow | FailureRow | SubjectRow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,9 @@ class Question(Generic[R]):
     row_type: type[R]
     make_rows: Callable[[Iterator[AuditEvent]], Iterator[R]]
     queries: tuple[EventQuery, ...]  # all of one interval
+    join: Callable[[Iterable[Iterator[AuditEvent]]], Iterator[AuditEvent]] = chain.from_iterable
     keep: Callable[[AuditEvent], bool] = lambda _: True
+    limits: Callable[[], Sequence[str]] = tuple  # what it cannot know, once it is read
     asked: dict[str, Any] = field(default_factory=dict)  # for the event that says that it was read
 
 
@@ -44,7 +47,7 @@ class Coverage:
     lost: int  # events that were lost in them
     noted: bool  # whether this reading is in the trail
     reads: tuple[str, ...] = ()  # why reads of the resource may be missing
-    unknown: str | None = None  # the resource type that was asked for, if no event is about any such resource
+    unknown: str | None = None  # a resource type that was asked for, if no event is about any such resource
 
     @property
     def shortcomings(self) -> list[str]:
@@ -96,6 +99,7 @@ class Report(Generic[R]):
         self.columns = tuple(column.name for column in fields(question.row_type))
         self.events = 0  # read so far
         self.rows = 0  # given out so far
+        self._limits = question.limits
         self._rows = question.make_rows(self._counted(filter(question.keep, events)))
 
     def __iter__(self) -> Iterator[R]:
@@ -110,6 +114,11 @@ class Report(Generic[R]):
         status = "partly" if self.events and short else "evidenced" if self.events else "not evidenced"
         figures = "; ".join([_count(self.events, "event") if self.events else "no such event in the interval", *short])
         return [Statement(control, status, figures) for control in self.controls]
+
+    @property
+    def limits(self) -> list[str]:
+        """What such a report cannot know, in sentences; complete after the last row."""
+        return list(self._limits())
 
     def _counted(self, events: Iterator[AuditEvent]) -> Iterator[AuditEvent]:
         for event in events:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,16 +11,20 @@ from itertools import chain, islice
 from typing import Any
 
 from audit_core.canonical import format_timestamp
+from audit_core.compose import Resource, split_resource
 from audit_core.errors import IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.normalise import FIELD_LIMITS, clean_text
 from audit_core.process.account import PREFIX
 from audit_core.query import EQUALS, EventQuery
 from audit_core.reports.failures import group_failures, is_failed_access
 from audit_core.reports.reads import missing_reads
 from audit_core.reports.report import Coverage, Question, R, Report
-from audit_core.reports.rows import EventRow, FailureRow
+from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
+from audit_core.reports.subject import Subject, by_time
 from audit_core.rows import from_row
 from audit_core.trail import AuditTrail
+from audit_core.trails import AuditTrails
 
 HIPAA_AUDIT_CONTROLS = "HIPAA 164.312(b)"
 HIPAA_ACTIVITY_REVIEW = "HIPAA 164.308(a)(1)(ii)(D)"
@@ -37,8 +41,10 @@ class AuditReporter:
     ConfigurationError and StoreUnavailableError where there is no trail, or none that can be reached.
     """
 
-    def __init__(self, trail: AuditTrail) -> None:
+    def __init__(self, trail: AuditTrail | AuditTrails) -> None:
+        """Of several chains a report has the events of all, and each chain has an event of its being read."""
         self._trail = trail
+        self._trails = [trail] if isinstance(trail, AuditTrail) else list(trail.chains.values())
 
     def access_report(
         self,
@@ -93,6 +99,51 @@ class AuditReporter:
         )
         return self._report(question)
 
+    def subject_report(
+        self,
+        *,
+        actors: Iterable[object] = (),
+        resources: Iterable[Resource] = (),
+        start: datetime | None = None,
+        end: datetime | None = None,
+        tenant: str | None = None,
+        open_types: Collection[str] = (),
+        open_details: Collection[str] = (),
+        hide_names: bool = False,
+    ) -> Report[SubjectRow]:
+        """Everything about one person (GDPR Art. 15): who looked at or changed what is theirs, and what they did.
+
+        ``actors`` are the person's ids, as whoever acts and as whom somebody acted for; ``resources`` what is about
+        nobody but them, ``("patient", "7")`` or ``"patient:7"``. In a trail of several tenants ids may repeat: give
+        the ``tenant``. What is or may be of others is withheld, except resources of ``open_types`` and details with
+        these names; ``hide_names`` numbers those who looked. Raises ValueError where nobody is named, or a resource
+        has no id.
+        """
+        subject = Subject(
+            actors=tuple(dict.fromkeys(clean_text(actor, FIELD_LIMITS["actor_id"]) for actor in actors)),
+            resources=tuple(dict.fromkeys(map(_one_resource, resources))),
+            tenant=tenant, open_types=open_types, open_details=open_details, hide_names=hide_names,
+        )  # fmt: skip
+        if not subject.names:
+            raise ValueError("Who is it? Give an id of the person's as an actor, or a resource that is about them.")
+        question = Question(
+            name="subject",
+            title=f"What the audit trail holds about {', '.join(subject.names)}",
+            controls=("GDPR Art. 15",),
+            row_type=SubjectRow,
+            make_rows=subject.rows,
+            queries=subject.queries(_utc(start), _utc(end)),
+            join=by_time,
+            keep=subject.concerns,
+            limits=subject.limits,
+            asked={
+                "actors": list(subject.actors),
+                "resources": [f"{kind}:{name}" for kind, name in subject.resources],
+                "tenant": tenant,
+            },
+        )
+        return self._report(question)
+
     def newest_events_report(self, query: EventQuery, limit: int) -> Report[EventRow]:
         """The newest events that match, newest first, and no more than ``limit``. This reading is not among them."""
         asked = {name: value for name in EQUALS if (value := getattr(query, name)) is not None}
@@ -108,20 +159,28 @@ class AuditReporter:
         return self._report(question)
 
     def _report(self, question: Question[R]) -> Report[R]:
-        sealed = self._trail.store.extent().events  # where there is no trail, nothing is recorded either
+        sealed = sum(
+            trail.store.extent().events for trail in self._trails
+        )  # where there is no trail, nothing is recorded either
         query = question.queries[0]
-        start, end, kind = query.since, query.until, query.resource_type
+        start, end = query.since, query.until
+        kinds = list(dict.fromkeys(one.resource_type for one in question.queries if one.resource_type is not None))
         interval = {"since": start and format_timestamp(start), "until": end and format_timestamp(end)}
-        events = chain.from_iterable(map(self._read, question.queries))
-        unknown = None if kind is None or any(self._read(EventQuery(resource_type=kind))) else kind
+        events = question.join(map(self._read, question.queries))
+        unknown = next((kind for kind in kinds if not any(self._read(EventQuery(resource_type=kind)))), None)
         if query.newest_first:
             events = _begun(events)
-        noted = self._trail.note_reading("trail.read", {"report": question.name, **question.asked, **interval})
-        coverage = replace(self._coverage(start, end, sealed, noted=noted), unknown=unknown)
-        if kind is not None and question.controls:
-            started = self._read(EventQuery(action="trail.started", until=end))
-            coverage = replace(coverage, reads=missing_reads(kind, started, start))
+        reading = {"report": question.name, **question.asked, **interval}
+        each = [trail.note_reading("trail.read", reading) for trail in self._trails]
+        coverage = replace(self._coverage(start, end, sealed, noted=all(each)), unknown=unknown)
+        if question.controls:
+            coverage = replace(coverage, reads=tuple(chain.from_iterable(self._missing(kinds, start, end))))
         return Report(question, coverage, events)
+
+    def _missing(self, kinds: Iterable[str], start: datetime | None, end: datetime | None) -> Iterator[tuple[str, ...]]:
+        for kind in kinds:
+            started = self._read(EventQuery(action="trail.started", until=end))
+            yield missing_reads(kind, started, start)
 
     def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool) -> Coverage:
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
@@ -130,16 +189,17 @@ class AuditReporter:
             end=end,
             begins=self._begin(),
             sealed=sealed,
-            waiting=sum(1 for _ in self._trail.waiting()),
+            waiting=sum(1 for trail in self._trails for _ in trail.waiting()),
             gaps=len(gaps),
             lost=sum(gaps),
             noted=noted,
         )
 
     def _begin(self) -> datetime | None:
+        """Of several chains the one that is longest there: the others had nothing before they began."""
         try:
-            row = self._trail.store.row(0)
-            return from_row(row).timestamp if row else None
+            rows = [trail.store.row(0) for trail in self._trails]
+            return min((from_row(row).timestamp for row in rows if row), default=None)
         except (ValueError, TypeError):
             return None
 
@@ -189,6 +249,14 @@ def _lost(gap: AuditEvent, start: datetime | None, end: datetime | None) -> int:
     )
     lost = details.get("lost")
     return 0 if outside or not isinstance(lost, int) else lost
+
+
+def _one_resource(resource: Resource) -> tuple[str, str]:
+    """As events have it. All of a type would be about everybody."""
+    kind, name = split_resource(resource)
+    if not kind or not kind.strip() or name is None:
+        raise ValueError(f"{resource!r} is no resource that is about one person: give its type and id, patient:7.")
+    return clean_text(kind, FIELD_LIMITS["resource_type"]), clean_text(name, FIELD_LIMITS["resource_id"])
 
 
 def _query(start: datetime | None, end: datetime | None, **wanted: Any) -> EventQuery:

@@ -47,3 +47,26 @@ class FailureRow:
     last: datetime
     last_action: str
     last_event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectRow:
+    """One event that a person is in, as that person may see it."""
+
+    timestamp: datetime
+    relation: str  # about: it was done to what is theirs; by: they did it, or somebody in their name; both
+    who: str | None  # None where it was nobody that is known, or where the name is withheld
+    who_is: str  # a type of actor
+    is_self: bool  # whether that is the person
+    in_their_name: bool  # whether somebody else acted as the person
+    action: str
+    resource_type: str | None
+    resource_id: str | None
+    outcome: str
+    ip_address: str | None
+    user_agent: str | None
+    changes: dict[str, Any]
+    details: dict[str, Any]
+    withheld: str  # what the event has besides, in words, and is or may be of others
+    sequence: int | None
+    event_id: str

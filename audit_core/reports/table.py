@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from audit_core.reports.render import AnyReport
-from audit_core.reports.rows import EventRow, FailureRow
+from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
 from audit_core.reports.text import visible
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def write_table(report: AnyReport, console: Console) -> None:
         console.print(table)
     say("")
     say(f"Rows: {report.rows:,}, from events: {report.events:,}.")
-    for statement in report.statements:
-        say(str(statement))
+    for line in [*map(str, report.statements), *report.limits]:
+        say(line)
 
 
 def _in_columns(rows: Iterator[Mapping[str, str]]) -> Iterator[Table]:
@@ -87,9 +87,12 @@ def _add_rows(table: Table, rows: Iterable[list[str]]) -> None:
         table.add_row(*map(Text, cells))
 
 
-def _cells(row: EventRow | FailureRow) -> dict[str, str]:
+def _cells(row: EventRow | FailureRow | SubjectRow) -> dict[str, str]:
     """By the names of their columns, and safe to show."""
-    values = _failure(row) if isinstance(row, FailureRow) else _event(row)
+    if isinstance(row, FailureRow):
+        values = _failure(row)
+    else:
+        values = _subject(row) if isinstance(row, SubjectRow) else _event(row)
     return {name: visible(value) for name, value in values.items()}
 
 
@@ -103,6 +106,20 @@ def _event(row: EventRow) -> dict[str, object]:
         "outcome": row.outcome,
         "from": row.ip_address,
         "changed": ", ".join(changes) if isinstance(changes, dict) else "",
+        "sequence": "waiting" if row.sequence is None else row.sequence,
+    }
+
+
+def _subject(row: SubjectRow) -> dict[str, object]:
+    who = f"({row.who_is})" if row.who is None else row.who
+    return {
+        "when (UTC)": f"{row.timestamp:{_WHEN}}",
+        "who": f"{who} for the person" if row.in_their_name else who,
+        "action": row.action,
+        "resource": ":".join(part for part in (row.resource_type, row.resource_id) if part is not None),
+        "outcome": row.outcome,
+        "from": row.ip_address,
+        "changed": ", ".join(row.changes),
         "sequence": "waiting" if row.sequence is None else row.sequence,
     }
 

@@ -179,7 +179,7 @@ class StoreContract:
     def test_every_part_of_a_query_counts(self, store: AuditStore) -> None:
         fields = {
             "actor_id": "u", "resource_type": "patient", "resource_id": "7", "action": "a.b",
-            "outcome": "denied", "tenant_id": "t", "actor_type": "admin",
+            "outcome": "denied", "tenant_id": "t", "actor_type": "admin", "on_behalf_of": "p",
         }  # fmt: skip
         wanted = make_event(1, **fields)
         other = {"outcome": "success", "actor_type": "user"}
@@ -187,7 +187,7 @@ class StoreContract:
         seal(make_chain(store), [*others, wanted])
         query = EventQuery(
             actor="u", resource_type="patient", resource_id="7", action="a.b", outcome="denied", tenant="t",
-            actor_types=("admin", "service"),
+            on_behalf_of="p", actor_types=("admin", "service"),
         )  # fmt: skip
         assert _ids(store.select(query)) == [wanted.event_id]
 

@@ -7,14 +7,15 @@ import io
 import json
 import re
 import tracemalloc
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
 
-from audit_core.reports import AuditReporter, write_csv, write_json, write_table
+from audit_core.reports import AuditReporter, write_csv, write_json, write_page, write_table
 from audit_core.reports.table import TABLE_ROWS
 from audit_core.reports.text import spreadsheet_cell, visible
-from tests.reports.trails import about, event, seal, started
+from tests.reports.trails import NOON, about, event, seal, started
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\x7f"
 ROWS = 25_000
@@ -234,12 +235,21 @@ def many(tmp_path_factory):
         trail.close()
 
 
+def test_a_page_about_a_person_does_not_fill_memory(many):
+    end = NOON + timedelta(seconds=75)
+    report = AuditReporter(many).subject_report(actors=["amina"], resources=["patient:42"], end=end)
+    sink = Sink()
+    tracemalloc.start()
+    write_page(report, sink)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.rows == 7_500
+    assert peak < 11_000_000  # a page of the store for each of the names; the rows as text would take as much again
+    assert sink.characters > 100 * report.rows
+
+
 @pytest.mark.parametrize(("write", "seconds"), [(write_csv, None), (write_json, None), (write_a_table, 8)])
 def test_many_rows_do_not_fill_memory(many, write, seconds):
-    from datetime import timedelta
-
-    from tests.reports.trails import NOON
-
     end = None if seconds is None else NOON + timedelta(seconds=seconds)  # a table is slow
     report = AuditReporter(many).access_report("patient", "42", None, end)
     sink = Sink()
