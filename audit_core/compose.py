@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from audit_core.clean import clean
@@ -11,6 +12,7 @@ from audit_core.context import AuditContext
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import DETAILS_BUDGET, fit, normal_deed, normal_surroundings
+from audit_core.private import ROOM, make_salts
 from audit_core.redaction import Redactor
 
 Resource = tuple[str | None, object] | str | None  # ("invoice", 42) or "invoice:42"
@@ -38,8 +40,17 @@ def compose(
         fields["details"]["after_request"] = True
     if fields["resource_id"] is not None:
         fields["resource_id"] = redactor.identifier(fields["resource_id"], fields["resource_type"])
-    fields["details"] = fit(redactor.details(fields["details"], fields["resource_type"]), DETAILS_BUDGET)
-    return AuditEvent(event_id=new_event_id(), timestamp=datetime.now(UTC), **fields, **surroundings)
+    budget = DETAILS_BUDGET - ROOM if redactor.erasable else DETAILS_BUDGET
+    fields["details"] = fit(redactor.details(fields["details"], fields["resource_type"]), budget)
+    fields |= surroundings
+    if redactor.erasable:
+        fields["salts"] = salts_of(fields, redactor)
+    return AuditEvent(event_id=new_event_id(), timestamp=datetime.now(UTC), **fields)
+
+
+def salts_of(fields: Mapping[str, Any], redactor: Redactor) -> dict[str, str]:
+    """A salt for each value of an event that is kept outside of its record."""
+    return make_salts(fields, partial(redactor.is_private, resource_type=fields["resource_type"]))
 
 
 def surroundings_of(context: AuditContext, source: str | None) -> dict[str, Any]:

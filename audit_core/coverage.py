@@ -77,7 +77,10 @@ def personal(redactor: Redactor, fields: Mapping[str, Iterable[str]]) -> list[st
         f"{kind}.{name}"
         for kind, names in sorted(fields.items())
         for name in names
-        if is_personal(name) and redactor.rule(name, kind) is None and redactor.treatment(name, kind) is None
+        if is_personal(name)
+        and redactor.rule(name, kind) is None
+        and redactor.treatment(name, kind) is None
+        and not redactor.is_private(name, kind)
     ]
 
 

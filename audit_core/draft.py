@@ -26,8 +26,16 @@ from audit_core.canonical import (
 )
 from audit_core.clean import FORBIDDEN, FORBIDDEN_IN_KEYS, MAX_DEPTH, MAX_INTEGER
 from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.private import VALUES_AT_MOST, Aside, commit, has_place, put_back, take_out
 
 Draft: TypeAlias = tuple[Any, ...]  # texts and None in the order of DRAFT_COLUMNS
+
+
+class PrivateDraft(tuple[Any, ...]):  # noqa: SLOT001 - a tuple can have none
+    """A draft, and the values that are kept outside of its record, which commits to them."""
+
+    aside: tuple[Aside, ...] = ()
+
 
 DRAFT_COLUMNS: Final = tuple(name for name in RECORD_COLUMNS if name not in {"previous_hash", "sequence"})
 EVENT_ID: Final = DRAFT_COLUMNS.index("event_id")
@@ -36,6 +44,7 @@ _DETAILS: Final = DRAFT_COLUMNS.index("details")
 _TIMESTAMP: Final = DRAFT_COLUMNS.index("timestamp")
 _ACTOR_TYPE: Final = DRAFT_COLUMNS.index("actor_type")
 _OUTCOME: Final = DRAFT_COLUMNS.index("outcome")
+_PRIVATE: Final = DRAFT_COLUMNS.index("private")
 _BEFORE_HASH: Final = RECORD_COLUMNS.index("previous_hash")
 _BEFORE_SEQUENCE: Final = RECORD_COLUMNS.index("sequence") - 1
 
@@ -59,23 +68,38 @@ def parse_draft(text: str) -> Draft:
         values = _values_of_object(waiting)
     except (KeyError, TypeError) as error:
         raise ValueError(f"no event, or one without a field: {error}") from error
+    plain = "\\u" not in text and text.isascii()
+    if "aside" in waiting:
+        aside = _parse_aside(waiting, plain=plain)
+        return _with_aside(values, aside, plain=plain)
     if len(waiting) != len(values):
         raise ValueError("an event with unknown fields")
-    return _checked(values, plain="\\u" not in text and text.isascii())
+    return _checked(values, plain=plain)
 
 
 def draft_of(event: AuditEvent) -> Draft:
     """The event as it can be sealed. Raises ValueError or TypeError where its values are not normalised."""
-    values = list(_values_of_event(event))
-    values[_TIMESTAMP] = format_timestamp(event.timestamp)
-    return _checked(values, plain=False)
+    fields = dict(zip(DRAFT_COLUMNS, _values_of_event(event), strict=True))
+    fields["timestamp"] = format_timestamp(event.timestamp)
+    if event.salts:
+        aside = take_out(fields, event.salts)
+        return _with_aside(fields.values(), aside, plain=False)
+    return _checked(fields.values(), plain=False)
 
 
 def event_of(draft: Draft) -> AuditEvent:
     """The event that is not sealed yet."""
     fields = dict(zip(DRAFT_COLUMNS, draft, strict=True))
     fields["details"], fields["timestamp"] = decode(fields["details"]), datetime.fromisoformat(fields["timestamp"])
+    if aside := aside_of(draft):
+        put_back(fields, {one.name: decode(one.value) for one in aside})
+        fields |= {"private": "", "salts": {one.name: one.salt for one in aside}}
     return AuditEvent(**fields)
+
+
+def aside_of(draft: Draft) -> tuple[Aside, ...]:
+    """What is kept outside of its record."""
+    return draft.aside if isinstance(draft, PrivateDraft) else ()
 
 
 def place(draft: Draft, sequence: int, previous_hash: str) -> Row:
@@ -95,7 +119,34 @@ def draft_of_row(row: Row) -> Draft:
     return tuple(value for name, value in zip(RECORD_COLUMNS, row, strict=False) if name not in place_of)
 
 
-def _checked(values: Iterable[Any], *, plain: bool) -> Draft:
+def _parse_aside(waiting: dict[str, Any], *, plain: bool) -> list[Aside]:
+    """The values that wait beside the record. Raises ValueError unless each has a place in it, and a salt."""
+    if len(waiting) != len(DRAFT_COLUMNS) + 1:
+        raise ValueError("an event with unknown fields")
+    found = waiting["aside"]
+    if type(found) is not dict or not 1 <= len(found) <= VALUES_AT_MOST:
+        raise ValueError("values beside the record that are none")
+    aside = []
+    for name, pair in found.items():
+        if not (type(pair) is list and len(pair) == 2 and type(pair[0]) is str and has_place(waiting, name)):
+            raise ValueError(f"a value beside the record that has no place in it: {name}")
+        _check_values(pair[1:], MAX_DEPTH, plain=plain)
+        aside.append(Aside(name, pair[0], encode(pair[1]).decode()))
+    return aside
+
+
+def _with_aside(values: Iterable[Any], aside: Iterable[Aside], *, plain: bool) -> PrivateDraft:
+    """The record commits to what is beside it here, where both are known: nobody else's word counts."""
+    columns, kept = list(values), tuple(aside)
+    if columns[_PRIVATE] != "":
+        raise ValueError("commitments of an event that is not sealed")
+    columns[_PRIVATE] = commit(kept)
+    draft = PrivateDraft(_checked(columns, plain=plain, commits=True))
+    draft.aside = kept
+    return draft
+
+
+def _checked(values: Iterable[Any], *, plain: bool, commits: bool = False) -> Draft:
     """``plain`` says that no text among the values, however deep, can have a character that is not allowed."""
     columns = list(values)
     kinds = tuple(map(type, columns))
@@ -110,6 +161,8 @@ def _checked(values: Iterable[Any], *, plain: bool) -> Draft:
         raise ValueError("an actor_type or an outcome that there is not")
     _check_members(columns[_DETAILS], MAX_DEPTH - 1, plain=plain)
     columns[_DETAILS] = encode(columns[_DETAILS]).decode()
+    if columns[_PRIVATE] and not commits:  # nobody could ever show what they were made of
+        raise ValueError("commitments without their values")
     texts = "".join(filter(None, columns))
     if not plain and FORBIDDEN.search(texts):
         raise ValueError("a text with a NUL or a lone surrogate")

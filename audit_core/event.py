@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -39,7 +40,7 @@ class AuditEvent:
     """Who did what to which resource, when, from where and with what outcome.
 
     The values are normalised and redacted already (see ``normalise`` and ``redaction``): an event does not
-    change any more. The last three fields are empty until the event is sealed.
+    change any more. ``sequence`` and both hashes are empty until the event is sealed.
     """
 
     event_id: str  # UUIDv7
@@ -58,11 +59,14 @@ class AuditEvent:
     user_agent: str | None = None
     request_id: str | None = None
     session_id: str | None = None
-    private: str = ""  # salted commitment to values kept outside the record; reserved by format version 1
+    private: str = ""  # salted commitments to values that are kept outside of the record: see ``private``
 
     sequence: int | None = None
     previous_hash: str | None = None
     event_hash: str | None = None
+
+    # Before it is sealed, of each value that will be kept outside of the record.
+    salts: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def sealed(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from audit_core.chain.values import fill
 from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
 from audit_core.normalise import clean_text
@@ -42,7 +43,7 @@ class History:
         waiting = [event for event in self.waiting() if matches(event, query)]
         known = self.store.known([event.event_id for event in waiting])
         waiting = [event for event in waiting if event.event_id not in known]
-        sealed = map(from_row, self.store.select(query))
+        sealed = fill(map(from_row, self.store.select(query)), self.store)
         if not waiting:
             return sealed
         waiting.sort(key=place_of, reverse=query.newest_first)
@@ -79,7 +80,7 @@ class History:
 
     def _sealed(self, event: str | int) -> AuditEvent | None:
         row = self.store.row(event) if isinstance(event, int) else self.store.find(clean_text(event))
-        return None if row is None else from_row(row)
+        return None if row is None else next(fill([from_row(row)], self.store))
 
     def place(self, event_id: str) -> Place:
         """Where the event stands. Raises LookupError when there is none."""

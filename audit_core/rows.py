@@ -10,17 +10,22 @@ from typing import Any
 from audit_core.canonical import RECORD_COLUMNS, decode, encode, format_timestamp, parse_timestamp
 from audit_core.errors import IntegrityError
 from audit_core.event import AuditEvent
+from audit_core.private import take_out
 
 Row = tuple[Any, ...]  # RECORD_COLUMNS, then event_hash
 STORED_COLUMNS = (*RECORD_COLUMNS, "event_hash")
-_WAITING_FIELDS = tuple(f.name for f in fields(AuditEvent) if f.name not in {"sequence", "previous_hash", "event_hash"})
+_SEALED_OR_APART = {"sequence", "previous_hash", "event_hash", "salts"}
+_WAITING_FIELDS = tuple(f.name for f in fields(AuditEvent) if f.name not in _SEALED_OR_APART)
 _waiting_values = attrgetter(*_WAITING_FIELDS)
 
 
 def to_json(event: AuditEvent) -> str:
-    """The event as it waits in an outbox."""
+    """The event as it waits in an outbox, what is kept outside of its record ``aside``."""
     waiting: dict[str, Any] = dict(zip(_WAITING_FIELDS, _waiting_values(event), strict=True))
     waiting["timestamp"] = format_timestamp(event.timestamp)
+    if event.salts:
+        taken = take_out(waiting, event.salts)
+        waiting["aside"] = {one.name: [one.salt, decode(one.value)] for one in taken}
     return encode(waiting).decode()
 
 

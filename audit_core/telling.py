@@ -8,12 +8,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from audit_core.canonical import encode, format_timestamp
 from audit_core.clean import clean
-from audit_core.compose import surroundings_of, within
+from audit_core.compose import salts_of, surroundings_of, within
 from audit_core.context import AuditContext
-from audit_core.event import Outcome
+from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
-from audit_core.normalise import DETAILS_BUDGET, clean_details, clean_text, encode_fitting, normal_deed
+from audit_core.normalise import DETAILS_BUDGET, clean_details, clean_text, encode_fitting, fit, normal_deed
+from audit_core.private import ROOM
 from audit_core.redaction import Redactor
+from audit_core.rows import to_json
 
 _OWN: Final = ("details", "event_id", "resource_id", "timestamp")  # what each event has for itself, in JSON's order
 _PLACE: Final = encode("\0").decode()  # no value of an event is written so
@@ -72,12 +74,24 @@ def events_as_json(
             continue
         if identifier is not None:
             identifier = clean_text(identifier)
+        if redactor.erasable:
+            deed = {"action": change.action, "resource_type": resource_type, "resource_id": identifier}
+            yield _private_json({**deed, "details": details}, surroundings or {}, redactor)
+            continue
         yield kind.template % (
             encode_fitting(details, DETAILS_BUDGET).decode(),
             f'"{new_event_id()}"',
             encode(identifier).decode(),
             f'"{format_timestamp(datetime.now(UTC))}"',
         )
+
+
+def _private_json(deed: Mapping[str, Any], surroundings: Mapping[str, Any], redactor: Redactor) -> str:
+    """The event of one change, some of whose values are kept outside of its record."""
+    fields = {**surroundings, **normal_deed(deed["action"], deed["resource_type"], None, Outcome.SUCCESS.value, None)}
+    fields |= {"resource_id": deed["resource_id"], "details": fit(deed["details"], DETAILS_BUDGET - ROOM)}
+    salts = salts_of(fields, redactor)
+    return to_json(AuditEvent(event_id=new_event_id(), timestamp=datetime.now(UTC), **fields, salts=salts))
 
 
 def _kind(action: str, resource_type: str, surroundings: Mapping[str, Any]) -> _Kind:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Self
 
 from audit_core.anchors import Anchor, ask, ask_all
@@ -16,6 +16,7 @@ from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState, 
 from audit_core.anchors.opening import open_anchors
 from audit_core.archives.shelf import Shelf
 from audit_core.chain import AuditChain
+from audit_core.chain.erasing import Erasing, Subject, erase
 from audit_core.chain.known import Answer
 from audit_core.chain.proof import Proof
 from audit_core.chain.seen import Seen
@@ -33,9 +34,10 @@ from audit_core.errors import (
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
-from audit_core.integrity.statement import ROTATED
+from audit_core.integrity.statement import ERASED, ROTATED
 from audit_core.keys import load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
+from audit_core.normalise import clean_text
 from audit_core.outbox import Outbox
 from audit_core.outbox.queue import Queue
 from audit_core.outbox.tally import Tally
@@ -65,6 +67,10 @@ NO_OUTBOX = (
     'Events wait for a bucket in a database, where they commit with the change: name it, AuditTrail("s3://...", '
     'outbox="postgresql://host/database").'
 )
+NOT_ERASABLE = (
+    "What a bucket has locked cannot be erased: leave out erasable=True, or keep the trail in a database and only its "
+    "checkpoints in the bucket, as an anchor."
+)
 CUT_OFF = (
     "Verification has found that the trail's end was cut off, or a backup put back: nothing is sealed on top of it "
     "until somebody has looked (`audit acknowledge-restore`); events wait in the outbox."
@@ -79,6 +85,7 @@ class AuditTrail:
     ``redactor`` has its own. ``durable=False`` does not wait for the disk; ``on_failure="block"`` makes a caller see
     that its event is durable nowhere, and not go on. ``outbox`` names further databases whose changes are audited,
     ``queue`` a Redis or Kafka in which events of no transaction wait: ``redis://host:6379/0``, ``kafka://host/topic``.
+    With ``erasable`` addresses, user agents and details about people lie beside the records, and can be erased.
     ``anchors``, by their URLs, are given the newest checkpoint every ``anchor_every`` seconds, if it is a new one.
     ``archives`` are where archived months lie now, if not where they were written to.
     Raises ConfigurationError for a setting that cannot work.
@@ -94,6 +101,7 @@ class AuditTrail:
         signer: Signer | None = None,
         redact: Mapping[str, Rule] | None = None,
         redactor: Redactor | None = None,
+        erasable: bool = False,
         policy: AuditPolicy | None = None,
         trusted_proxies: Iterable[str] = (),
         proxy_header: str = "X-Forwarded-For",
@@ -109,9 +117,12 @@ class AuditTrail:
         self.url, self.source, self.durable = url, source, durable
         self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
         self.proxies = TrustedProxies(trusted_proxies, proxy_header)
-        self._redactor, self._redact = redactor, _checked_rules(redact, redactor)
+        self._redactor, self._redact = redactor, _checked_rules(redact, redactor, erasable=erasable)
+        self.erasable = erasable or (redactor is not None and redactor.erasable)
         self.signing_key, self._lifecycle = SigningKey(signer), lifecycle
         self.store, own_outbox, self._directory, self._gate = open_url(url)
+        if self.erasable and self.store.values is None:
+            raise ConfigurationError(NOT_ERASABLE)
         others = [outbox] if isinstance(outbox, str) else list(outbox)
         self.outboxes: list[Outbox] = [*([own_outbox] if own_outbox else []), *map(open_outbox, others)]
         if lifecycle and not self.outboxes:
@@ -433,6 +444,25 @@ class AuditTrail:
             self.chain.shelf = before
             self._history.store = self.chain.whole
 
+    def erase(
+        self, *, actor: str | None = None, resources: Iterable[Resource] = (), basis: str, approved_by: str
+    ) -> Erasing:
+        """Remove what the trail keeps of a person outside of its records, and say in a signed event what and why.
+
+        Of what an ``actor`` did, the address and the user agent; of what was done to ``resources``, the details that
+        are kept apart. What still waits to be sealed is sealed first, where this process may. Raises ConfigurationError
+        where nothing can be erased or an event is under a legal hold, and when this process's key is not the trail's.
+        """
+        subject = Subject(actor, tuple(_whole(resource) for resource in resources))
+        if self.store.may_append():
+            self.flush()
+        with self.store.transaction(patient=True) as connection:
+            events = (self.event(ERASED) for _ in repeat(None))
+            return erase(
+                self.chain, subject, events, connection,
+                basis=clean_text(basis), approved_by=clean_text(approved_by),
+            )  # fmt: skip
+
     def anchor_now(self) -> list[AnchorState]:
         """Give each anchor the newest checkpoint, if it takes it."""
         return list(keep_now(self.chain, self.anchors))
@@ -488,19 +518,24 @@ class AuditTrail:
     def redactor(self) -> Redactor:
         """What keeps values out; made with the process's hash key when it is first needed."""
         if self._redactor is None:
-            self._redactor = Redactor(self._redact, hash_key=load_hash_key())
+            self._redactor = Redactor(self._redact, hash_key=load_hash_key(), erasable=self.erasable)
         return self._redactor
 
     def create(self) -> None:
         """Make what is missing of the tables; may be repeated."""
         for number in range(len(self.sealer.databases)):
-            self.sealer.make(number)
+            self._make(number)
+
+    def _make(self, database: int) -> None:
+        self.sealer.make(database)
+        if database == 0 and self.erasable and self.store.values and not self.store.values.is_created():
+            self.store.values.create()  # of a trail from before there were any
 
     def _create_at_the_start(self) -> None:
         """A server that is away just now keeps no application from starting: its events wait, and the tables."""
         for number in range(len(self.sealer.databases)):
             try:
-                self.sealer.make(number)
+                self._make(number)
             except BaseException as error:
                 waits = isinstance(error, QueueUnavailableError) or not self.store.seals_in_transaction
                 if not (isinstance(error, StoreUnavailableError) and waits):
@@ -562,10 +597,16 @@ class AuditTrail:
         self._writer.submit(self._own_events.alive())
 
 
-def _checked_rules(redact: Mapping[str, Rule] | None, redactor: Redactor | None) -> Mapping[str, Rule] | None:
+def _checked_rules(
+    redact: Mapping[str, Rule] | None, redactor: Redactor | None, *, erasable: bool
+) -> Mapping[str, Rule] | None:
     """What is wrong with them is said at once; whoever only reads the trail makes no key for them."""
     if redact and redactor:
         raise ConfigurationError("Give the rules as redact, or to the redactor, and not to both: it has its own.")
+    if redactor and erasable and not redactor.erasable:
+        raise ConfigurationError("Give erasable=True to the redactor, too: it decides which values are personal.")
+    if (private := [name for name, rule in (redact or {}).items() if rule == "private"]) and not erasable:
+        raise ConfigurationError(f"Values of {private[0]} can only be kept apart with erasable=True: add that.")
     Redactor(redact, hash_key=b"none")
     return redact
 
@@ -587,6 +628,13 @@ def _checked_origin(origin: str | None) -> str | None:
             f"An origin is a name like clinic.example/audit, without spaces or plus signs, not {origin!r}."
         )
     return origin
+
+
+def _whole(resource: Resource) -> tuple[str, str]:
+    kind, identifier = split_resource(resource)
+    if not kind or identifier is None:
+        raise ConfigurationError('Say which resource: ("patient", "7"), or "patient:7".')
+    return kind, clean_text(identifier)
 
 
 def _is_blocking(on_failure: str) -> bool:

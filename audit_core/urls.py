@@ -21,6 +21,7 @@ from audit_core.sqlite import SqliteDatabase, read_sql
 from audit_core.stores import AuditStore
 from audit_core.stores.memory import MemoryStore
 from audit_core.stores.sqlite import SqliteStore
+from audit_core.stores.sqlite_schema import SCRIPTS
 
 _PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s/@]*@")
 _POSTGRES = ("postgresql", "postgres")
@@ -95,13 +96,11 @@ def schema_sql(url: str, *, roles: bool = False) -> str:
     if url.partition(":")[0] not in _POSTGRES:
         if open_url(url).outbox is None:
             raise ConfigurationError("A bucket has no tables: there is no SQL to run.")
-        names = ["sqlite.sql", "sqlite_positions.sql", "sqlite_archived.sql", "sqlite_outbox.sql"]
-        return "\n".join(map(read_sql, names))
+        return "\n".join(map(read_sql, SCRIPTS))
     from audit_core.postgres import PostgresDatabase, script_for
 
     schema = PostgresDatabase(url).schema
-    names = ["postgres.sql", "postgres_lock.sql", "postgres_positions.sql", "postgres_archived.sql"]
-    names += ["postgres_outbox.sql"]
+    names = [f"postgres{part}.sql" for part in ("", "_lock", "_positions", "_archived", "_private", "_outbox")]
     names += ["postgres_roles.sql"] if roles else []
     scripts = [script_for(name, schema) for name in names]
     return "\n".join(["BEGIN;", f'CREATE SCHEMA IF NOT EXISTS "{schema}";', *scripts, "COMMIT;"]) + "\n"

@@ -20,6 +20,7 @@ from audit_django.postgres import existing_tables, require_permission, wait_for_
 from audit_django.trail import audited_aliases, layout, schema_in, tables_in
 
 LABEL = "audit_django"
+PRIVATE = "audit_private"
 
 
 class CreateTables(Operation):
@@ -87,9 +88,9 @@ def _postgres_statements(connection: BaseDatabaseWrapper, *, shown: bool) -> Ite
     if not shown:
         wait_for_others(connection)
         there = existing_tables(connection)
-        if not set(wanted).issubset(there):
+        if not set(wanted).issubset(there) or (EVENTS in wanted and PRIVATE not in there):
             require_permission(connection, schema)
-    if not set(wanted).issubset(there):
+    if not set(wanted).issubset(there) or (EVENTS in wanted and PRIVATE not in there):
         yield f'CREATE SCHEMA IF NOT EXISTS "{schema}";'
         yield from (script_for(name, schema) for name in _scripts(connection.alias, "postgres", there))
 
@@ -101,6 +102,8 @@ def _scripts(alias: str, kind: str, there: Collection[str] = ()) -> Iterator[str
         if kind == "postgres":
             yield "postgres_lock.sql"
         yield f"{kind}_positions.sql"
+    if EVENTS in tables_in(alias) and PRIVATE not in there:  # a trail from before may have none
+        yield f"{kind}_private.sql"
     yield f"{kind}_outbox.sql"
 
 

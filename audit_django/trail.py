@@ -41,6 +41,7 @@ DEFAULTS: Mapping[str, Any] = {
     "RULES": (),
     "SKIP": (),
     "REDACT": {},
+    "ERASABLE": False,
     "TRUSTED_PROXIES": (),
     "PROXY_HEADER": "X-Forwarded-For",
     "SOURCE": None,
@@ -161,6 +162,8 @@ def _create(trail: AuditTrail) -> None:
         if not trail.store.is_created():
             trail.store.create()
             trail.outboxes[0].create()
+        elif trail.erasable and trail.store.values and not trail.store.values.is_created():
+            trail.store.values.create()  # of a trail from before there were any
     except StoreUnavailableError as error:
         logger.warning("The audit trail's tables could not be looked for: %s", error)
 
@@ -180,6 +183,7 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
         outbox=wanted.outboxes,
         queue=None if under_test() else setting("QUEUE"),
         redact=setting("REDACT"),
+        erasable=setting("ERASABLE"),
         policy=AuditPolicy(reads=setting("READS"), skip=setting("SKIP"), rules=setting("RULES")),
         trusted_proxies=setting("TRUSTED_PROXIES"),
         proxy_header=setting("PROXY_HEADER"),
@@ -194,7 +198,7 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
 
 def redaction_rules() -> Redactor:
     """What the settings say of fields, to be asked and not applied: so no key is made for it."""
-    return Redactor(setting("REDACT"), hash_key=b"none")
+    return Redactor(setting("REDACT"), hash_key=b"none", erasable=setting("ERASABLE"))
 
 
 def remember_databases() -> None:

@@ -10,6 +10,7 @@ then nothing is said about the trail.
 
 import base64
 import hashlib
+import hmac
 import json
 import sqlite3
 import sys
@@ -113,7 +114,7 @@ class Keys:
 
     def __init__(self, first, yours):
         self.reigns, self.yours, self.vouched = [(0, first)], yours, first == yours
-        self.abandoned, self.remarks = set(), []
+        self.abandoned, self.erased, self.remarks = set(), [], []
 
     def at(self, size):
         """The one that signs a tree of this size."""
@@ -137,8 +138,18 @@ class Keys:
                 self.remarks.append(
                     f"A backup was put back: {says['lost']} events from {says['lost_from']} on are lost."
                 )
-        except (ValueError, TypeError, KeyError, Unusable):
+            elif event["action"] == "trail.erased" and is_signed(text, signatures, present):
+                ranges = [(place, *one) for place, all_ in says["erased"].items() for one in all_]
+                if all(first <= last < event["sequence"] for _, first, last in ranges):
+                    self.erased += ranges
+                    self.remarks.append(f"Values were erased by event {event['sequence']}: {says['basis']}.")
+        except (ValueError, TypeError, KeyError, AttributeError, Unusable):
             return
+
+    def has_erased(self, sequence, name):
+        """Whether a statement lists this value, or what it is a part of."""
+        places = [place for place, first, last in self.erased if first <= sequence <= last]
+        return any(name == place or name.startswith(f"{place}/") for place in places)
 
     def rotate(self, says, sequence, *, by_both):
         """Take the next key, which has signed for itself."""
@@ -154,13 +165,29 @@ def open_database(path):
     return database
 
 
+def values_of(database, event, are_kept):
+    """What is kept beside the record: the name of each value that it commits to, and whether that is there."""
+    committed = json.loads(event["private"]) if event["private"] else {}
+    query = "SELECT name, salt, value FROM audit_private WHERE sequence = ?"
+    there = list(database.execute(query, (event["sequence"],))) if are_kept else []
+    for name, salt, value in there:
+        check(name in committed, f"a value {name} was put beside the event {event['sequence']}")
+        key = base64.b64decode(salt, validate=True)
+        made = base64.b64encode(hmac.digest(key, value.encode(), "sha256")).decode()
+        fits = made == committed[name] and base64.b64encode(key).decode() == salt
+        check(fits, f"the value {name} of the event {event['sequence']} was changed")
+    names = {name for name, _, _ in there}
+    return [(event["sequence"], name, name in names) for name in committed]
+
+
 def verify(path, verifier_key, kept_path=None):
     """How many events fit, how many a kept checkpoint vouches for, and what else there is to say."""
     origin = open_key(verifier_key)[0]
     kept_size, kept_root, kept_by = open_kept(kept_path, origin) if kept_path else (0, "", [])
     database = open_database(path)
     rows = database.execute(f"SELECT event_hash, {', '.join(COLUMNS)} FROM audit_events ORDER BY sequence")
-    edge, size, previous, keys, kept_fits = [], 0, "0" * 64, None, False
+    edge, size, previous, keys, kept_fits, beside = [], 0, "0" * 64, None, False, []
+    are_kept = bool(list(database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit_private'")))
     for tree_size, first, root, signature, frontier in database.execute(
         "SELECT tree_size, first_sequence, root, signature, frontier FROM audit_checkpoints ORDER BY tree_size"
     ):
@@ -176,6 +203,7 @@ def verify(path, verifier_key, kept_path=None):
                 check(created["origin"] == origin, "it names another key, or you gave that of another trail")
                 keys = Keys(created["key"], verifier_key)
             keys.follow(event, origin)
+            beside += values_of(database, event, are_kept)
             grow(edge, size, leaf)
             size, previous = size + 1, event_hash
             kept_fits = kept_fits or (size == kept_size and base64.b64encode(root_of(edge)).decode() == kept_root)
@@ -194,6 +222,12 @@ def verify(path, verifier_key, kept_path=None):
         kept_size = 0
     check(size >= kept_size, f"it ends after {size} events, and the checkpoint that you kept has {kept_size}")
     check(kept_fits or not kept_size, f"the first {kept_size} events are not those of the checkpoint that you kept")
+    for sequence, name, is_there in beside:
+        what = "is there again, and was erased" if is_there else "is gone, and no statement says that it was erased"
+        check(is_there != keys.has_erased(sequence, name), f"the value {name} of the event {sequence} {what}")
+    query = "SELECT count(*) FROM audit_private WHERE NOT (sequence >= 0 AND sequence < ?)"
+    beyond = database.execute(query, (size,)).fetchone()[0] if are_kept else 0
+    check(not beyond, "there are values beside the records that belong to no event")
     (different,) = database.execute("SELECT count(DISTINCT event_id) FROM audit_events").fetchone()
     check(different == size, "an event is there twice")
     return size, kept_size, keys.remarks

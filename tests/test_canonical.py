@@ -820,7 +820,7 @@ class TestRecord:
         assert plain.encode_record(HONEST, "example.com/audit") == expected
 
     def test_the_columns_are_all_fields_of_the_event_in_canonical_order(self) -> None:
-        fields = {field.name for field in dataclasses.fields(AuditEvent)} - {"event_hash"}
+        fields = {field.name for field in dataclasses.fields(AuditEvent)} - {"event_hash", "salts"}
         assert list(RECORD_COLUMNS) == sorted(fields)
 
     @often

@@ -145,7 +145,7 @@ class TestHonestRows:
         [
             {},
             dict.fromkeys(NULLABLE),
-            {name: f"{name} Zoë \u2028 \U0001f9d1 \\u0000 \\ud800 \x01" for name in (*NULLABLE, "action", "private")},
+            {name: f"{name} Zoë \u2028 \U0001f9d1 \\u0000 \\ud800 \x01" for name in (*NULLABLE, "action")},
             {"details": {"b": [1, -(2**53) + 1, None, True, {"ä": "\U0001f600", "a": "\\u0000"}], "a": {}}},
             {"details": json.loads('{"a":' * 32 + "1" + "}" * 32)},
             {"actor_type": "admin", "outcome": "denied", "event_id": UUID},

@@ -28,6 +28,7 @@ from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from audit_core.testing.making import EDGES, NOON
+from tests.attacks import test_erasure as erasure
 from tests.attacks.attacker import put_back, steal
 from tests.chain import test_life as life
 
@@ -347,3 +348,36 @@ class TestAVerifierThatIsNotOursAfterRotations:
         done = verify(path, str(life.FIRST), tmp_path / "lost")
         assert (done.returncode, "5 events from 12 on are lost" in done.stdout) == (0, True), done
         assert "was stolen" in done.stdout
+
+
+class TestValuesBesideTheRecord:
+    """What formats.md says of them is what we write, and whoever reads only that finds what is done to them."""
+
+    @pytest.fixture
+    def chain(self, tmp_path):
+        store = SqliteStore(SqliteDatabase(tmp_path / "trail.db"))
+        store.create()
+        yield erasure.grow(make_chain(store))
+        store.close()
+
+    def said(self, chain):
+        done = verify(chain.store.database.path, str(chain.key))
+        return done.returncode, done.stdout + done.stderr
+
+    def test_an_erasure_is_accepted_and_told(self, chain):
+        assert self.said(chain)[0] == 0
+        erasure.forget(chain, resources=[("patient", "2")])
+        code, text = self.said(chain)
+        assert (code, "Values were erased by event 10: GDPR" in text) == (0, True)
+
+    @pytest.mark.parametrize("attack", erasure.ATTACKS)
+    def test_every_attack_on_them_is_found(self, chain, attack):
+        erasure.ATTACKS[attack][0](chain)
+        assert self.said(chain)[0] == 1
+
+    @pytest.mark.parametrize("attack", erasure.AFTERWARDS)
+    def test_so_is_every_attack_after_an_erasure(self, chain, attack):
+        old = erasure.value(chain, 1, erasure.NEW)
+        erasure.forget(chain, resources=[("patient", "1")])
+        erasure.AFTERWARDS[attack][0](chain, old)
+        assert self.said(chain)[0] == 1

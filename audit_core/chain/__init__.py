@@ -21,7 +21,7 @@ from audit_core.chain.subtrees import FRONTIER_EVERY
 from audit_core.chain.trust import signed_by
 from audit_core.chain.verification import Verification, verify_store
 from audit_core.chain.whole import WholeStore
-from audit_core.draft import ACTION, Draft, draft_of, event_of, place
+from audit_core.draft import ACTION, Draft, aside_of, draft_of, event_of, place
 from audit_core.errors import AuditError, BusyError, ConfigurationError, ConflictError, IntegrityError
 from audit_core.event import ActorType, AuditEvent
 from audit_core.identity import new_event_id
@@ -32,6 +32,7 @@ from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import Signer, VerifierKey, encode_base64
 from audit_core.integrity.statement import ABOUT, ROTATED, STATEMENTS, Statement
 from audit_core.integrity.verify import parse_head
+from audit_core.private import KeptValue
 from audit_core.rows import Row, from_row
 from audit_core.stores import AuditStore, StoredCheckpoint
 from audit_core.waiting import unreadable_draft
@@ -158,10 +159,15 @@ class AuditChain:
         origin, size, previous = self._origin, edge.tree.size, edge.last_hash
         rows: list[Row] = []
         leaves: list[bytes] = []
+        values: list[KeptValue] = []
         for sequence, draft in enumerate(drafts, size):
             row = place(draft, sequence, previous)
+            aside = aside_of(draft)
+            if aside and self.store.values is None:
+                aside, row = (), place(unreadable_draft(repr(draft)), sequence, previous)
             if draft[ACTION] in STATEMENTS and not ours and self._speaks_for_us(row):
-                row = place(unreadable_draft(repr(draft)), sequence, previous)
+                aside, row = (), place(unreadable_draft(repr(draft)), sequence, previous)
+            values += (KeptValue(sequence, *one) for one in aside)
             leaf = leaf_hash(encode_record(row, origin))
             previous = leaf.hex()
             leaves.append(leaf)
@@ -171,6 +177,8 @@ class AuditChain:
         checkpoint = self._sign(tree, size, signer)
         try:
             self.store.append(rows, checkpoint, connection)
+            if values and self.store.values is not None:
+                self.store.values.keep(values, connection)
         except ConflictError as error:  # of those who seal, one at a time does, where there are locks
             if not self.store.seals_in_transaction and self.store.head() != edge.checkpoint:
                 raise BusyError("Another process has sealed meanwhile.") from error

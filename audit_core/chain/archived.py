@@ -116,7 +116,7 @@ class ArchivedEvents:
             digest = bytes.fromhex(left.event_hash)
         except (ValueError, TypeError):
             digest = b""
-        return left.sequence, None, left.event_hash, digest, "", "", None
+        return left.sequence, None, left.event_hash, digest, "", "", None, None
 
     def _tally(self, left: Left) -> Tally:
         return self._tallies.setdefault(left.archive, Tally())

@@ -55,6 +55,7 @@ class Verification:
     start: int = 0  # events before it were not looked at: they were verified before
     seen: Seen | None = None  # what to go on from next time; None where something is wrong
     unread: tuple[Unread, ...] = ()  # archived events that were compared by their hashes alone
+    erasures: int = 0  # statements that values beside the records were erased
 
 
 def verify_store(
@@ -126,8 +127,10 @@ def _verify(
     found = _summarise(chain(damage, trust.strange, readable), trust, walker.known, extent.events)
     if trust.doubt is not None and found.result is not Result.FAILED:
         raise trust.doubt
-    seen = walker.seen if found.result is not Result.FAILED else None
-    return replace(found, start=max(0, start), seen=seen, unread=archived.unread())
+    seen_now = walker.seen if found.result is not Result.FAILED else None
+    return replace(
+        found, start=max(0, start), seen=seen_now, unread=archived.unread(), erasures=len(walker.ring.erasures)
+    )
 
 
 def _look(

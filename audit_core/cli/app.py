@@ -16,6 +16,7 @@ from audit_core.cli import (
     anchors,
     archiving,
     check,
+    erasing,
     events,
     export,
     holds,
@@ -58,7 +59,10 @@ app = typer.Typer(
     cls=_Commands, name="audit", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, help="Compliance audit trails: keep one, verify it, prove and report from it.",
 )  # fmt: skip
-for commands in (keeping, anchors, verify, events, proofs, export, keys, restored, archiving, check, postgres):
+COMMANDS = (
+    keeping, anchors, verify, events, proofs, export, keys, restored, archiving, erasing, check, postgres,
+)  # fmt: skip
+for commands in COMMANDS:
     commands.add_to(app)
 app.add_typer(report.app)
 app.add_typer(keys.app, name="key")

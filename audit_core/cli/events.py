@@ -72,4 +72,6 @@ def show(
             )
         if not trail.note_reading("trail.read", {"event": event}):
             note(NOT_RECORDED, "yellow")
-        say_json({**asdict(readable(found)), "timestamp": format_timestamp(found.timestamp), "sealed": found.sealed})
+        shown = asdict(readable(found))
+        del shown["salts"]
+        say_json({**shown, "timestamp": format_timestamp(found.timestamp), "sealed": found.sealed})

@@ -46,14 +46,18 @@ def prove(
 
 def write_proof(proof: Proof, out: Path | None) -> None:
     """Write it as JSON to a new file, or to stdout."""
-    document = {
+    write_document(safe_json(json.dumps(document_of(proof), indent=2)) + "\n", out)
+
+
+def document_of(proof: Proof) -> dict[str, Any]:
+    """A proof as JSON has it."""
+    return {
         "record": proof.record,
         "index": proof.index,
         "hashes": [encode_base64(digest) for digest in proof.hashes],
         "checkpoint": proof.checkpoint,
         **({"rotations": proof.rotations} if proof.rotations else {}),
     }
-    _write(safe_json(json.dumps(document, indent=2)) + "\n", out)
 
 
 def check_proof(
@@ -88,10 +92,11 @@ def checkpoint(context: typer.Context, *, url: Url = None, out: Out = None) -> N
     with open_trail(context, url) as trail:
         if (signed := trail.chain.checkpoint_note()) is None:
             raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
-        _write(signed, out)
+        write_document(signed, out)
 
 
-def _write(text: str, out: Path | None) -> None:
+def write_document(text: str, out: Path | None) -> None:
+    """To a new file, or to stdout. Raises ConfigurationError where there is a file of the name."""
     if out is None:
         say_exactly(text)
         return

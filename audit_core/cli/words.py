@@ -47,6 +47,12 @@ _WORDS = {
     "{expected}, got {got}. Whoever removed it had not the trail's key.",
     "archive.changed": "What is left of archived events from {sequence} on was changed: expected {expected}, got "
     "{got}.",
+    "private.missing": "A value that event {sequence} was sealed with is gone: expected {expected}.",
+    "private.changed": "A value that event {sequence} was sealed with was changed: expected {expected}.",
+    "private.stray": "A value beside event {sequence} is none of its own: expected {expected}, got {got}.",
+    "private.returned": "An erased value is there again: expected {expected} at event {sequence}. A backup brings it "
+    "back, and so does whoever kept a copy: erase it again.",
+    "private.unreadable": "Event {sequence} was sealed with commitments that are none of ours.",
     "unsigned": "{unsigned}",
     "empty": "There is nothing to verify: expected {expected}, got {got}.",
     "origin": "The trail is not the one that the key belongs to, or you gave the key of another trail: expected origin "
@@ -220,6 +226,11 @@ def limits(found: Verification, waiting: int) -> list[str]:
         f"compared, and no record was read: {one.why.rstrip('.')}."
         for one in found.unread
     ]
+    if found.erasures:
+        lines.append(
+            f"Personal values were erased by {count_of(found.erasures, 'statement')} of the trail: what they were "
+            "nobody can say any more."
+        )
     if found.start:
         lines.append(
             f"The {found.start:,} events that were verified before were not looked at again, nor was it whether an id "

@@ -14,6 +14,7 @@ from typing import Any
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.clock import Clock
+from audit_core.integrity.erasure import ValueVerifier
 from audit_core.integrity.hashed import UNENCODABLE, Hashed, RowReader
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.known_trees import KnownTree, KnownTrees, compare_tree, truncated
@@ -36,6 +37,7 @@ class ChainVerifier:
     known: KnownTrees
     abandoned: Sequence[KnownTree] = ()
     size: int = 0  # sequences walked so far, missing ones included
+    values: ValueVerifier = field(default_factory=lambda: ValueVerifier(iter(())))
     _previous: Any = GENESIS_HASH  # None after a gap: what was there is not known
     _tree: Frontier | None = field(default_factory=Frontier)  # None while a gap hides a leaf
     _signed: int = 0
@@ -70,7 +72,7 @@ class ChainVerifier:
         """Compare each record's hash with its own row and with the row before."""
         previous, expected = self._previous, self.size
         leaves: list[bytes] = []
-        for sequence, link, stored, digest, why, _, said in rows:
+        for sequence, link, stored, digest, why, _, said, private in rows:
             leaf = digest
             if type(sequence) is not int or sequence < expected:  # from a table made anew, or from below the first
                 place = sequence if type(sequence) is int else None
@@ -82,6 +84,10 @@ class ChainVerifier:
                 leaf = _hash_bytes(stored)
             elif said is not None:
                 yield from self._follow(said, sequence, link)
+            if private is None:  # it is no record that is here: nobody knows what it commits to
+                yield from self.values.skip(sequence)
+            elif private != "":
+                yield from self.values.check(sequence, private)
             if sequence != expected:
                 yield Finding("missing", expected, _range(expected, sequence), "nothing")
                 self._skip(leaves, expected, sequence, link)

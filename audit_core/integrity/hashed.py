@@ -11,12 +11,12 @@ from audit_core.integrity.statement import STATEMENTS, claims_to_be_one
 
 CHUNK = 4_096
 UNENCODABLE = (TypeError, ValueError, OverflowError)
-Hashed: TypeAlias = tuple[Any, Any, Any, bytes, str, Any, Any]
-"""A row's sequence, previous and own hash, the hash of its record or why it is none, its time; and its action and
-details, where it looks like a statement."""
+Hashed: TypeAlias = tuple[Any, Any, Any, bytes, str, Any, Any, Any]
+"""A row's sequence, previous and own hash, the hash of its record or why it is none, its time; its action and
+details, where it looks like a statement; and its commitments to private values."""
 
-_SEQUENCE, _PREVIOUS, _TIMESTAMP, _ACTION, _DETAILS = map(
-    RECORD_COLUMNS.index, ("sequence", "previous_hash", "timestamp", "action", "details")
+_SEQUENCE, _PREVIOUS, _TIMESTAMP, _ACTION, _DETAILS, _PRIVATE = map(
+    RECORD_COLUMNS.index, ("sequence", "previous_hash", "timestamp", "action", "details", "private")
 )
 _WIDTH = len(RECORD_COLUMNS)
 
@@ -32,7 +32,7 @@ def hash_rows(rows: Iterable[Sequence[Any]], log: str) -> Iterator[Hashed]:
         said = None
         if row[_ACTION] in STATEMENTS and claims_to_be_one(row, log):
             said = row[_ACTION], row[_DETAILS]
-        yield row[_SEQUENCE], row[_PREVIOUS], row[_WIDTH], digest, why, row[_TIMESTAMP], said
+        yield row[_SEQUENCE], row[_PREVIOUS], row[_WIDTH], digest, why, row[_TIMESTAMP], said, row[_PRIVATE]
 
 
 class RowReader:

@@ -1,4 +1,4 @@
-"""The keys of one chain, one after another, and what its signed statements say of them and of restored backups.
+"""The keys of one chain, one after another, and what its signed statements say of them, of backups and of erasures.
 
 Trust: the first key is the one that the first event names, or one that the verifier was given. Each later key is named
 by the one before, and has signed for it itself. What only looks like a statement is not followed.
@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 from audit_core.canonical import parse_timestamp
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.erasure import Erasure, erasure_of
 from audit_core.integrity.note import VerifierKey, encode_base64, parse_note, split_signature
 from audit_core.integrity.retention import KINDS, Archive, Hold, Purge
 from audit_core.integrity.statement import (
     ARCHIVED,
+    ERASED,
     HELD,
     LIFTED,
     PURGED,
@@ -67,6 +69,7 @@ class Keyring:
     archives: dict[int, Archive] = field(default_factory=dict)  # by the sequence of the statement
     purges: dict[int, Purge] = field(default_factory=dict)  # by the sequence of the archive's statement
     holds: dict[int, Hold] = field(default_factory=dict)  # those that were not lifted, by their sequence
+    erasures: list[Erasure] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)  # those that were followed
 
     @classmethod
@@ -118,7 +121,7 @@ class Keyring:
         """Whether it is by a key that may say so; then it counts from now on."""
         known = {
             ROTATED: self._rotate, REVOKED: self._revoke, RESTORED: self._restore, ARCHIVED: self._archive,
-            PURGED: self._purge, HELD: self._hold, LIFTED: self._lift,
+            PURGED: self._purge, HELD: self._hold, LIFTED: self._lift, ERASED: self._erase,
         }  # fmt: skip
         try:
             if not known[statement.kind](statement):
@@ -184,6 +187,13 @@ class Keyring:
         if type(number) is not int or number not in self.holds or not statement.is_signed_by(self.present):
             return False
         del self.holds[number]
+        return True
+
+    def _erase(self, statement: Statement) -> bool:
+        found = erasure_of(statement.sequence, statement.says)
+        if not statement.is_signed_by(self.present):
+            return False
+        self.erasures.append(found)
         return True
 
 

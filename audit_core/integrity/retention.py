@@ -73,6 +73,18 @@ class Hold(NamedTuple):
     name: str  # an id; of a resource its type, or its type, a colon and its id
     reason: str
 
+    def covers(
+        self, *, actor: str | None, resource_type: str | None, resource_id: str | None, tenant: str | None
+    ) -> bool:
+        """Whether it keeps what is about all that is given. One of a resource type covers each resource of it.
+
+        Who asks for a whole type is stopped by a hold of one resource.
+        """
+        if self.kind != "resource":
+            return self.name == {"actor": actor, "tenant": tenant}[self.kind]
+        kind, _, identifier = self.name.partition(":")
+        return kind == resource_type and (not identifier or resource_id in {None, identifier})
+
 
 class Entry(Protocol):
     """What is left of an archived event."""

@@ -1,4 +1,4 @@
-"""What the trail says of itself under a signature: that its key was replaced or stolen, that a backup was put back.
+"""What the trail says of itself under a signature: of its keys, of backups that were put back, of erased values.
 
 A statement is an event whose details are what it says, and signatures over that and over its place in the chain. It
 stands nowhere else: its text holds the hash of the event before.
@@ -19,7 +19,8 @@ from audit_core.integrity.note import Signer, VerifierKey, sign_text, split_sign
 
 ROTATED, REVOKED, RESTORED = "key.rotated", "key.revoked", "trail.restored"
 ARCHIVED, PURGED, HELD, LIFTED = "trail.archived", "trail.purged", "hold.added", "hold.lifted"
-STATEMENTS = frozenset({ROTATED, REVOKED, RESTORED, ARCHIVED, PURGED, HELD, LIFTED})
+ERASED = "trail.erased"
+STATEMENTS = frozenset({ROTATED, REVOKED, RESTORED, ARCHIVED, PURGED, HELD, LIFTED, ERASED})
 """Actions of the events that are one, if their signatures hold."""
 ABOUT = "trail"  # the type of the resource that they are about, whose id is the origin
 SIGNATURES_AT_MOST = 8

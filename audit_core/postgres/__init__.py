@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
 SCHEMA = "audit"
-ROLES = ("audit_application", "audit_sealer", "audit_auditor")
+ROLES = ("audit_application", "audit_sealer", "audit_auditor", "audit_eraser")
 LOCK = 0x41554449  # "AUDI": the class of our advisory locks, which whoever makes tables takes
 CONNECT_SECONDS = 10
 KEPT = 2  # idle connections that a process keeps

@@ -31,6 +31,11 @@ _ATTEMPTS = {
     "read the checkpoints": "SELECT FROM audit.audit_checkpoints WHERE false",
     "append to the trail": f"INSERT INTO audit.audit_events {_EVENT_COLUMNS} VALUES {_EVENT}",
     "append a checkpoint": f"INSERT INTO audit.audit_checkpoints VALUES {_CHECKPOINT}",
+    "read personal values": "SELECT FROM audit.audit_private WHERE false",
+    "keep a personal value": "INSERT INTO audit.audit_private VALUES (-7, '', '', '')",
+    "erase personal values": "DELETE FROM audit.audit_private WHERE false",
+    "change personal values": "UPDATE audit.audit_private SET value = '' WHERE false",
+    "empty the personal values": "TRUNCATE audit.audit_private",
     "keep others from sealing": "SELECT FROM audit.audit_lock FOR UPDATE SKIP LOCKED",
     "make partitions": "SELECT audit.audit_make_partitions(0)",
     "change the trail": "UPDATE audit.audit_events SET actor_id = '' WHERE false",
@@ -49,18 +54,31 @@ _ALLOWED = {
     "audit_sealer": {
         "add to the outbox", "read the outbox", "remove from the outbox", "read the trail", "read the checkpoints",
         "append to the trail", "append a checkpoint", "make partitions", "keep others from sealing",
+        "read personal values", "keep a personal value",
     },
-    "audit_auditor": {"read the trail", "read the checkpoints", "read the outbox"},
+    "audit_auditor": {"read the trail", "read the checkpoints", "read the outbox", "read personal values"},
+    "audit_eraser": {
+        "read the trail", "read the checkpoints", "append to the trail", "append a checkpoint",
+        "keep others from sealing", "read personal values", "keep a personal value", "erase personal values",
+    },
 }  # fmt: skip
 _HARMLESS = {("audit_sealer", "choose an id in the outbox")}  # it may remove what it likes there
 _GRANTS = {
     "audit_outbox": {
         "audit_application": {"INSERT"}, "audit_sealer": {"SELECT", "INSERT", "DELETE"}, "audit_auditor": {"SELECT"},
     },
-    "audit_events": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
-    "audit_checkpoints": {"audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}},
-    "audit_lock": {"audit_sealer": {"SELECT", "UPDATE"}},
-    "audit_archived": {"audit_sealer": {"SELECT"}, "audit_auditor": {"SELECT"}},
+    "audit_events": {
+        "audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}, "audit_eraser": {"SELECT", "INSERT"},
+    },
+    "audit_checkpoints": {
+        "audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"}, "audit_eraser": {"SELECT", "INSERT"},
+    },
+    "audit_private": {
+        "audit_sealer": {"SELECT", "INSERT"}, "audit_auditor": {"SELECT"},
+        "audit_eraser": {"SELECT", "INSERT", "DELETE"},
+    },
+    "audit_lock": {"audit_sealer": {"SELECT", "UPDATE"}, "audit_eraser": {"SELECT", "UPDATE"}},
+    "audit_archived": {"audit_sealer": {"SELECT"}, "audit_auditor": {"SELECT"}, "audit_eraser": {"SELECT"}},
     "audit_positions": {
         "audit_sealer": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "audit_auditor": {"SELECT"},
     },
@@ -80,6 +98,7 @@ WHERE n.nspname = %s AND g.name LIKE 'audit%%' AND a.grantee <> g.owner GROUP BY
 # What no login may be at once. ADMIN alone, which whoever makes a role has of it since 16, counts as neither.
 _TOGETHER = """\
 SELECT m.rolname, pair.one, pair.other FROM pg_roles m, (VALUES ('audit_application', 'audit_sealer'),
+    ('audit_application', 'audit_eraser'),
     ('audit_application', 'pg_read_all_data'), ('audit_application', 'pg_write_all_data'),
     ('audit_sealer', 'pg_write_all_data'), ('audit_application', %(owner)s)) AS pair (one, other)
 WHERE m.rolcanlogin AND NOT m.rolsuper AND to_regrole(quote_ident(pair.one)) IS NOT NULL
@@ -218,7 +237,7 @@ class Doctor:
             yield Check(holds=True, text="the functions are those of `audit init`")
 
     def _grants(self) -> Iterator[Check]:
-        """Nobody but the three roles and the owner needs anything, and they nothing on a month, column or sequence."""
+        """Nobody but the four roles and the owner needs anything, and they nothing on a month, column or sequence."""
         is_well = True
         for table, column, grantee, privileges in self.database.fetch(_ACLS, (self.database.schema,)):
             beyond = sorted(set(privileges) - _GRANTS.get(table, {}).get(grantee, set()))
@@ -229,7 +248,7 @@ class Doctor:
             cure = "revoke it" if grantee in ROLES else "revoke it, and grant one of the roles"
             yield Check(holds=False, text=f"{grantee} has {what}: {cure}")
         if is_well:
-            yield Check(holds=True, text="nobody but the owner and the three roles has a grant, and they no other")
+            yield Check(holds=True, text="nobody but the owner and the four roles has a grant, and they no other")
 
     def _partitions(self) -> Iterator[Check]:
         partitions = Partitions(self.database)

@@ -24,6 +24,7 @@ _REFUSALS = ("22", "23", "54", "P0001")  # data, constraints, limits (of an inde
 _NEWER = {  # tables that older trails lack
     "audit_lock": "the lock that whoever seals holds",
     "audit_positions": "the place where it is kept how far a queue was read",
+    "audit_private": "the table of values that are kept outside of records",
 }
 _THERE_ALREADY = {"42P06", "42P07", "42710"}  # somebody else has just made it
 

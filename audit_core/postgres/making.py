@@ -12,6 +12,7 @@ from audit_core.postgres.schema import check_catalog
 from audit_core.postgres.sealing import LOCK_TABLE
 
 ARCHIVED_TABLE = "audit_archived"  # what is left of events whose months were archived
+PRIVATE_TABLE = "audit_private"
 POSITIONS = "audit_positions"  # of queues
 # By which a table of ours is known. What else it has is what `audit verify` looks at.
 _KNOWN_BY = {
@@ -19,6 +20,7 @@ _KNOWN_BY = {
     "audit_outbox": {"id", "event"},
     LOCK_TABLE: {"only_row"},
     ARCHIVED_TABLE: {"sequence", "event_hash"},
+    PRIVATE_TABLE: {"sequence", "name", "salt"},
     POSITIONS: {"queue", "part"},
 }
 _FUNCTION = re.compile(r"CREATE OR REPLACE FUNCTION .*?\$\$.*?\$\$;", re.DOTALL)
@@ -96,7 +98,7 @@ def mend(database: PostgresDatabase) -> None:
 
 
 def make_roles(database: PostgresDatabase) -> None:
-    """Make the three roles, and grant them theirs. Raises ConfigurationError where this role may not."""
+    """Make the four roles, and grant them theirs. Raises ConfigurationError where this role may not."""
     missing = (
         "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) IS NULL "
         "AND NOT (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)"

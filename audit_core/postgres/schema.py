@@ -18,7 +18,7 @@ CATALOG = "postgres.catalog"
 _MONTH = re.compile(r"(?<=\.)audit_events_(?:\d{4}_\d\d|default)\b(?!\.)")
 _ANY_MONTH = "audit_events_MONTH"
 # An outbox lies in the trail's database unless the application's data do not; older trails lack the others.
-_MAY_LACK = (".audit_outbox", ".audit_lock", ".audit_positions", ".audit_archived")
+_MAY_LACK = (".audit_outbox", ".audit_lock", ".audit_positions", ".audit_archived", ".audit_private")
 _BODY = re.compile(r"CREATE OR REPLACE FUNCTION (\S+)\(.*?\$\$(.*?)\$\$", re.DOTALL)
 _NOT_VALID, _RUNS_FUNCTION = " that is not valid", " that runs a function"
 # Names are printed with their schema unless it is pg_catalog: what looks like ours is ours.
@@ -37,9 +37,10 @@ WITH ours AS (
     LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
     AND (n.nspname = %(schema)s AND c.relname IN ('audit_events', 'audit_checkpoints', 'audit_outbox', 'audit_lock',
-                                                       'audit_positions', 'audit_archived')
+                                                       'audit_positions', 'audit_archived', 'audit_private')
          OR i.inhparent IN (to_regclass(%(events)s), to_regclass(%(checkpoints)s), to_regclass(%(outbox)s),
-                          to_regclass(%(lock)s), to_regclass(%(positions)s), to_regclass(%(archived)s)))
+                          to_regclass(%(lock)s), to_regclass(%(positions)s), to_regclass(%(archived)s),
+                          to_regclass(%(private)s)))
 ), owners AS (
     SELECT oid FROM pg_roles WHERE rolsuper
     UNION ALL
@@ -151,7 +152,7 @@ def _wanted(database: PostgresDatabase) -> list[str]:
 
 def catalog(database: PostgresDatabase) -> list[str]:
     """What there is, a line each."""
-    names = ("events", "checkpoints", "outbox", "lock", "positions", "archived")
+    names = ("events", "checkpoints", "outbox", "lock", "positions", "archived", "private")
     values = {"schema": database.schema, **{name: database.table(f"audit_{name}") for name in names}}
     may_lock = "SELECT relkind = 'p' AND has_table_privilege(oid, 'SELECT') FROM pg_class WHERE oid = to_regclass(%s)"
     with database.transaction() as connection:

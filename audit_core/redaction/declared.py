@@ -14,7 +14,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.policy import resource_name
 from audit_core.redaction.sensitive_names import flat
 
-Rule: TypeAlias = Literal["replace", "mask", "hash", "keep", "exclude"]
+Rule: TypeAlias = Literal["replace", "mask", "hash", "keep", "exclude", "private"]
 _C = TypeVar("_C", bound=type)
 
 

@@ -32,7 +32,11 @@ class Redactor:
     * ``hash``: ``hmac-sha256:`` and the HMAC of its canonical bytes under ``hash_key``;
     * ``keep``: it stays, though its name is sensitive;
     * ``exclude``: details have nothing of it, and an update of nothing else is no event. Elsewhere (a query, a path,
-      the id of a resource) it is replaced.
+      the id of a resource) it is replaced;
+    * ``private``: it stays outside of the record, from where it can be erased. That takes ``erasable``; else it is
+      replaced.
+
+    With ``erasable`` so do all whose names say that they are about a person (``email``), unless a rule keeps them.
 
     A rule for a type whose class an ORM knows holds for its subclasses, the nearest class first. Then come the rules
     that classes have by ``redacted``, then those of a field alone, then what its name says.
@@ -46,8 +50,10 @@ class Redactor:
         rules: Mapping[str, Rule] | None = None,
         hash_key: bytes | None = None,
         names: Iterable[str] = (),
+        *,
+        erasable: bool = False,
     ) -> None:
-        self._rules = Rules(rules or {}, hash_key, names)
+        self._rules = Rules(rules or {}, hash_key, names, erasable=erasable)
         self._look: Callable[[str | None], _Look] = self._rules.remembered(_LOOKS_KEPT, partial(_Look, self._rules))
         self._agent: Callable[[str], str] = self._rules.remembered(_AGENTS_KEPT, self.text)
 
@@ -65,6 +71,15 @@ class Redactor:
         security numbers are.
         """
         return self._look(resource_type).members(details)
+
+    @property
+    def erasable(self) -> bool:
+        """Whether personal values are kept outside of the record."""
+        return self._rules.erasable
+
+    def is_private(self, field: str, resource_type: str | None = None) -> bool:
+        """Whether values of a field are kept outside of the record."""
+        return self._rules.is_private(field, resource_type)
 
     def treatment(self, field: str, resource_type: str | None = None) -> Treatment | None:
         """What happens to values of a field, where that is decided beforehand; None where they stay."""

@@ -12,6 +12,7 @@ from audit_core.canonical import Json, encode
 from audit_core.clean import clean
 from audit_core.errors import ConfigurationError
 from audit_core.redaction.declared import Rule, check_rule, follow, lineage
+from audit_core.redaction.personal_names import is_personal
 from audit_core.redaction.sensitive_names import (
     IN_QUERIES,
     IN_SECRETS,
@@ -43,8 +44,10 @@ _T = TypeVar("_T")
 class Rules:
     """The application's rules, and behind them what a name says by itself."""
 
-    def __init__(self, rules: Mapping[str, Rule], hash_key: bytes | None, names: Iterable[str]) -> None:
-        self.names = tuple(rules)  # as they were given
+    def __init__(
+        self, rules: Mapping[str, Rule], hash_key: bytes | None, names: Iterable[str], *, erasable: bool = False
+    ) -> None:
+        self.names, self.erasable = tuple(rules), erasable  # as they were given
         self._rules: dict[str, Rule] = {}
         self._scoped: dict[tuple[str, str], Rule] = {}
         self._hash_key = hash_key
@@ -53,6 +56,7 @@ class Rules:
             self._add(name, rule)
         self._memories: list[Any] = []
         self._cached = self.remembered(4096, self._find)
+        self._cached_private = self.remembered(4096, self._find_private)
         self._cached_secret_type = self.remembered(4096, self._find_secret_type)
         self.names_secret_inside = self.remembered(4096, self._names_secret_inside)
         follow(self)
@@ -89,6 +93,10 @@ class Rules:
         kind, _, field = name.rpartition(".")
         return (self._rule(field, kind) if kind else None) or self._rule(name, scope)
 
+    def is_private(self, name: str, scope: str | None = None) -> bool:
+        """Whether values of this name, which no treatment is for, are kept outside of the record."""
+        return (self._cached_private if len(name) < _LONGEST_CACHED else self._find_private)(name, scope)
+
     def of_spoken(self, name: str) -> Treatment | None:
         """The same for words of a sentence: of the last one, or of ``api key`` and the like."""
         if found := self.of(name.rpartition(" ")[2]):
@@ -113,6 +121,8 @@ class Rules:
 
     def _find(self, name: str, scope: str | None, place: Place | None) -> Treatment | None:
         rule = self.rule(name, scope)
+        if rule == "private":
+            return None if self.erasable else "replace"
         if rule is not None:
             return None if rule == "keep" else "replace" if rule == "hash" and not self._hash_key else rule
         whole = flat(name)
@@ -124,6 +134,12 @@ class Rules:
             return "replace"
         found = sensitivity(name, self._phrases, place)
         return "replace" if found == "secret" else found
+
+    def _find_private(self, name: str, scope: str | None) -> bool:
+        if not self.erasable or self.of(name, scope) is not None:
+            return False
+        rule = self.rule(name, scope)
+        return rule == "private" or (rule is None and is_personal(name))
 
     def _rule(self, field: str, kind: str | None) -> Rule | None:
         """Of the nearest class that has one, else of the name alone."""

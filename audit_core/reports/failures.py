@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from audit_core.event import ActorType, AuditEvent, Outcome
+from audit_core.private import NOT_THERE
 from audit_core.reports.rows import FailureRow
 
 NEIGHBOURS = 64  # events of a group among which those of one request are looked for
@@ -62,7 +63,7 @@ def _keys(event: AuditEvent) -> Iterator[tuple[str, str]]:
         yield "actor", event.actor_id
     elif account := next((value for name in _ACCOUNT if (value := event.details.get(name))), None):
         yield "account", str(account)
-    if event.ip_address is not None:
+    if event.ip_address is not None and event.ip_address not in NOT_THERE:
         yield "address", event.ip_address
 
 

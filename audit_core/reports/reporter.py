@@ -28,7 +28,7 @@ from audit_core.trails import AuditTrails
 
 HIPAA_AUDIT_CONTROLS = "HIPAA 164.312(b)"
 HIPAA_ACTIVITY_REVIEW = "HIPAA 164.308(a)(1)(ii)(D)"
-_TEXTS = tuple(f.name for f in fields(AuditEvent) if f.name not in {"timestamp", "details", "sequence"})
+_TEXTS = tuple(f.name for f in fields(AuditEvent) if f.name not in {"timestamp", "details", "sequence", "salts"})
 _FAILED = (Outcome.DENIED.value, Outcome.FAILURE.value)
 _WITH_PRIVILEGES = (ActorType.ADMIN.value, ActorType.SERVICE.value, ActorType.SYSTEM.value)
 

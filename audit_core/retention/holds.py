@@ -32,20 +32,9 @@ def find_hold(
     resource_id: str | None = None,
     tenant: str | None = None,
 ) -> Hold | None:
-    """The first hold that keeps what is about all that is given: whoever erases or purges asks first.
-
-    A hold of a resource type covers each resource of it; who asks for a whole type is stopped by a hold of one.
-    """
-    asked = {"actor": actor, "tenant": tenant}
-    for hold in holds(chain):
-        if hold.kind != "resource":
-            if hold.name == asked[hold.kind]:
-                return hold
-            continue
-        kind, identifier = split_resource(hold.name)
-        if kind == resource_type and (identifier is None or resource_id in {None, identifier}):
-            return hold
-    return None
+    """The first hold that keeps what is about all that is given: whoever purges asks first."""
+    asked = {"actor": actor, "resource_type": resource_type, "resource_id": resource_id, "tenant": tenant}
+    return next((hold for hold in holds(chain) if hold.covers(**asked)), None)
 
 
 def held_in(store: AuditStore, month: str, holds: Iterable[Hold]) -> Hold | None:

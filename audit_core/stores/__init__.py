@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from audit_core.integrity.verify import Finding
 from audit_core.query import EventQuery
 from audit_core.rows import Row
+from audit_core.stores.values import ValueStore
 
 
 class StoredCheckpoint(NamedTuple):
@@ -46,6 +47,7 @@ class AuditStore(Protocol):
     """
 
     name: str
+    values: ValueStore | None  # that are kept outside of the records; None where nothing could be erased
     seals_in_transaction: bool  # whether the transaction that carries an event seals it (SQLite)
 
     def create(self) -> None:

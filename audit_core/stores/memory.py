@@ -15,6 +15,7 @@ from audit_core.query import EventQuery, Place, matches
 from audit_core.rows import STORED_COLUMNS, Row, from_row
 from audit_core.stores import Extent, Left, StoredCheckpoint
 from audit_core.stores.positions import Position
+from audit_core.stores.values import MemoryValues, ValueStore
 
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 
@@ -29,6 +30,7 @@ class MemoryStore:
         self.events: list[Row] = []
         self.heads: list[StoredCheckpoint] = []
         self.lock = threading.RLock()
+        self.values: ValueStore | None = MemoryValues()
         self._positions: dict[tuple[str, str], Position] = {}
 
     def create(self) -> None:

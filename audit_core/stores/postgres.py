@@ -17,13 +17,15 @@ from uuid import UUID
 from audit_core.canonical import decode, encode, format_timestamp
 from audit_core.integrity.verify import Finding
 from audit_core.postgres import PostgresDatabase
-from audit_core.postgres.making import ARCHIVED_TABLE, POSITIONS, is_there, make, mend, require_utf8
+from audit_core.postgres.making import ARCHIVED_TABLE, POSITIONS, PRIVATE_TABLE, is_there, make, mend, require_utf8
 from audit_core.postgres.schema import check_schema
 from audit_core.postgres.sealing import LOCK_TABLE, lock_sealing
 from audit_core.query import EQUALS, EventQuery, Place
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.stores import Extent, Left, StoredCheckpoint
 from audit_core.stores.positions import Position
+from audit_core.stores.postgres_values import PostgresValues
+from audit_core.stores.values import ValueStore
 
 PAGE = 50_000  # rows of one COPY: a snapshot held for long would keep the server from cleaning up
 INDEXED = 128  # characters of a resource's id: a longer one might not fit into an index
@@ -71,18 +73,20 @@ class PostgresStore:
 
     def __init__(self, database: PostgresDatabase) -> None:
         self.database = database
+        self.values: ValueStore | None = PostgresValues(database)
         self._events, self._checkpoints = database.table("audit_events"), database.table("audit_checkpoints")
         self._positions, self._archived = database.table(POSITIONS), database.table(ARCHIVED_TABLE)
         self._archives = False  # whether what is left of archived events can be read
 
     def create(self) -> None:
         require_utf8(self.database)
-        for table in ("audit_outbox", LOCK_TABLE, POSITIONS, ARCHIVED_TABLE):  # before ours lie beside somebody else's
+        for table in ("audit_outbox", LOCK_TABLE, POSITIONS, ARCHIVED_TABLE, PRIVATE_TABLE):  # before any is made
             is_there(self.database, table)
         make(self.database, "postgres.sql", "audit_events")
         make(self.database, "postgres_lock.sql", LOCK_TABLE)
         make(self.database, "postgres_positions.sql", POSITIONS)
         make(self.database, "postgres_archived.sql", ARCHIVED_TABLE)
+        make(self.database, "postgres_private.sql", PRIVATE_TABLE)
 
         mend(self.database)
 

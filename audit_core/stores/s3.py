@@ -25,6 +25,7 @@ from audit_core.s3 import RETENTION_YEARS, Bucket, Version, open_bucket
 from audit_core.stores import Extent, Left, StoredCheckpoint
 from audit_core.stores.s3_mirror import Mirror, Mirrored, what_fits
 from audit_core.stores.s3_objects import Batch, first_of, key_of, read_batch, write_batch
+from audit_core.stores.values import ValueStore
 
 AHEAD = 8  # objects that are read at a time
 FRESH_SECONDS = 1.0  # how old what queries see may be; whoever seals or verifies looks at once
@@ -52,6 +53,7 @@ class S3AuditStore:
 
     name = "s3"
     seals_in_transaction = False
+    values: ValueStore | None = None  # what is locked cannot be erased
 
     def __init__(
         self,

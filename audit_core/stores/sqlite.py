@@ -22,6 +22,7 @@ from audit_core.sqlite import LOCK_WAIT_SECONDS, PATIENT_WAIT_SECONDS, SqliteDat
 from audit_core.stores import Extent, Left, StoredCheckpoint
 from audit_core.stores.positions import Position
 from audit_core.stores.sqlite_schema import check_indexes, check_schema
+from audit_core.stores.values import SqliteValues, ValueStore
 
 PAGE = 2_000  # rows a read takes at once: a read that lasts would keep the application's writers waiting
 _COLUMNS = ", ".join(STORED_COLUMNS)
@@ -46,10 +47,12 @@ class SqliteStore:
     def __init__(self, database: SqliteDatabase) -> None:
         self.database = database
         self._archives = False  # whether there is a table for what is left of archived events
+        self.values: ValueStore | None = SqliteValues(database)
 
     def create(self) -> None:
         self.database.create("sqlite.sql")
         self.database.create("sqlite_archived.sql")
+        self.database.create("sqlite_private.sql")
         self.database.create("sqlite_positions.sql")
 
     def is_created(self) -> bool:

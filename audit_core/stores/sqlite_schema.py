@@ -15,10 +15,11 @@ from typing import NamedTuple
 from audit_core.integrity.verify import Finding
 from audit_core.sqlite import read_sql
 
+SCRIPTS = ("sqlite.sql", "sqlite_positions.sql", "sqlite_archived.sql", "sqlite_private.sql", "sqlite_outbox.sql")
 PAGE = 5_000  # rows that one look compares with the indexes, without a step of ours in between
 # An outbox lies in the trail's database unless the application's data do not; older trails lack the others.
-_BESIDES = {"audit_positions", "audit_archived"}
-_MAY_LACK = {"audit_outbox", *_BESIDES}
+_BESIDES = ("audit_positions", "audit_archived", "audit_private")
+_MAY_LACK = ("audit_outbox", *_BESIDES)
 _TOKEN = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|$))|(?P<text>'(?:[^']|'')*')|(?P<name>"[^"]*"|`[^`]*`|\[[^]]*\])|\w+|\S""",
     re.DOTALL,
@@ -48,9 +49,10 @@ def check_schema(connection: sqlite3.Connection) -> Iterator[Finding]:
     found = {thing.place: thing for thing in _things(connection, {thing.table for thing in wanted.values()})}
     if not any(place in wanted for place, thing in found.items() if thing.table not in _BESIDES):
         yield Finding("empty", None, "the tables of a trail", "none of them")
+    lacking = [name for name in _MAY_LACK if ("table", name) not in found]
     for place, thing in wanted.items():
         if (there := found.get(place)) is None:
-            if thing.table not in _MAY_LACK or ("table", thing.table) in found:
+            if thing.table not in lacking:
                 yield Finding("schema", None, str(thing), "nothing")
         elif there != thing:
             yield Finding("schema", None, thing.sql or str(thing), there.sql or str(there))
@@ -131,8 +133,7 @@ def _things(connection: sqlite3.Connection, tables: set[str]) -> list[Thing]:
 def _wanted() -> dict[tuple[str, str], Thing]:
     """By type and name, what our .sql files make."""
     with closing(sqlite3.connect(":memory:")) as fresh:
-        scripts = ("sqlite.sql", "sqlite_positions.sql", "sqlite_archived.sql", "sqlite_outbox.sql")
-        fresh.executescript("".join(map(read_sql, scripts)))
+        fresh.executescript("".join(map(read_sql, SCRIPTS)))
         query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
         tables = {row[0] for row in fresh.execute(query)}
         return {thing.place: thing for thing in _things(fresh, tables)}

@@ -13,18 +13,24 @@ from typing import Any
 
 from audit_core.compose import surroundings_of, within
 from audit_core.context import AuditContext, said
+from audit_core.private import FIELDS
 from audit_core.triggers.tables import dbapi
 from audit_core.triggers.told import CONTEXT_FIELDS
 
 SETTING = "audit.context"
 
 
-def context_text(context: AuditContext | None = None, source: str | None = None) -> str:
-    """What the triggers are told of ``context``, or of the current one; "" where there is none: nobody says."""
+def context_text(context: AuditContext | None = None, source: str | None = None, *, erasable: bool = False) -> str:
+    """What the triggers are told of ``context``, or of the current one; "" where there is none: nobody says.
+
+    Of an ``erasable`` trail not what is kept outside of records: a trigger can keep nothing apart.
+    """
     if (context := context or said()) is None:
         return ""
     fields = surroundings_of(context, source)
     told: dict[str, Any] = {name: fields[name] for name in CONTEXT_FIELDS if fields[name] is not None}
+    if erasable:
+        told = {name: value for name, value in told.items() if name not in FIELDS}
     if details := within(context):
         told["within"] = details
     if context.told.ended:

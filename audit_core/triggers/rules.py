@@ -114,8 +114,8 @@ class Given:
 def _by_name(redactor: Redactor, column: str, kind: str, resource_type: str) -> Treatment:
     """A measure of a secret (``password_changed_at``) is told where its type can hold no secret."""
     treatment = redactor.treatment(column, resource_type)
-    if treatment is None:
-        return "tell"
+    if treatment is None:  # a trigger can keep nothing apart
+        return "replace" if redactor.is_private(column, resource_type) else "tell"
     if treatment in MEASURES:
         return "tell" if kind in (_NUMBERS if treatment == "measure" else _MEASURING) else "replace"
     return treatment if treatment in {"mask", "exclude"} else "replace"

@@ -117,7 +117,7 @@ def _unsaid(connection: BaseDatabaseWrapper, statement: str) -> str | None:
     """What is to be said before the statement; None where nothing is."""
     if not uses_triggers() or not covered_by(connection):
         return None
-    text = context_text(source=setting("SOURCE"))
+    text = context_text(source=setting("SOURCE"), erasable=setting("ERASABLE"))
     return None if text == connection.__dict__.get(_SAID, "") else text
 
 

@@ -52,6 +52,7 @@ def _emptied(url):
     store = open_url(url).store
     with superuser(store) as connection:
         connection.execute("DELETE FROM audit.audit_events")
+        connection.execute("DELETE FROM audit.audit_private")
         connection.execute(UNIQUE_EVENTS)
     put_back(store, Loot([], []))
     return store

@@ -30,6 +30,7 @@ from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from audit_core.writing.sealer import Sealer
 from tests.attacks.attacker import AT, put_back, steal, superuser
 from tests.attacks.scenes import STORES, empty_store, spoil
+from tests.attacks.test_erasure import IP, change, forget, told, value, write
 from tests.s3.server import client
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protection.md").read_text()
@@ -284,6 +285,46 @@ def imitate_a_statement(scene):
     said = {"says": {"old": str(KEY), "new": str(THIEFS_KEY)}, "signatures": ["AAAA"]}
     event = make_event(20, action="key.rotated", resource_type="trail", resource_id=ORIGIN, details=said)
     seal(scene.chain, [event])
+
+
+@attack("change, move, add or remove a [value beside a record](erasure.md)")
+def change_a_value(scene):
+    keep_a_value(scene)
+    change(scene.chain, 13, IP, value='"192.0.2.99"')
+
+
+@attack("change, move, add or remove a [value beside a record](erasure.md)")
+def move_a_value(scene):
+    keep_a_value(scene)
+    write(scene.chain.store, [(13, IP)], [value(scene.chain, 13, IP)._replace(sequence=5)])
+
+
+@attack("change, move, add or remove a [value beside a record](erasure.md)")
+def remove_a_value(scene):
+    keep_a_value(scene)
+    write(scene.chain.store, [(13, IP)])
+
+
+@attack("put an erased value back")
+def put_a_value_back(scene):
+    keep_a_value(scene)
+    old = value(scene.chain, 13, IP)
+    forget(scene.chain, actor="7")
+    scene.keep()
+    write(scene.chain.store, [], [old])
+
+
+@attack("steal the signing key, and say that a value was erased")
+def say_that_a_value_was_erased(scene):
+    keep_a_value(scene)
+    forget(scene.chain, actor="7")
+
+
+def keep_a_value(scene):
+    if scene.chain.store.values is None:
+        pytest.skip("a bucket keeps none")
+    seal(scene.chain, [told(20)])
+    scene.keep()
 
 
 @attack("stop the trail")

@@ -157,7 +157,10 @@ def test_tables_that_were_all_dropped_are_a_failure_where_the_outbox_is_left(aud
 
 
 def test_tables_that_were_all_dropped_are_a_failure_for_whoever_has_a_checkpoint(audit, path, kept):
-    run(path, *(f"DROP TABLE {table}" for table in ("audit_events", "audit_checkpoints", "audit_outbox")))
+    run(
+        path,
+        *(f"DROP TABLE {table}" for table in ("audit_events", "audit_checkpoints", "audit_outbox", "audit_private")),
+    )
     assert audit("verify", "--checkpoint", kept)[0] == 1
     code, out, err = audit("verify")
     assert (code, out) == (2, "")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-OWN = re.compile(r"audit_(outbox|checkpoints|lock|positions|archived|events(_default|_\d{4}_\d\d)?)")
+OWN = re.compile(r"audit_(outbox|checkpoints|lock|private|positions|archived|events(_default|_\d{4}_\d\d)?)")
 
 
 def setup(plugin: Any) -> None:

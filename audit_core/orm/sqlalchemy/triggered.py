@@ -69,7 +69,7 @@ class Triggered:
         del cursor, rest
         if not may_write(statement):
             return
-        text = context_text(source=self.trail.source)
+        text = context_text(source=self.trail.source, erasable=self.trail.erasable)
         if text != self._said.get(connection, ""):
             say(connection.connection.dbapi_connection, text)
             self._said[connection] = text

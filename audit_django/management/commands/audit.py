@@ -22,8 +22,8 @@ class Command(BaseCommand):
 
     help = (
         "The trail: init, status, seal, anchor, verify, events, show, checkpoint, prove, check-proof, export, "
-        "check-bundle, report, keygen, key, acknowledge-restore, archive, purge, hold, partitions, doctor, triggers, "
-        "check."
+        "check-bundle, report, keygen, key, acknowledge-restore, archive, purge, hold, erase, partitions, doctor, "
+        "triggers, check."
     )
     requires_system_checks = []
 

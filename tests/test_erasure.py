@@ -1,0 +1,375 @@
+"""A trail that keeps personal values outside of its records, from the application to the certificate."""
+
+import json
+import sqlite3
+import zipfile
+from contextlib import closing
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit_core import AuditTrail, Redactor
+from audit_core.canonical import MAX_RECORD_BYTES, encode_record
+from audit_core.cli import main
+from audit_core.compose import compose
+from audit_core.context import AuditContext
+from audit_core.coverage import personal
+from audit_core.draft import aside_of, event_of, parse_draft, place
+from audit_core.errors import ConfigurationError
+from audit_core.event import AuditEvent
+from audit_core.integrity.link import GENESIS_HASH
+from audit_core.integrity.verify import Result
+from audit_core.normalise import FIELD_LIMITS
+from audit_core.orm.changes import updated
+from audit_core.private import PRIVATE, VALUES_AT_MOST
+from audit_core.redaction import redacted
+from audit_core.reports import AuditReporter, write_csv
+from audit_core.rows import to_json
+from audit_core.telling import events_as_json
+from audit_core.triggers.context import context_text
+from audit_core.triggers.rules import _by_name
+from audit_core.waiting import read_waiting
+from tests.postgres.server import as_role, new_database
+
+APART = Redactor({"patient.ward": "private", "patient.city": "keep"}, b"k" * 32, erasable=True)
+WHO = AuditContext(ip_address="192.0.2.7", user_agent="Secret Agent")
+DETAILS = {
+    "changes": {
+        "email": {"old": "old@secret.example", "new": None},
+        "ward": {"old": "secret 3", "new": "secret 4"},
+        "city": {"old": "Ulm", "new": "Bern"},
+        "password": {"old": "x", "new": "y"},
+    },
+    "visits": [{"phone": "secret 555", "a/b~c": {"address": {"street": "secret 1"}}}],
+    "note": "stays",
+}
+BASIS = ("--basis", "GDPR Art. 17", "--approved-by", "officer")
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "state"))
+    return tmp_path
+
+
+def event(details=DETAILS, redactor=APART):
+    return compose("update", ("patient", 7), "success", details, context=WHO, source=None, redactor=redactor)
+
+
+def test_what_is_personal_waits_beside_the_record_and_not_in_it():
+    made = event()
+    assert (made.ip_address, made.details["visits"][0]["phone"]) == ("192.0.2.7", "secret 555")
+    waiting = json.loads(to_json(made))
+    aside = waiting.pop("aside")
+    assert not any(secret in json.dumps(waiting) for secret in ("secret", "192.0.2", "Agent"))
+    assert aside.keys() == {
+        "/ip_address", "/user_agent", "/details/changes/email/old", "/details/changes/ward/old",
+        "/details/changes/ward/new", "/details/visits/0/phone", "/details/visits/0/a~1b~0c/address",
+    }  # fmt: skip
+    assert waiting["details"]["changes"]["email"] == {"old": PRIVATE, "new": None}
+    assert waiting["details"]["changes"]["city"] == {"old": "Ulm", "new": "Bern"}
+    assert waiting["details"]["changes"]["password"] == {"old": "[redacted]", "new": "[redacted]"}
+
+
+def test_what_waits_is_read_whole_and_sealed_the_same_however_often_it_is_tried():
+    made = event()
+    again = read_waiting(to_json(made))
+    assert (again, again.salts) == (made, made.salts)
+    assert parse_draft(to_json(again)) == parse_draft(to_json(made))
+    assert event_of(parse_draft(to_json(made))) == made
+
+
+names = st.sampled_from(["email", "phone", "note", "changes", "a/b", "~", "old", "new", "", "address"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=3),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(names, inside, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(names, values, max_size=5))
+def test_any_details_are_read_as_they_were(details):
+    made = event(details)
+    draft = parse_draft(to_json(made))
+    assert event_of(draft) == made
+    assert read_waiting(to_json(made)) == made
+    assert len(aside_of(draft)) <= VALUES_AT_MOST
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"people": [{"email": str(n)} for n in range(200)]},
+        {"address" + "\u20ac" * 500: {f"email{n}": "x" for n in range(60)}, "a" * 300: {"b" * 3000: {"email": "x"}}},
+        {f"email {n}" + "\x01" * 120: "x" * 400 for n in range(60)},
+        {"email": "x" * 60_000},
+    ],
+)
+def test_many_values_or_long_names_still_fit_into_a_record_with_the_longest_fields(details):
+    longest = {name: "\x01" * limit for name, limit in FIELD_LIMITS.items()}
+    context = AuditContext(ip_address="::1", user_agent=longest["user_agent"], request_id=longest["request_id"])
+    context.session_id, context.tenant_id = longest["session_id"], longest["tenant_id"]
+    made = compose(
+        longest["action"], (longest["resource_type"], longest["resource_id"]), "success", details, context=context,
+        source=longest["source"], redactor=APART,
+    )  # fmt: skip
+    draft = parse_draft(to_json(made))
+    assert draft[0] == longest["action"], "it can be sealed"
+    assert len(encode_record(place(draft, 10**18, GENESIS_HASH), "\x01" * 200)) <= MAX_RECORD_BYTES
+    assert event_of(draft) == made
+
+
+FORGED = [
+    {}, {"/ip_address": []}, {"/actor_id": ["salt", "x"]}, {"/details/none": ["salt", "x"]}, {"/details": ["salt", 1]},
+    {"/ip_address": ["salt", 1.5]}, {"/ip_address": ["A" * 42 + "=", "x"]}, {"ip_address": ["salt", "x"]},
+    {"/details/email/0": ["salt", "x"]}, {"": ["salt", "x"]}, {"/ip_address/x": ["salt", "x"]}, [], "x", None,
+    {f"/details/{n}": ["salt", "x"] for n in range(65)}, {"/ip_address": ["salt", "\ud800"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("aside", FORGED)
+def test_what_somebody_else_puts_beside_a_record_is_no_event(aside):
+    waiting = json.loads(to_json(event({"email": "x"})))
+    text = json.dumps({**waiting, "aside": aside}).replace('"salt"', json.dumps("A" * 43 + "="))
+    with pytest.raises(ValueError, match=r".+"):
+        parse_draft(text)
+    with pytest.raises(ValueError, match="commitments"):
+        parse_draft(json.dumps({**waiting, "private": '{"/ip_address":"x"}'}))
+
+
+def test_orm_changes_are_kept_apart_like_all_others():
+    change = updated("patient", [7], {"email": "a@secret.example", "ward": 1}, {"email": None, "ward": 2})
+    (text,) = events_as_json([change], {"database": "x"}, context=WHO, source=None, redactor=APART)
+    made = read_waiting(text)
+    assert "secret" not in json.dumps({k: v for k, v in json.loads(text).items() if k != "aside"})
+    assert made.details["changes"]["email"] == {"old": "a@secret.example", "new": None}
+    assert set(made.salts) == {"/ip_address", "/user_agent", *(f"/details/changes/{name}" for name in (
+        "email/old", "ward/old", "ward/new"))}  # fmt: skip
+
+
+def test_triggers_are_told_nothing_that_they_could_not_keep_apart():
+    assert "192.0.2.7" in context_text(WHO)
+    assert "192.0.2.7" not in context_text(WHO, erasable=True)
+    assert "Agent" not in context_text(WHO, erasable=True)
+
+
+def test_a_trail_that_is_not_erasable_writes_as_before():
+    plain = Redactor({"patient.ward": "private"}, b"k" * 32)
+    made = event(redactor=plain)
+    assert not made.salts
+    assert "aside" not in json.loads(to_json(made))
+    assert made.details["changes"]["ward"] == {"old": "[redacted]", "new": "[redacted]"}
+    assert made.details["changes"]["email"]["old"] == "old@secret.example"
+
+
+def test_settings_that_cannot_work_are_refused_in_one_sentence(state):
+    url = f"sqlite:///{state}/a.db"
+    for options, sentence in [
+        ({"redact": {"ward": "private"}}, "can only be kept apart with erasable=True"),
+        ({"redactor": Redactor(), "erasable": True}, "Give erasable=True to the redactor, too"),
+    ]:
+        with pytest.raises(ConfigurationError, match=sentence):
+            AuditTrail(url, **options)
+    with pytest.raises(ConfigurationError, match="What a bucket has locked cannot be erased"):
+        AuditTrail("s3://bucket/audit", outbox=url, erasable=True)
+
+
+def test_a_class_says_which_of_its_fields_are_private(state):
+    @redacted(shoe="private")
+    class Cobbler:
+        pass
+
+    with AuditTrail(f"sqlite:///{state}/a.db", erasable=True, lifecycle=False) as trail:
+        made = trail.event("update", resource=("cobbler", 1), details={"shoe": 43})
+    assert set(made.salts) == {"/details/shoe"}
+    del Cobbler
+
+
+# --- A whole trail
+
+
+@pytest.fixture
+def trail(state):
+    with AuditTrail(f"sqlite:///{state}/a.db", erasable=True, lifecycle=False) as trail:
+        fill(trail)
+        yield trail
+
+
+def fill(trail):
+    for number in range(4):
+        with trail.actor(f"actor {number % 2}"):
+            change = {"email": {"old": None, "new": f"{number}@secret.example"}}
+            trail.record("update", resource=("patient", number // 2), details={"changes": change})
+    trail.flush()
+
+
+def run(capsys, *words):
+    capsys.readouterr()
+    code = main([*map(str, words)])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return code, out, err
+
+
+def test_after_an_erasure_no_command_and_no_report_shows_what_was_there(trail, state, capsys):
+    url, certificate = f"sqlite:///{state}/a.db", state / "certificate.json"
+    code, out, err = run(
+        capsys, "erase", "--url", url, "--resource", "patient:0", *BASIS, "--out", certificate, "--vacuum"
+    )
+    assert (code, "2 values of 2 events erased" in out) == (0, True), out + err
+    everything = []
+    for words in (["events", "--format", "json"], ["events", "--format", "csv"], ["events"], ["show", "1"],
+                  ["report", "access", "patient", "--format", "json"], ["prove", "1"], ["prove", "2"]):  # fmt: skip
+        code, out, err = run(capsys, *words, "--url", url)
+        assert code == 0
+        everything += [out, err]
+    report = AuditReporter(trail).access_report("patient")
+    with (state / "report.csv").open("w") as file:
+        write_csv(report, file)
+    everything += [(state / "report.csv").read_text(), certificate.read_text()]
+    assert not any("0@secret" in text or "1@secret" in text for text in everything)
+    assert "2@secret.example" in (state / "report.csv").read_text()
+    assert "[erased]" in everything[0]
+    assert not any(b"1@secret" in path.read_bytes() for path in state.rglob("*") if path.is_file())
+    code, out, err = run(capsys, "verify", "--url", url, "--json")
+    assert json.loads(out)["findings"] == []
+    assert "Personal values were erased by 1 statement of the trail" in run(capsys, "verify", "--url", url)[1]
+
+
+def test_the_certificate_lists_what_was_erased_and_proves_that_the_trail_says_so(trail, state, capsys):
+    url, file = f"sqlite:///{state}/a.db", state / "certificate.json"
+    assert (
+        run(capsys, "erase", "--url", url, "--resource", "patient:0", "--actor", "actor 1", *BASIS, "--out", file)[0]
+        == 0
+    )
+    found = json.loads(file.read_text())
+    assert (found["certificate"], found["origin"], found["values"]) == ("audit-core erasure v1", trail.chain.origin, 2)
+    assert (found["erased"], found["basis"], found["approved_by"]) == (
+        {"/details": [[1, 2]]},
+        "GDPR Art. 17",
+        "officer",
+    )
+    (state / "key").write_text(str(trail.chain.key))
+    for statement in found["statements"]:
+        (state / "proof.json").write_text(json.dumps(statement))
+        code, out, _ = run(capsys, "check-proof", state / "proof.json", "--key", state / "key")
+        assert (code, '"erased"' in out) == (0, True)
+    code, _, err = run(capsys, "erase", "--url", url, "--resource", "patient:0", *BASIS, "--out", file)
+    assert (code, "is there already" in err) == (2, True)
+    code, out, _ = run(capsys, "erase", "--url", url, "--resource", "patient:0", *BASIS, "--out", state / "second")
+    assert (code, "nothing was erased" in out, (state / "second").exists()) == (0, True, False)
+
+
+def test_bundles_from_before_and_after_hold_with_nothing_of_the_values_in_them(trail, state, capsys):
+    url, key = f"sqlite:///{state}/a.db", state / "key"
+    key.write_text(str(trail.chain.key))
+    for name in ("before", "after"):
+        assert run(capsys, "export", "--url", url, "--bundle", state / name, "--resource", "patient:0")[0] == 0
+        trail.erase(resources=["patient:0"], basis="b", approved_by="c")
+    for name in ("before", "after"):
+        assert run(capsys, "check-bundle", state / name, "--key", key)[0] == 0
+        with zipfile.ZipFile(state / name) as bundle:
+            held = b"".join(map(bundle.read, bundle.namelist()))
+        assert b"@secret.example" not in held
+        assert b"[private]" in held
+
+
+def test_a_check_asks_nobody_to_decide_on_what_is_kept_apart():
+    fields = {"patient": ["email", "ward"]}
+    assert personal(Redactor(), fields) == ["patient.email"]
+    assert personal(APART, fields) == []
+
+
+def test_a_command_of_triggers_tells_what_would_be_kept_apart_as_redacted():
+    assert [_by_name(redactor, "email", "text", "patient") for redactor in (Redactor(), APART)] == ["tell", "replace"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence"),
+    [
+        ("DELETE FROM audit_private WHERE sequence = 1", "values beside the events removed"),
+        ("INSERT INTO audit_private VALUES (2, '/x', '', '')", "values put in beside events"),
+    ],
+)
+def test_the_verdict_says_in_words_what_was_done_to_values(trail, state, capsys, statement, sentence):
+    with trail.store.transaction() as connection:
+        connection.execute(statement)
+    code, out, _ = run(capsys, "verify", "--url", f"sqlite:///{state}/a.db")
+    assert (code, f"This trail is not what was recorded: {sentence}." in out) == (1, True), out
+    assert "secret" not in out
+
+
+def test_an_address_that_was_erased_is_nobodys_in_the_report_on_failures(state):
+    with AuditTrail(f"sqlite:///{state}/a.db", erasable=True, lifecycle=False) as trail:
+        for number in range(4):
+            event = trail.event("GET /x", outcome="denied", context=AuditContext(ip_address=f"192.0.2.{number % 2}"))
+            trail._submit(event).result()
+        trail.flush()
+        rows = list(AuditReporter(trail).failed_access_report(min_failures=2))
+        assert [(row.by, row.who, row.failures) for row in rows] == [
+            ("address", "192.0.2.0", 2), ("address", "192.0.2.1", 2)
+        ]  # fmt: skip
+        with trail.store.transaction() as connection:
+            connection.execute("DELETE FROM audit_private")
+        assert list(AuditReporter(trail).failed_access_report(min_failures=2)) == []
+
+
+def test_a_trail_from_before_has_no_table_until_it_is_erasable(state):
+    path = state / "a.db"
+    with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+        trail.record("a.b", details={"email": "stays@example.com"})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE audit_private")
+    with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
+        trail.record("a.b", details={"email": "stays@example.com"})
+        assert trail.verify().findings == ()
+        assert not trail.store.values.is_created()
+        with pytest.raises(ConfigurationError, match="keeps no values outside"):
+            trail.erase(actor="x", basis="b", approved_by="c")
+    with AuditTrail(f"sqlite:///{path}", erasable=True, lifecycle=False) as trail:
+        fill(trail)
+        assert trail.verify().result is Result.UNANCHORED
+        assert [event.details["email"] for event in trail.events(action="a.b")] == ["stays@example.com"] * 2
+        assert len(trail.erase(resources=["patient:0"], basis="b", approved_by="c").statements) == 1
+
+
+def test_an_event_is_changed_by_nobody_who_reads_it():
+    made = event()
+    to_json(made)
+    assert isinstance(made, AuditEvent)
+    assert made == event_of(parse_draft(to_json(made)))
+
+
+# --- PostgreSQL
+
+
+def test_on_postgresql_who_erases_has_a_role_of_its_own_and_the_trails_key(state, capsys):
+    url = new_database()
+    with AuditTrail(url, lifecycle=False) as trail:
+        trail.record("a.b")
+        trail.flush()
+        trail.store.database.run("postgres_roles.sql")
+    application, sealer, eraser = (as_role(url, f"audit_{name}") for name in ("application", "sealer", "eraser"))
+    with AuditTrail(application, erasable=True, create=False, lifecycle=False) as trail:
+        for number in range(3):
+            details = {"changes": {"email": {"old": None, "new": f"{number}@secret.example"}}}
+            trail.submit("update", resource=("patient", number), details=details).result()
+    with AuditTrail(sealer, create=False, lifecycle=False) as trail:
+        trail.flush()
+        assert trail.verify().findings == ()
+    for login in (application, sealer):
+        with psycopg.connect(login) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM audit.audit_private")
+        with psycopg.connect(login) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("UPDATE audit.audit_private SET value = ''")
+    code, _, err = run(capsys, "erase", "--url", sealer, "--resource", "patient:1", *BASIS, "--out", state / "no")
+    assert (code, "audit_eraser" in err) == (2, True)
+    code, out, err = run(capsys, "erase", "--url", eraser, "--resource", "patient:1", *BASIS, "--out", state / "c")
+    assert (code, "1 value of 1 event erased" in out) == (0, True), out + err
+    assert "runs VACUUM" in err
+    with AuditTrail(url, create=False, lifecycle=False) as trail:
+        assert trail.verify().findings == ()
+        news = {e.resource_id: e.details["changes"]["email"]["new"] for e in trail.events(action="update")}
+    assert news == {"0": "0@secret.example", "1": "[erased]", "2": "2@secret.example"}
