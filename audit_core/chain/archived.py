@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from audit_core.archives.shelf import Shelf
 from audit_core.errors import AuditError, IntegrityError, StoreUnavailableError
-from audit_core.integrity.hashed import Hashed, hash_rows
+from audit_core.integrity.hashed import Hashed, Unknown, hash_rows
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.retention import Archive, Tally
 from audit_core.integrity.verify import Finding
@@ -116,7 +116,7 @@ class ArchivedEvents:
             digest = bytes.fromhex(left.event_hash)
         except (ValueError, TypeError):
             digest = b""
-        return left.sequence, None, left.event_hash, digest, "", "", None, None
+        return left.sequence, Unknown.LINK, left.event_hash, digest, "", "", None, None
 
     def _tally(self, left: Left) -> Tally:
         return self._tallies.setdefault(left.archive, Tally())

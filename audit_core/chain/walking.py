@@ -21,7 +21,7 @@ from audit_core.integrity.note import VerifierKey, parse_note
 from audit_core.integrity.verify import Finding, parse_head
 from audit_core.private import KeptValue
 from audit_core.stores import AuditStore, StoredCheckpoint
-from audit_core.stores.values import ValueStore
+from audit_core.stores.values import LAST, ValueStore
 
 
 class Walker:
@@ -83,7 +83,7 @@ class Walker:
             return
         if erased.last >= start:
             yield from check_returned(values.values(start, erased.last + 1), erased)
-        beyond = values.beyond(self._verifier.size)
+        beyond = values.beyond(min(self._verifier.size, LAST))
         end = self.store.extent().events  # after them: what is sealed meanwhile comes with its event
         yield from (stray(*place) for place in beyond if type(place[0]) is not int or place[0] >= end)
 

@@ -15,7 +15,7 @@ from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.clock import Clock
 from audit_core.integrity.erasure import ValueVerifier
-from audit_core.integrity.hashed import UNENCODABLE, Hashed, RowReader
+from audit_core.integrity.hashed import UNENCODABLE, Hashed, RowReader, Unknown
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.known_trees import KnownTree, KnownTrees, compare_tree, truncated
 from audit_core.integrity.link import GENESIS_HASH
@@ -91,7 +91,7 @@ class ChainVerifier:
             if sequence != expected:
                 yield Finding("missing", expected, _range(expected, sequence), "nothing")
                 self._skip(leaves, expected, sequence, link)
-            elif link != previous and None not in (link, previous):  # of an archived event the link is not known
+            elif link is not Unknown.LINK and link != previous:
                 yield Finding("unlinked", sequence, as_text(previous), as_text(link))
             leaves.append(leaf)
             previous, expected = stored, sequence + 1

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from hashlib import sha256
 from typing import Any, TypeAlias
 
 from audit_core.canonical import RECORD_COLUMNS, encode_record
 from audit_core.integrity.statement import STATEMENTS, claims_to_be_one
+
+
+class Unknown(Enum):
+    """Of a record that is not here, nobody knows to which one it was linked. No column can hold this."""
+
+    LINK = "link"
+
 
 CHUNK = 4_096
 UNENCODABLE = (TypeError, ValueError, OverflowError)
