@@ -91,7 +91,7 @@ class ChainVerifier:
             if sequence != expected:
                 yield Finding("missing", expected, _range(expected, sequence), "nothing")
                 self._skip(leaves, expected, sequence, link)
-            elif link is not Unknown.LINK and link != previous:
+            elif link != previous and previous is not None and link is not Unknown.LINK:
                 yield Finding("unlinked", sequence, as_text(previous), as_text(link))
             leaves.append(leaf)
             previous, expected = stored, sequence + 1
