@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,12 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def install() -> None:
-    """Let the first signal raise SystemExit; whoever is impatient cannot break that off."""
+    """Let the first signal raise SystemExit; whoever is impatient cannot break that off.
+
+    Python drops what a handler raises where it interrupts the callback of a weak reference. The collector runs most of
+    those, and a demonstration is short enough to do without it.
+    """
+    gc.disable()
     for number in STOPS:
         signal.signal(number, _leave)
 
