@@ -103,7 +103,7 @@ NOT_OF_THE_DATABASE = "not (template or name_the_resource or secret or file or v
 def test_the_list_holds_on_postgresql_line_by_line(project):
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/django/test_the_list.py"]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = result.communicate(timeout=280)
+    output, _ = result.communicate(timeout=600)
     assert result.returncode == 0, output
     assert " passed" in output
 
