@@ -99,7 +99,7 @@ def tables(project, alias):
 NOT_OF_THE_DATABASE = "not (template or name_the_resource or secret or file or vary or proxy or expressions)"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(620)
 def test_the_list_holds_on_postgresql_line_by_line(project):
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/django/test_the_list.py"]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -108,6 +108,7 @@ def test_the_list_holds_on_postgresql_line_by_line(project):
     assert " passed" in output
 
 
+@pytest.mark.timeout(620)
 @pytest.mark.parametrize("options", ["plain", pytest.param("pool", marks=pytest.mark.long)])
 def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
     chosen = (
@@ -120,7 +121,7 @@ def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
     files = [f"tests/django/test_{name}.py" for name in names]
     command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", chosen]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = result.communicate(timeout=100)
+    output, _ = result.communicate(timeout=600)
     assert result.returncode == 0, output
     assert " passed" in output
 
