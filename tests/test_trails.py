@@ -424,6 +424,12 @@ class TestTheCommand:
         code, _, err = audit(*words)
         assert (code, "--trails" in err) == (2, True)
 
+    @pytest.mark.parametrize("option", [("--url", "sqlite:///other.db"), ("--archive", "file:///elsewhere")])
+    def test_no_chain_is_judged_in_the_place_of_what_was_typed(self, audit, option):
+        for words in ((*option, "--chain", "north", "verify"), ("--chain", "north", "verify", *option)):
+            code, _, err = audit(*words)
+            assert (code, f"leave out {option[0]}" in err) == (2, True)
+
     def test_a_chain_that_is_not_there_is_refused(self, audit):
         assert "Did you mean 'north'" in audit("--chain", "nroth", "verify")[2]
         assert main(["--chain", "north", "verify"]) == 2

@@ -108,7 +108,8 @@ def open_trail(
             yield trail
         return
     refuse_another(context, url)
-    archives = archives or place.archives
+    if not is_typed(context, "archive"):  # what is typed goes before AUDIT_ARCHIVES, wherever it stands
+        archives = place.archives or archives
     if place.trail is not None:
         if create:
             place.trail.create()
@@ -150,7 +151,7 @@ def chosen_url(context: typer.Context, url: str | None) -> str:
 def _asked(context: typer.Context, url: str | None) -> str | None:
     """What is typed after the command, else what is typed before it, else AUDIT_URL."""
     place: Place = context.obj
-    return url if _is_typed(context) else place.url or url
+    return url if is_typed(context) else place.url or url
 
 
 def refuse_another(context: typer.Context, url: str | None) -> None:
@@ -158,7 +159,7 @@ def refuse_another(context: typer.Context, url: str | None) -> None:
     place: Place = context.obj
     if place.trail is None and place.gaps is None:
         return
-    typed = [name for name in ("outbox", "queue") if _is_typed(context.find_root(), name)]
+    typed = [name for name in ("outbox", "queue") if is_typed(context.find_root(), name)]
     if typed or _is_another(context, place, _asked(context, url)):
         named = f"--{typed[0]} names another place" if typed else "--url or AUDIT_URL names another one"
         raise ConfigurationError(
@@ -174,11 +175,12 @@ def refuse_of_one(**options: object) -> None:
 
 def _is_another(context: typer.Context, place: Place, asked: str | None) -> bool:
     if place.trail is None:  # there is none yet to compare with, and AUDIT_URL may be the project's own setting
-        return _is_typed(context) or _is_typed(context.find_root())
+        return is_typed(context) or is_typed(context.find_root())
     return bool(asked) and open_url(str(asked)).directory != open_url(place.trail.url).directory
 
 
-def _is_typed(context: Any, name: str = "url") -> bool:
+def is_typed(context: Any, name: str = "url") -> bool:
+    """Whether this option was typed, and does not come from the environment."""
     source = context and context.get_parameter_source(name)
     return bool(source) and source.name == "COMMANDLINE"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from audit_core.cli.place import Place, open_trail, read_file, read_key
+from audit_core.cli.place import Place, is_typed, open_trail, read_file, read_key
 from audit_core.cli.terminal import logged_notes
 from audit_core.errors import ConfigurationError, nearest
 from audit_core.event import ActorType
@@ -69,6 +69,9 @@ def open_trails(context: typer.Context) -> Iterator[tuple[AuditTrails, Roofed]]:
     assert place.trails is not None  # noqa: S101 - whoever calls has looked
     if place.trail is not None or place.outboxes or place.queue:
         raise ConfigurationError("--trails names all: leave out --outbox and --queue, and use `audit`.")
+    for name in ("url", "archive"):  # to answer for another trail than was asked for would be the worst of answers
+        if is_typed(context, name) or is_typed(context.find_root(), name):
+            raise ConfigurationError(f"--trails names all: leave out --{name}.")
     said = read_trails(place.trails)
     with logged_notes(), AuditTrails(
         said.chains, roof=said.roof, anchors=said.anchors, create=False, lifecycle=False, redactor=Redactor()

@@ -115,7 +115,7 @@ def test_archived_events_are_proved_found_and_listed_with_the_others(year):
         assert [event.sequence for event in trail.select(month)] == [9, 10, 25, 11, 12]
 
 
-def test_without_the_archive_only_hashes_are_compared_and_the_verdict_says_which(year, tmp_path, capsys):
+def test_without_the_archive_only_hashes_are_compared_and_the_verdict_says_which(year, tmp_path, capsys, monkeypatch):
     (elsewhere := tmp_path / "elsewhere").mkdir()
     year.folder.rename(elsewhere / "moved")
     found = year.verify()
@@ -129,6 +129,9 @@ def test_without_the_archive_only_hashes_are_compared_and_the_verdict_says_which
     assert "Of 2025-03, which is archived, the hashes of 5 events (9 to 25) were compared" in out
     code, out, _ = run(capsys, "verify", "--url", year.url, "--archive", (elsewhere / "moved").as_uri())
     assert "by their hashes alone" not in out
+    monkeypatch.setenv("AUDIT_ARCHIVES", (tmp_path / "nowhere").as_uri())
+    code, out, _ = run(capsys, "--archive", (elsewhere / "moved").as_uri(), "verify", "--url", year.url)
+    assert "by their hashes alone" not in out, "what is typed goes before the environment"
     with opened(year.url) as trail:
         with pytest.raises(StoreUnavailableError, match=r"2025-01 are archived and cannot be read.*--archive"):
             trail.prove(1)
