@@ -15,7 +15,7 @@ from audit_core.cli.tiles import Tiles, write_tiles
 from audit_core.cli.words import count_of
 from audit_core.compose import split_resource
 from audit_core.errors import ConfigurationError, IntegrityError
-from audit_core.evidence.bundle import write_bundle
+from audit_core.evidence.bundle import Written, write_bundle
 from audit_core.evidence.check import check_bundle
 from audit_core.evidence.checked import CheckedBundle, Verdict
 from audit_core.evidence.selection import Selection
@@ -74,6 +74,10 @@ def export(
     kept = [read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url, anchors=anchor or ()) as trail, progress_bar("Reading") as progress:
         written = write_bundle(trail, selection, bundle, checkpoints=kept, progress=progress)
+    _say_written(bundle, written)
+
+
+def _say_written(bundle: Path, written: Written) -> None:
     for trouble in written.troubles:
         note(trouble, "yellow")
     if not written.noted:

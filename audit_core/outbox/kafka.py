@@ -20,10 +20,9 @@ from audit_core.event import AuditEvent
 from audit_core.outbox import BYTES_AT_ONCE, Waiting
 from audit_core.outbox.kafka_clients import KafkaPlace, keep_for_ever
 from audit_core.outbox.kafka_settings import check_settings
-from audit_core.outbox.queue import Loss, Mark, Numbers, Taken
+from audit_core.outbox.queue import Loss, Mark, Numbers, OfNoTransaction, Taken
 from audit_core.postgres.doctor import Check
 from audit_core.process.forking import abandon_in_children
-from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
 
 PAGE = 500
@@ -49,7 +48,7 @@ class _Read(NamedTuple):
     digest: str = ""
 
 
-class KafkaQueue:
+class KafkaQueue(OfNoTransaction):
     """Events that wait in ``kafka://host:9092,other:9092/topic?option=value``, with librdkafka's options."""
 
     def __init__(self, url: str) -> None:
@@ -79,20 +78,6 @@ class KafkaQueue:
             return bool(self._place.partitions(consumer))
         finally:
             consumer.close()
-
-    def owns(self, connection: Any) -> bool:
-        del connection
-        return False
-
-    def commit(self, events: Sequence[AuditEvent]) -> None:
-        self.put_json(map(to_json, events), None)
-
-    def reserve(self, connection: Any) -> None:
-        """Nobody is refused here because somebody else has written."""
-
-    def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
-        del connection
-        self.commit(events)
 
     def put_json(self, events: Iterable[str], connection: Any) -> None:
         """Of one process all into one partition, whose order is kept. Waits until all replicas in sync have them."""

@@ -14,12 +14,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting
 from audit_core.process.forking import abandon_in_children
+from audit_core.rows import to_json
 
 if TYPE_CHECKING:
     from audit_core.postgres.doctor import Check
@@ -92,6 +94,32 @@ class Queue(Outbox, Protocol):
 
     def examine(self) -> Iterator[Check]:
         """For ``audit doctor``: what of its settings can lose events."""
+
+
+class OfNoTransaction(ABC):
+    """What of an outbox is the same in every queue: it is in no database, and takes events by themselves."""
+
+    @abstractmethod
+    def put_json(self, events: Iterable[str], connection: Any) -> None:
+        """Events as the outbox has them."""
+
+    def owns(self, connection: Any) -> bool:
+        """No application's connection is to a queue."""
+        del connection
+        return False
+
+    def commit(self, events: Sequence[AuditEvent]) -> None:
+        """Take events, which are durable then."""
+        self.put_json(map(to_json, events), None)
+
+    def reserve(self, connection: Any) -> None:
+        """Nobody is refused here because somebody else has written."""
+        del connection
+
+    def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
+        """The same: there is no transaction to wait for."""
+        del connection
+        self.commit(events)
 
 
 class Numbers:

@@ -16,11 +16,10 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from audit_core.errors import ConfigurationError
 from audit_core.event import AuditEvent
 from audit_core.outbox import BYTES_AT_ONCE, Waiting
-from audit_core.outbox.queue import Loss, Mark, Numbers, Taken
+from audit_core.outbox.queue import Loss, Mark, Numbers, OfNoTransaction, Taken
 from audit_core.outbox.redis_errors import explain
 from audit_core.outbox.redis_settings import check_settings
 from audit_core.postgres.doctor import Check
-from audit_core.rows import to_json
 from audit_core.waiting import read_waiting
 
 STREAM = "audit"
@@ -47,7 +46,7 @@ class _State(NamedTuple):
     server: str | None  # made anew with each start; None where nobody may ask
 
 
-class RedisQueue:
+class RedisQueue(OfNoTransaction):
     """Events that wait in a stream of Redis 5 or later. ``url`` may name it: ``redis://host:6379/0?stream=audit``."""
 
     def __init__(self, url: str) -> None:
@@ -84,20 +83,6 @@ class RedisQueue:
         if kind not in {"stream", "none"}:
             raise ConfigurationError(f"{self.name}: the key holds a {kind}: name another one with ?stream=name.")
         return kind == "stream"
-
-    def owns(self, connection: Any) -> bool:
-        del connection
-        return False
-
-    def commit(self, events: Sequence[AuditEvent]) -> None:
-        self.put_json(map(to_json, events), None)
-
-    def reserve(self, connection: Any) -> None:
-        """Nobody is refused here because somebody else has written."""
-
-    def put(self, events: Sequence[AuditEvent], connection: Any) -> None:
-        del connection
-        self.commit(events)
 
     def put_json(self, events: Iterable[str], connection: Any) -> None:
         """In one round trip, all or none."""
