@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
+from typing import Any
 
 from audit_core.archives.places import ArchivePlace, open_place
 from audit_core.chain import AuditChain
@@ -22,6 +24,7 @@ from audit_core.retention.holds import held_in, holds
 from audit_core.retention.months import month_of
 
 POLICIES = {"hipaa": 72, "pci": 12, "sox": 84}  # months: 45 CFR 164.316(b)(2), PCI DSS 4.0.1 10.5.1, 17 CFR 210.2-06
+AT_ONCE = 1_000  # events whose values are removed together
 _OWN = re.compile(r"([1-9]\d{0,3})([my])")
 
 
@@ -67,8 +70,19 @@ class Purger:
         }  # fmt: skip
         with self.chain.store.transaction(patient=True) as connection:
             stated = self.chain.state(PURGED, says, self.make_event(PURGED), connection)
+            self._forget(archive, connection)
         self._remove(archive)
         return archive, stated.tree_size - 1
+
+    def _forget(self, archive: Archive, connection: Any) -> None:
+        """What lies beside its records goes with them."""
+        store = self.chain.store
+        if (values := store.values) is None or not values.is_created():
+            return
+        left = store.left(archive.first, archive.last + 1)
+        sequences = (one.sequence for one in left if one.archive == archive.sequence)
+        while some := list(islice(sequences, AT_ONCE)):
+            values.erase([(value.sequence, value.name) for value in values.of(some)], connection)
 
     def _remove(self, archive: Archive) -> None:
         for place in self._places(archive):

@@ -1,13 +1,15 @@
 """Archived months are destroyed after their retention, with a certificate; nothing is missing without a statement."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
+from audit_core.postgres.partitions import Partitions
 from audit_core.retention.purging import Locked, Purger, months_ago, months_of
-from tests.retention.scenes import archive, checkpoint, make_year, opened, place_of, run, url_of, verify
+from tests.retention.scenes import KINDS, archive, checkpoint, make_year, opened, place_of, put, run, url_of, verify
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
 
@@ -113,3 +115,22 @@ def test_months_are_counted_back_over_years():
         "2025-02",
         "2020-03",
     ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_lies_beside_the_records_goes_with_them_and_nothing_else_does(kind, tmp_path, state):
+    url, moments = url_of(kind, tmp_path), [datetime(2025, month, 3, tzinfo=UTC) for month in (1, 2, 5)]
+    with opened(url, erasable=True) as trail:
+        made = [trail.event("patient.read", details={"email": "ada@clinic.example"}) for _ in moments]
+        put(trail, [replace(event, timestamp=moment) for event, moment in zip(made, moments, strict=True)])
+        if kind == "postgres":
+            Partitions(trail.store.database).move_from_default()
+    archive(url, place_of(kind, tmp_path), before="2025-03")
+    with opened(url) as trail:
+        assert len(list(trail.store.values.values())) == 3
+    note = checkpoint(url)
+    assert [one.month for one, _ in purge(url, 13)] == ["2025-01"]
+    with opened(url) as trail:
+        assert [value.sequence for value in trail.store.values.values()] == [2, 3]
+    found = verify(url, [note])
+    assert (found.result, found.findings) == (Result.OK, ())
