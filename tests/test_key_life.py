@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from audit_core import AuditTrail
+from audit_core.chain.statements import rotate
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
@@ -72,6 +73,7 @@ KILLED = """
 import os, signal, sys
 import audit_core.key_files, audit_core.cli.keys as keys
 from audit_core.chain import AuditChain
+from audit_core.chain.statements import rotate
 from audit_core.cli import main
 from audit_core.stores.sqlite import SqliteStore
 
@@ -304,6 +306,29 @@ def test_a_proof_from_after_a_rotation_is_checked_with_the_key_from_before_it(ur
     bare.write_text(json.dumps({name: value for name, value in proof.items() if name != "rotations"}))
     given = ((file, old), (file, new), (bare, new), (bare, old))
     assert [main(["check-proof", str(one), "--key", key]) for one, key in given] == [0, 0, 0, 1]
+
+
+def test_right_after_a_rotation_proofs_bundles_and_checkpoints_are_for_whoever_has_the_new_key(
+    url, state, audit, tmp_path
+):
+    old = record(url)
+    new = audit("key", "rotate")[1].removeprefix("verifier key  ").strip()
+    proof, bundle = tmp_path / "proof.json", tmp_path / "bundle.zip"
+    assert audit("prove", "1", "--out", proof)[0] == 0
+    assert audit("export", "--bundle", bundle)[0] == 0
+    for key in (old, new):
+        assert main(["check-proof", str(proof), "--key", key]) == 0
+        assert main(["check-bundle", str(bundle), "--key", key]) == 0
+
+
+def test_a_proof_from_before_a_rotation_is_a_question_for_whoever_has_the_new_key(url, state, audit, tmp_path, capsys):
+    record(url)
+    new = LocalSigner(os.urandom(32))
+    with AuditTrail(url, lifecycle=False) as trail, trail.store.transaction(patient=True) as connection:
+        key = rotate(trail.chain, new, trail.event("key.rotated"), connection)
+    assert audit("prove", "1", "--out", tmp_path / "proof.json")[0] == 0
+    assert main(["check-proof", str(tmp_path / "proof.json"), "--key", str(key)]) == 2
+    assert "was signed before the key that you gave came to sign" in capsys.readouterr().err
 
 
 def test_a_rotation_says_who_made_it(url, state, audit):

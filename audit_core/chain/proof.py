@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from audit_core.canonical import decode, encode, encode_record
 from audit_core.chain.created import created_details
 from audit_core.chain.keys import read_keyring
+from audit_core.chain.known import is_opened_by
 from audit_core.chain.subtrees import Subtrees
-from audit_core.errors import IntegrityError
+from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
-from audit_core.integrity.keyring import leads_to
+from audit_core.integrity.keyring import leads_to, led_to
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import EMPTY_ROOT, check_inclusion, plan_consistency, plan_inclusion
 from audit_core.integrity.note import VerifierKey
@@ -34,7 +35,8 @@ class Proof:
     def check(self, key: VerifierKey) -> Checkpoint:
         """Needs nothing but a verifier key: that of the checkpoint, or one that leads to it.
 
-        Raises IntegrityError if the proof does not hold.
+        Raises IntegrityError if the proof does not hold, ConfigurationError where an earlier key has signed it: whoever
+        stole that could have made all of it.
         """
         head = self._open(key)
         check_inclusion(leaf_hash(self.record.encode()), self.index, head.size, self.hashes, head.root)
@@ -44,11 +46,17 @@ class Proof:
 
     def _open(self, key: VerifierKey) -> Checkpoint:
         refusal = None
-        for each in leads_to(key, filter(None, map(_statement, self.rotations))):
+        statements = list(filter(None, map(_statement, self.rotations)))
+        for each in leads_to(key, statements):
             try:
                 return open_checkpoint(self.checkpoint, each)
             except IntegrityError as error:
                 refusal = refusal or error
+        if signer := next((each for each in led_to(key, statements) if is_opened_by(self.checkpoint, each)), None):
+            raise ConfigurationError(
+                "The checkpoint of this proof was signed before the key that you gave came to sign, with "
+                f"{signer}: have the event proved again, or give the key that you were handed before."
+            )
         assert refusal is not None  # noqa: S101 - the key itself is tried first
         raise refusal
 

@@ -20,6 +20,11 @@ def verdict(found: CheckedBundle) -> tuple[str, str]:
         text = f"OK: {events} of {found.origin}, as they were sealed, by the key that you gave."
     elif found.verdict is Verdict.FAILED:
         text = "FAILED: this bundle does not hold. What was changed, or is missing, stands above."
+    elif found.is_before:
+        text = (
+            f"UNTRUSTED: {events} of {found.origin}, consistent, but signed before the key that you gave came to sign: "
+            "have a new bundle made, or give the key that you were handed before."
+        )
     else:
         text = (
             f"UNTRUSTED: {events} of {found.origin}, consistent, but you have not said which key you trust: give the "
@@ -74,7 +79,9 @@ def _of_selection(found: CheckedBundle) -> Iterator[str]:
 
 
 def _of_rewriting(found: CheckedBundle) -> Iterator[str]:
-    if not found.trusted:
+    if found.is_before:
+        yield f"It is signed with an earlier key, {found.key}: whoever stole that could have made all of it."
+    elif not found.trusted:
         yield f"The bundle says that the key is {found.key}. Anybody can make a bundle with a key of his own."
     if found.replaced:
         yield f"The key that you gave is an earlier one of this trail, which has named the present one: {found.key}."

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from audit_core.errors import IntegrityError
 from audit_core.evidence.checked import Checking, SigningKey, lines_of, read_json
-from audit_core.integrity.keyring import Keyring
+from audit_core.integrity.keyring import Keyring, Reign
 from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.statement import Statement
 
@@ -50,17 +50,23 @@ def check_keys(checking: Checking, trusted: Sequence[VerifierKey]) -> None:
         if ring.reigns[-1].first != one.start:
             raise IntegrityError(f"the key that the event {one.event} names signs from {ring.reigns[-1].first} on")
     key, found = checking.key_for(checking.head.size), checking.found
-    vouching = set(_vouching(ring))
+    place = ring.keys.index(key)
+    vouching = set(_vouching(ring.reigns[: place + 1]))
     found.key, found.trusted = str(key), any(each in vouching for each in trusted)
     found.replaced = found.trusted and key not in trusted
-    if trusted and not found.trusted:
+    found.is_before = not found.trusted and any(each in ring.keys[place + 1 :] for each in trusted)
+    if trusted and not (found.trusted or found.is_before):
         given = ", ".join(map(str, trusted))
         checking.fault("key", f"the checkpoint is signed with {key}, and not with what you gave: {given}")
 
 
-def _vouching(ring: Keyring) -> Iterable[VerifierKey]:
-    """Those after which no key was lost: each of them has named the next one itself."""
-    for reign in reversed(ring.reigns):
+def _vouching(reigns: Sequence[Reign]) -> Iterable[VerifierKey]:
+    """Those up to the signer after which no key was lost: each of them has named the next one itself.
+
+    None that came after the signer: its statement covers what was before it, and not the tree that the signer made up
+    around that. Whoever has stolen the signer's key could do so.
+    """
+    for reign in reversed(reigns):
         yield reign.key
         if reign.after_loss:
             return

@@ -48,6 +48,7 @@ class CheckedBundle:
     key: str = ""  # that signed the checkpoint, as the bundle says
     trusted: bool = False  # whether whoever checks has named that key, or one that was replaced by it
     replaced: bool = False  # whether it was one that was replaced
+    is_before: bool = False  # whether the checkpoint was signed before the key that was given came to sign
     kept: list[tuple[int, str, str]] = field(default_factory=list)  # size, where and since when, as the bundle says
     vouched: int = 0  # events that a checkpoint covers which whoever checks has kept
     uncompared: list[int] = field(default_factory=list)  # sizes of those of his that the bundle has no proof from
