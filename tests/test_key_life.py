@@ -258,6 +258,16 @@ def test_a_stolen_key_is_revoked_and_each_verdict_says_what_nobody_vouches_for(u
     assert "only as good as the word of whoever had it" in out
 
 
+@pytest.mark.parametrize("reason", ["x" * 70_000, "caf\udce9 \0"], ids=["too long", "no UTF-8"])
+def test_a_reason_is_cut_and_cleaned_as_every_text_is_before_it_is_signed(url, state, audit, reason):
+    old = record(url)
+    assert audit("key", "rotate")[0] == 0
+    assert audit("key", "revoke", old, "--since", "2026-01-31T10:00Z", "--reason", reason)[0] == 0
+    (warning,) = verify(url).warnings
+    assert warning.kind == "key.revoked"
+    assert len(warning.got) < 1000
+
+
 def test_a_backup_from_before_a_rotation_goes_on_with_the_key_beside_and_takes_the_new_one_again(
     url, path, state, audit, tmp_path
 ):
