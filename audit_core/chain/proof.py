@@ -76,6 +76,11 @@ def prove(store: AuditStore, event: str | int, whole: AuditStore) -> Proof:
     head = store.head()
     if row is None or head is None:
         name = f"at sequence {event}" if isinstance(event, int) else event
+        if row is None and head is not None and (left := store.find_left(event)) is not None:
+            raise LookupError(
+                f"The record of event {left.sequence} was purged: there is nothing to prove of it but its hash. `audit "
+                "purge --certificates` has what proves that it was."
+            )
         raise LookupError(
             f"There is no sealed event {name}: it may still wait to be sealed. `audit report` shows sequences, and "
             "with --format csv event ids."

@@ -64,6 +64,12 @@ def limits(found: CheckedBundle) -> Iterator[str]:
 
 def _of_selection(found: CheckedBundle) -> Iterator[str]:
     asked = found.selection
+    if found.purged:
+        yield (
+            f"Of {count_of(found.purged)} of what was asked for there is no record any more: signed events of it "
+            "say which months were purged. That none of the others between their first and their last was left out in "
+            "the place of a purged one is not shown."
+        )
     if "sample" in asked:
         yield (
             "Whoever chose the seed could choose the events, if he knew them: choose it yourself, after the checkpoint "
@@ -71,7 +77,7 @@ def _of_selection(found: CheckedBundle) -> Iterator[str]:
         )
     elif asked.keys() - {"since", "until"}:
         yield "That no further event matches what was asked for is not shown."
-    elif not _is_whole(found):
+    elif asked and not _is_whole(found):
         yield (
             "Events stand in the order in which they were sealed: that none of this time was sealed before or after "
             "these is not shown."

@@ -14,6 +14,7 @@ from audit_core.canonical import MAX_RECORD_BYTES, format_timestamp
 from audit_core.chain.subtrees import Span, Subtrees
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.archive import Archive, new_archive
+from audit_core.evidence.gone import is_gone, statements_of_gone
 from audit_core.evidence.kept import Held, Shown, ask, show
 from audit_core.evidence.page import write_page
 from audit_core.evidence.selection import Selection
@@ -75,7 +76,10 @@ def write_bundle(
         _read(spool, selection, trail.chain.whole, progress)
         events = len(spool.sequences)
         wanted = {reign.sequence for reign in trust.reigns[1:]}
-        wanted |= _neighbours(spool) if selection.is_of_a_time else set()
+        wanted |= statements_of_gone(spool, selection, trail.store, trust.keys)
+        if selection.is_of_a_time:
+            beside = _neighbours(spool) - set(spool.sequences)
+            wanted |= {place for place in beside if not is_gone(place, trail.store, trust.keys)}
         besides = _fill(spool, wanted, trail.chain.whole)
         nodes = _prove(spool, trail.store)
         held, troubles = ask(trail.anchors, trail.chain, spool.sequences[-1], trust.head.size, trust.keys)

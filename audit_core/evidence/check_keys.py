@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from audit_core.errors import IntegrityError
 from audit_core.evidence.checked import Checking, SigningKey, lines_of, read_json
@@ -44,7 +45,7 @@ def check_keys(checking: Checking, trusted: Sequence[VerifierKey]) -> None:
     """That the events which named them did so, and whether one of those that are ``trusted`` leads to the signer."""
     ring = Keyring.begin(checking.keys[0].key)
     for one in checking.keys[1:]:
-        statement = _statement(checking.rotations.get(one.event or 0, {}), checking.about["origin"])
+        statement = statement_of(checking.rotations.get(one.event or 0, {}), checking.about["origin"])
         if statement is None or not ring.follow(statement) or ring.present != one.key:
             raise IntegrityError(f"the event {one.event} does not name the key {one.key} in place of the one before")
         if ring.reigns[-1].first != one.start:
@@ -72,7 +73,8 @@ def _vouching(reigns: Sequence[Reign]) -> Iterable[VerifierKey]:
             return
 
 
-def _statement(record: dict[str, object], origin: str) -> Statement | None:
+def statement_of(record: dict[str, Any], origin: str) -> Statement | None:
+    """What a record says of the trail, if it has the form of that."""
     if (record.get("resource_type"), record.get("resource_id")) != ("trail", origin):
         return None
     details = json.dumps(record["details"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)

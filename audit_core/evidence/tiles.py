@@ -151,6 +151,7 @@ def _changed(folder: Path, why: object) -> ConfigurationError:
 def _write(folder: Path, chain: AuditChain, tree: TiledTree, head: Checkpoint, progress: Progress) -> None:
     """The tiles that are not there yet; none that is there changes. Raises IntegrityError as ``export_tiles`` does."""
     before, start, tree = tree.size, tree.without_partial(), tree.without_partial()
+    _check_not_purged(chain, tree.size, head)
     for records in _bundles(chain, tree.size, head):
         _put(folder / Tile(0, tree.size // WIDTH, len(records)).entries_path, write_entries(records))
         for tile, data in tree.add(list(map(leaf_hash, records))):
@@ -164,6 +165,18 @@ def _write(folder: Path, chain: AuditChain, tree: TiledTree, head: Checkpoint, p
     _check_written(folder, start, head)
     for each in _folders(folder, before, head.size):
         _sync(each)
+
+
+def _check_not_purged(chain: AuditChain, start: int, head: Checkpoint) -> None:
+    """Raises ConfigurationError where records from ``start`` on were destroyed: a tile has every record."""
+    purges = {} if (ring := chain.keyring) is None else ring.purges
+    if (
+        gone := next((left for left in chain.store.left(start, head.size) if left.archive in purges), None)
+    ) is not None:
+        raise ConfigurationError(
+            f"Tiles hold every record, and that of event {gone.sequence} was purged by event "
+            f"{purges[gone.archive].sequence}: export what is left with --bundle."
+        )
 
 
 def _bundles(chain: AuditChain, start: int, head: Checkpoint) -> Iterator[list[bytes]]:
