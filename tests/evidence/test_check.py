@@ -409,6 +409,24 @@ class TestACheckpointThatTheAuditorKept:
         checked = check(made[0]["whole"], KEY, kept=[kept])
         assert "of another history" in str(checked.faults)
 
+    def test_that_another_key_signed_fails(self, made):
+        other = Checkpoint(ORIGIN, 7, Checkpoint.parse(made[1].split("\n\n")[0] + "\n").root)
+        checked = check(made[0]["whole"], KEY, kept=[other.note(other.sign(THEIRS))])
+        assert "is signed with another key" in str(checked.faults)
+
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            (lambda note: note.replace(note.split("\n")[2], encode_base64(b"x" * 32)), "is not as it was signed"),
+            (lambda note: note.replace(ORIGIN, "example.com/other"), "is of the trail example.com/other"),
+        ],
+        ids=["damaged", "of another trail"],
+    )
+    def test_that_cannot_be_one_of_this_trail_is_a_question_and_accuses_nobody(self, made, damage, said):
+        with pytest.raises(ConfigurationError, match=said):
+            check(made[0]["whole"], KEY, kept=[damage(made[1])])
+        assert check(made[0]["whole"], STRANGER, kept=[damage(made[1])]).verdict is Verdict.FAILED, "that counts first"
+
     @pytest.mark.parametrize(("more", "said"), [(0, "have it exported with --checkpoint"), (20, "was cut off")])
     def test_that_the_bundle_has_no_proof_from_accuses_nobody(self, made, tmp_path, more, said):
         trail = make_trail(tmp_path / "other.db")

@@ -9,6 +9,7 @@ from hashlib import sha256
 import pytest
 
 from audit_core import VerifierKey
+from audit_core.integrity.checkpoint import Checkpoint
 from tests.evidence.browser import CHROMIUM_AND_AT_LENGTH_FIREFOX, needs
 from tests.evidence.bundles import (
     HOSTILE,
@@ -23,7 +24,7 @@ from tests.evidence.bundles import (
     select,
     write,
 )
-from tests.reports.trails import THEIRS, about, make_trail, seal
+from tests.reports.trails import OURS, THEIRS, about, make_trail, seal
 
 STRANGER = VerifierKey(KEY.name, THEIRS.public_key)
 
@@ -67,10 +68,20 @@ class TestAGoodBundle:
         page = opened(made[0]["whole"]["evidence.html"], kept=made[1])
         assert page.verdict == "ok"
         assert "It vouches for the first 116 events." in page.whole
-        root = made[1].split("\n")[2]
-        page.give("kept", made[1].replace(root, base64.b64encode(b"x" * 32).decode()))
+        other = Checkpoint(KEY.name, 116, b"x" * 32)
+        page.give("kept", other.note(other.sign(OURS)))
         assert page.verdict == "failed"
         assert "of another history" in page.text
+        page.give("kept", other.note(other.sign(THEIRS)))
+        assert page.verdict == "failed"
+        assert "signed with another key" in page.text
+
+    def test_a_checkpoint_that_was_damaged_on_its_way_accuses_nobody(self, made, opened):
+        damaged = made[1].replace(made[1].split("\n")[2], base64.b64encode(b"x" * 32).decode())
+        page = opened(made[0]["whole"]["evidence.html"], kept=damaged)
+        assert page.verdict == "ok"
+        assert "Not taken: it is not as it was signed" in page.whole
+        assert "vouches for the first" not in page.whole
 
     @pytest.mark.parametrize("key", ["nonsense", str(KEY)[:-4], str(KEY).replace("+", "+0", 1), ""])
     def test_a_key_that_is_none_decides_nothing(self, made, opened, key):
