@@ -34,8 +34,8 @@ def check_bundle(file: BinaryIO, trusted: Sequence[VerifierKey] = (), kept: Sequ
     if "bundle.json" not in bundle.names and "SHA256SUMS" not in bundle.names:
         raise IntegrityError("it is a ZIP file, but no bundle of evidence")
     checking = Checking(bundle)
-    _check_archive(checking)
     try:
+        _check_archive(checking)
         _run(checking, "SHA256SUMS", _check_sums)
         for where, part in (("bundle.json", _read_about), ("keys.jsonl", read_keys)):
             _run(checking, where, part, needed=True)
@@ -62,6 +62,8 @@ def _run(checking: Checking, where: str, part: Callable[[Checking], None], *, ne
 
 
 def _check_archive(checking: Checking) -> None:
+    for bomb in checking.bundle.bombs():
+        checking.stop("archive", bomb)
     for fault in checking.bundle.faults():
         checking.fault("archive", fault)
 

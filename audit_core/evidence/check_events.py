@@ -10,7 +10,8 @@ from typing import Any
 
 from audit_core.errors import IntegrityError
 from audit_core.evidence.check_purged import gaps, purged, unexplained
-from audit_core.evidence.checked import Checking, read_json
+from audit_core.evidence.checked import FAULTS_AT_MOST, Checking, read_json
+from audit_core.evidence.opened import EVENTS
 from audit_core.integrity.merkle import check_inclusion, plan_inclusion
 from audit_core.integrity.note import decode_base64
 from audit_core.integrity.statement import ABOUT, ARCHIVED, PURGED
@@ -27,6 +28,9 @@ def check_events(checking: Checking) -> None:
         where = f"records.jsonl line {number}"
         if line is None or proof is None:
             checking.fault(where, "it has no proof" if proof is None else "there is a proof, and no record")
+            return
+        if number > EVENTS or len(checking.found.faults) >= FAULTS_AT_MOST:
+            checking.fault(where, "no bundle has more events, or as many that are none: the rest was not read")
             return
         try:
             record, sequence = _read_record(line, checking.about["origin"])

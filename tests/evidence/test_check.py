@@ -3,13 +3,16 @@
 import io
 import json
 import random
+import struct
 import zipfile
+from zlib import crc32
 
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
 from audit_core.cli.bundles import limits
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
+from audit_core.evidence import check_events, opened
 from audit_core.evidence.checked import Verdict
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import leaf_hash
@@ -32,6 +35,7 @@ from tests.evidence.bundles import (
 )
 from tests.reports.trails import ORIGIN, OURS, THEIRS, about, make_trail, seal
 
+_read = check_events._read_record
 STRANGER = VerifierKey(KEY.name, THEIRS.public_key)
 FACTS = ("bundle.json", "checkpoint.txt", "keys.jsonl", "consistency.jsonl", "records.jsonl", "proofs.jsonl")
 
@@ -347,6 +351,31 @@ def test_events_that_do_not_follow_each_other_are_found_whoever_signed_them(made
     assert faults == ["event 5: it does not follow the event 4", "event 6: it does not follow the event 5"]
 
 
+def zipped(files, change=lambda info: None):
+    """The archive of these files, compressed; without its sum."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.comment = b"sha256:" + b"0" * 64
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            change(info)
+            archive.writestr(info, content)
+    return out.getvalue()
+
+
+TWO_READINGS = {  # a byte of the header before a file, or (below zero) of the end, and what is changed in it
+    "flags": (6, 1),
+    "method": (8, 8),
+    "checksum": (14, 1),
+    "compressed size": (18, 1),
+    "size": (22, 1),
+    "this part of several": (-4, 1),
+    "files in this part": (-8, 1),
+    "files": (-10, 1),
+}
+
+
 class TestAnArchiveThatIsReadInTwoWays:
     def test_a_file_twice(self, small):
         out = io.BytesIO(small.read_bytes())
@@ -373,6 +402,34 @@ class TestAnArchiveThatIsReadInTwoWays:
         content = small.read_bytes()
         assert found(sealed(content[:start] + b"between" + content[start:]), KEY)
 
+    @pytest.mark.parametrize("what", TWO_READINGS)
+    def test_headers_that_show_other_programs_another_file(self, small, what):
+        content = bytearray(zipped(files_of(small)))
+        assert not found(sealed(bytes(content)), KEY)
+        place, change = TWO_READINGS[what]
+        start = content.rfind(b"PK\5\6") if place < 0 else content.find(b"records.jsonl") - 30
+        content[start + abs(place)] ^= change
+        assert any("other programs" in fault or "its end says" in fault for fault in found(sealed(bytes(content)), KEY))
+
+    def test_a_second_name_that_some_programs_take_in_place_of_the_first(self, small):
+        def renamed(info):
+            if info.filename == "evidence.html":  # Info-ZIP's Unicode path: this is README.txt for who believes it
+                name = b"README.txt"
+                info.extra = struct.pack("<HHBI", 0x7075, 5 + len(name), 1, crc32(info.filename.encode())) + name
+
+        faults = found(sealed(zipped(files_of(small), renamed)), KEY)
+        assert "archive: the file evidence.html is another one for other programs: its headers disagree" in faults
+
+    def test_a_link_in_the_place_of_a_file(self, small):
+        def link(info):
+            info.external_attr = 0o120777 << 16
+
+        assert any("other programs" in fault for fault in found(sealed(zipped(files_of(small), link)), KEY))
+
+    def test_an_archive_that_is_written_as_a_large_one_is_read_in_one_way(self, small, monkeypatch):
+        monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 300)
+        assert not found(sealed(zipped(files_of(small))), KEY)
+
     def test_a_file_that_has_not_its_sum(self, small):
         files = files_of(small)
         files["README.txt"] += b"Believe all of it.\n"
@@ -387,7 +444,23 @@ class TestAnArchiveThatIsReadInTwoWays:
 
     def test_a_bomb_is_not_unpacked(self, small):
         files = files_of(small) | {"bundle.json": b" " * (17 << 20)}
-        assert any("more than 16,777,216 bytes" in fault for fault in found(packed(files, show=False), KEY))
+        assert any("has 17,825,792 bytes, more than" in fault for fault in found(packed(files, show=False), KEY))
+
+    @pytest.mark.parametrize("name", ["records.jsonl", "proofs.jsonl", "evidence.html", "README.txt"])
+    def test_a_bomb_that_says_how_large_it_is_is_not_even_begun(self, small, name, monkeypatch):
+        monkeypatch.setattr(opened, "_MOST", {})
+        monkeypatch.setattr(opened, "SMALL", 1 << 20)
+        files = files_of(small) | {name: b"\n" * (2 << 20)}
+        monkeypatch.setattr(opened.OpenedBundle, "digest", None)
+        (fault,) = found(packed(files, show=False), KEY)
+        assert fault.startswith(f"archive: the file {name} has 2,097,152 bytes")
+
+    def test_lines_that_are_no_events_are_not_read_to_their_end(self, small, monkeypatch):
+        files = files_of(small) | {"records.jsonl": b"\n" * 50_000, "proofs.jsonl": b"\n" * 50_000}
+        read = []
+        monkeypatch.setattr(check_events, "_read_record", lambda line, origin: read.append(line) or _read(line, origin))
+        assert found(packed(files, show=False), KEY)
+        assert len(read) < 1_001
 
 
 class TestWhatIsNoBundle:
