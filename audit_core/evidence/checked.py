@@ -13,6 +13,7 @@ from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.note import VerifierKey, parse_note
 
 FAULTS_AT_MOST = 1_000
+_LARGEST = 2**53 - 1
 
 
 class Verdict(StrEnum):
@@ -122,7 +123,9 @@ class Checking:
 def read_json(text: str) -> Any:
     """Raises IntegrityError for what is no JSON, names a member twice, or holds what no record can."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_refuse)
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_refuse, parse_int=_integer
+        )
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"it is not JSON ({error})") from None
 
@@ -137,6 +140,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a member is named twice")
     return found
+
+
+def _integer(text: str) -> int:
+    """What every reader reads alike (RFC 7493, 2.2)."""
+    return int(text) if len(text) <= len(str(-_LARGEST)) and abs(int(text)) <= _LARGEST else _refuse(text)
 
 
 def _refuse(text: str) -> NoReturn:

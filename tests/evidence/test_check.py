@@ -13,7 +13,7 @@ from audit_core import AuditTrail, VerifierKey
 from audit_core.cli.bundles import limits
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.evidence import check_events, opened
-from audit_core.evidence.checked import Verdict
+from audit_core.evidence.checked import Verdict, read_json
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import plan_inclusion, subtree_root
@@ -461,6 +461,14 @@ class TestAnArchiveThatIsReadInTwoWays:
         monkeypatch.setattr(check_events, "_read_record", lambda line, origin: read.append(line) or _read(line, origin))
         assert found(packed(files, show=False), KEY)
         assert len(read) < 1_001
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 10**400])
+def test_a_number_that_not_every_reader_reads_alike_is_in_no_bundle(small, number):
+    files = files_of(small)
+    files["records.jsonl"] = files["records.jsonl"].replace(b'"v":1', f'"v":{number}'.encode(), 1)
+    assert any("is in no record" in fault or "is not JSON" in fault for fault in found(packed(files), KEY))
+    assert read_json(f"[{2**53 - 1},{1 - 2**53}]") == [2**53 - 1, 1 - 2**53]
 
 
 class TestWhatIsNoBundle:

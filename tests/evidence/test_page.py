@@ -219,6 +219,36 @@ class TestHostileNames:
         assert "show all 30,000 characters" in shown
         assert HOSTILE not in files["evidence.html"].decode()
 
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [
+            ("dr-ada\u200c", "dr-ada\\u200c"),
+            ("dr-\u200dada", "dr-\\u200dada"),
+            ("dr-ada\U000e0041\U000e0042", "dr-ada\\u{e0041}\\u{e0042}"),
+            ("\u3164", "\\u3164"),
+            ("dr\ufe0f-a\u0301\u200cda\u034f", "dr\\ufe0f-a\u0301\\u200cda\\u034f"),
+            ("محمد\u200cعلی", "محمد\u200cعلی"),
+            ("क्\u200dष", "क्\u200dष"),
+            ("👩\u200d⚕\ufe0f ❤\ufe0f\u200d🔥", "👩\u200d⚕\ufe0f ❤\ufe0f\u200d🔥"),
+        ],
+    )
+    def test_a_name_that_looks_like_another_is_told_apart(self, made, opened, name, shown):
+        data = data_of(made[0]["sample"])
+        record = json.loads(data["records"][0]) | {"actor_id": name}
+        data["records"][0] = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        of_it = "[...document.querySelector('#events .who').childNodes].filter((one) => one.className !== 'small')"
+        assert opened(data).value(f"{of_it}.map((one) => one.textContent).join('')") == shown
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [('"action":', '"action":"nothing","action":'), ('"v":1', '"v": 1'), ('"v":1', '"v":9007199254740993')],
+        ids=["a member twice", "a space", "a number that is shown as another"],
+    )
+    def test_a_record_that_two_readers_read_in_two_ways_is_none(self, made, opened, old, new):
+        data = data_of(made[0]["sample"])
+        data["records"][0] = data["records"][0].replace(old, new, 1)
+        assert "it is no record in canonical form (RFC 8785)" in opened(data).text
+
     def test_nothing_may_be_loaded_or_run_besides(self, made, opened):
         page = opened(made[0]["sample"]["evidence.html"])
         tried = page.value(
