@@ -10,6 +10,7 @@ from audit_core import AuditTrail
 from audit_core.chain.statements import rotate
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError
+from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner, generate_key
 from audit_core.process.threads import wait_until
@@ -41,8 +42,6 @@ def record(url):
 
 
 def verify(url, key=None):
-    from audit_core.integrity.note import VerifierKey
-
     with AuditTrail(url, lifecycle=False) as trail:
         return trail.verify(VerifierKey.parse(key) if key else None)
 
@@ -206,6 +205,24 @@ def test_another_trail_of_the_same_user_goes_on_with_the_key_that_it_has(url, st
         record(each)
         assert verify(each).result is Result.UNANCHORED
         assert rotations(each) == 1
+
+
+def test_the_status_names_the_file_in_which_the_key_of_another_trail_was_found(url, state, tmp_path, audit, capsys):
+    other = f"sqlite:///{tmp_path}/other.db"
+    old = record(other)
+    err = audit("key", "rotate")[2]
+    (earlier,) = (one for one in state.glob("signing.key.*"))
+    assert main(["status", "--json", "--url", other]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["key"], status["key_is_ours"], status["key_place"]) == (old, True, str(earlier))
+    assert json.loads(audit("status", "--json")[1])["key_place"] == str(state / "signing.key")
+    assert f"The key before, {verifier(url, old)}, lies in {earlier}" in err
+
+
+def verifier(url, other):
+    """The verifier key that a key of another trail has in this one."""
+    with AuditTrail(url, lifecycle=False) as trail:
+        return VerifierKey(str(trail.chain.origin), VerifierKey.parse(other).public_key)
 
 
 def test_a_key_that_is_in_the_environment_is_replaced_by_one_in_a_file(url, state, tmp_path, monkeypatch, audit):
