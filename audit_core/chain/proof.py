@@ -38,13 +38,15 @@ class Proof:
         Raises IntegrityError if the proof does not hold, ConfigurationError where an earlier key has signed it: whoever
         stole that could have made all of it.
         """
-        head = self._open(key)
+        head = self.head(key)
         check_inclusion(leaf_hash(self.record.encode()), self.index, head.size, self.hashes, head.root)
-        if decode(self.record).get("sequence") != self.index:
-            raise IntegrityError(f"The record is not the one of sequence {self.index}.")
+        record = decode(self.record)
+        if not isinstance(record, dict) or (record.get("sequence"), record.get("log")) != (self.index, head.origin):
+            raise IntegrityError(f"The record is not the one of sequence {self.index} of {head.origin}.")
         return head
 
-    def _open(self, key: VerifierKey) -> Checkpoint:
+    def head(self, key: VerifierKey) -> Checkpoint:
+        """The checkpoint, if the key or one that it leads to has signed it. Raises as ``check``."""
         refusal = None
         statements = list(filter(None, map(_statement, self.rotations)))
         for each in leads_to(key, statements):

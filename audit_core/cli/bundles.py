@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +11,16 @@ from audit_core.cli.words import count_of
 from audit_core.evidence.checked import CheckedBundle, Verdict
 
 RANGES_SHOWN = 3
+NAMED = 8  # events that the last sentence names
+_EVENT = re.compile(r"event (\d+)")
+_MEANINGS = {  # where a fault is, and what it means
+    "key": "somebody else than the holder of your key has signed it",
+    "checkpoint.txt": "its checkpoint was changed, or signed by somebody else",
+    "checkpoint": "the trail was written anew since your checkpoint",
+    "keys.jsonl": "its keys are not those of the trail",
+    "sample": "it is not the sample that was drawn",
+    "evidence.html": "its page shows something else",
+}
 _STYLES = {Verdict.OK: "bold green", Verdict.FAILED: "bold red", Verdict.UNTRUSTED: "bold yellow"}
 
 
@@ -31,6 +42,23 @@ def verdict(found: CheckedBundle) -> tuple[str, str]:
             "one that you were handed with --key."
         )
     return text, _STYLES[found.verdict]
+
+
+def summary(found: CheckedBundle) -> str | None:
+    """What it comes to, for somebody who is no programmer; None where nothing is wrong."""
+    if not found.faults:
+        return None
+    events = sorted({int(match[1]) for fault in found.faults if (match := _EVENT.fullmatch(fault.where))})
+    others = list(dict.fromkeys(_meaning(fault.where) for fault in found.faults if not _EVENT.fullmatch(fault.where)))
+    named = ", ".join(map(str, events[:NAMED])) + (" and more" if len(events) > NAMED else "")
+    if events:  # by which all that shows them is another
+        others = [meaning for meaning in others if meaning != _MEANINGS["evidence.html"]]
+    parts = [f"{count_of(len(events))} not as the trail has signed them ({named})"] if events else []
+    return f"This is not what was exported from the trail: {', '.join([*parts, *others])}."
+
+
+def _meaning(where: str) -> str:
+    return _MEANINGS.get(where, "its files were changed")
 
 
 def said_of_ranges(found: CheckedBundle) -> Iterator[str]:
@@ -121,6 +149,7 @@ def as_json(found: CheckedBundle) -> dict[str, Any]:
         **asdict(found),
         "result": found.verdict.value,
         "verdict": verdict(found)[0],
+        "summary": summary(found),
         "shown": list(said_of_ranges(found)),
         "limits": list(limits(found)),
     }

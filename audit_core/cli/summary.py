@@ -62,7 +62,9 @@ def _of_kept(found: Verification) -> Iterator[str]:
 def _parts(found: Verification, grouped: Grouped) -> Iterator[str]:
     places = partial(places_of, grouped.others)
     edited = places("edited")
-    yield from _counted("changed", _as_ranges(edited))
+    yield from _counted("changed", _as_ranges(place for place in edited if place < grouped.signed))
+    unsealed = [place for place in edited if place >= grouped.signed]
+    yield from _counted("put in at the end, or changed there,", _as_ranges(unsealed))
     if grouped.exchanged:
         pairs = [f"{a} and {b}" for a, b in grouped.exchanged]
         yield f"{count_of(2 * len(pairs))} exchanged ({_some(pairs)})"
@@ -80,7 +82,8 @@ def _parts(found: Verification, grouped: Grouped) -> Iterator[str]:
     kinds = {one.kind for one in grouped.others}
     if "truncated" in kinds:
         yield f"the end cut off after event {found.size - 1}" if found.size else _OTHERS["empty"]
-    yield from (after_the_last(one) for one in grouped.others if one.kind == "unsigned")
+    if not unsealed:
+        yield from (after_the_last(one) for one in grouped.others if one.kind == "unsigned")
     if grouped.unsigned:
         yield "signed anew with another key" if grouped.signed_anew else "checkpoints changed"
     yield from (meaning for kind, meaning in _OTHERS.items() if kind in kinds)

@@ -15,6 +15,8 @@ from audit_core.urls import without_password
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 _WORDS = {
     "edited": "{place} was changed after it was sealed{strange}.",
+    "edited.unsigned": "{place} stands after the last checkpoint, and is not what its hash says{strange}: it was put "
+    "in at the end, or changed after its checkpoint was removed.",
     "missing": "{removed}",
     "unlinked": "{place} does not follow the event before it: it was put here, or its neighbour was replaced.",
     "duplicate": "{place} is there twice: {got}.",
@@ -97,7 +99,7 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
     event_id = None if row is None else str(row[_AT["event_id"]])
     place = "The database" if finding.sequence is None else f"Event {finding.sequence}"
     if row is not None:
-        now = "now: " if finding.kind == "edited" else ""  # what it says of itself may be what was changed
+        now = "now: " if finding.kind.startswith("edited") else ""  # what it says of itself may be what was changed
         actor = row[_AT["actor_id"]] or row[_AT["actor_type"]]
         place += f" ({now}{row[_AT['action']]}, {row[_AT['timestamp']]}, by {actor}, id {event_id})"
     if finding.kind == "schema":
@@ -206,6 +208,18 @@ def _by_hash(found: Verification) -> str:
     return f" {sum(one.events for one in found.unread):,} of them by their hashes alone," if found.unread else ""
 
 
+def about(found: Verification) -> list[str]:
+    """Which trail that was, and which keys it has had."""
+    if not found.keys:
+        return []
+    present = found.keys[-1]
+    if not (earlier := len(found.keys) - 1):
+        return [f"The trail is {present.name}, and its key {present}."]
+    times = "once" if earlier == 1 else f"{earlier} times"
+    by = f"by event {found.replaced_at:,}{' last' if earlier > 1 else ''}"
+    return [f"The trail is {present.name}. Its key was replaced {times}, {by}, and now is {present}."]
+
+
 def limits(found: Verification, waiting: int) -> list[str]:
     """What the verdict does not cover."""
     lines = []
@@ -216,9 +230,11 @@ def limits(found: Verification, waiting: int) -> list[str]:
             "--anchor that keeps it."
         )
     if found.result is Result.OK and found.anchored < found.size:
+        count = found.size - found.anchored
+        last = "The last event came" if count == 1 else f"The last {count_of(count)} came"
         lines.append(
-            f"The last {found.size - found.anchored:,} events came after that checkpoint: only the signing key vouches "
-            "for them, and more that were cut off would not be missed."
+            f"{last} after that checkpoint: only the signing key vouches for {'it' if count == 1 else 'them'}, and "
+            "more that were cut off would not be missed."
         )
     lines += dict.fromkeys(text for warning in found.warnings if (text := _LIMITS.get(warning.kind)))
     lines += [
@@ -245,7 +261,7 @@ def limits(found: Verification, waiting: int) -> list[str]:
 
 def _row(trail: AuditTrail, finding: Finding) -> Row | None:
     """The row that a finding names. It may be anything: it is what was tampered with."""
-    if finding.sequence is None or finding.kind not in {"edited", "unlinked", "duplicate", "schema"}:
+    if finding.sequence is None or finding.kind not in {"edited", "edited.unsigned", "unlinked", "duplicate", "schema"}:
         return None
     try:
         return trail.store.row(finding.sequence)

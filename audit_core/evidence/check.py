@@ -28,7 +28,8 @@ _MEMBERS = {"format": int, "origin": str, "tree_size": int, "selection": dict, "
 def check_bundle(file: BinaryIO, trusted: Sequence[VerifierKey] = (), kept: Sequence[str] = ()) -> CheckedBundle:
     """Check everything in a bundle; ``trusted`` are keys, and ``kept`` signed checkpoints, both from elsewhere.
 
-    Raises IntegrityError for a file that is no bundle, ConfigurationError for one of a format to come.
+    Raises IntegrityError for a file that is no bundle, ConfigurationError for one of a format to come, and where what
+    was given belongs to another trail.
     """
     bundle = OpenedBundle(file)
     if "bundle.json" not in bundle.names and "SHA256SUMS" not in bundle.names:
@@ -47,6 +48,8 @@ def check_bundle(file: BinaryIO, trusted: Sequence[VerifierKey] = (), kept: Sequ
     _run(checking, "bundle.json", check_selection)
     _run(checking, "consistency.jsonl", partial(check_kept, mine=kept))
     _run(checking, "evidence.html", check_page)
+    if checking.question and not checking.found.faults:
+        raise ConfigurationError(checking.question)
     return checking.found
 
 

@@ -40,9 +40,10 @@ def check_events(checking: Checking) -> None:
                 checking.fault(where, f"it stands after the event {before[0]}")
             if sequence == before[0] + 1 and before[1] and record.get("previous_hash") != before[1]:
                 checking.fault(where, f"it does not follow the event {before[0]}")
-            before = sequence, leaf.hex()
+            before = sequence, ""  # what is not proven is no neighbour to be compared with
             _see(checking, sequence)
             _check_proof(checking, leaf, sequence, proof)
+            before = sequence, leaf.hex()
             if sequence in checking.rotations:
                 checking.rotations[sequence] = record
             elif record.get("resource_type") == ABOUT and record.get("action") in {ARCHIVED, PURGED}:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.errors import IntegrityError
 from audit_core.evidence.checked import Checking, lines_of, read_json
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.merkle import check_consistency
@@ -53,25 +53,20 @@ def _check_one(checking: Checking, entry: dict[str, Any]) -> Checkpoint:
 
 
 def _compare(checking: Checking, note: str, there: dict[int, bytes]) -> None:
-    """What a bundle cannot be blamed for is a question. Raises ConfigurationError, unless there is a fault already."""
+    """What a bundle cannot be blamed for is a question."""
     mine, head = Checkpoint.parse(parse_note(note)[0]), checking.head
     if mine.origin != head.origin:
-        _ask(checking, f"is of the trail {mine.origin}, and the bundle of {head.origin}: give one of that")
+        checking.ask(f"The checkpoint that you gave is of the trail {mine.origin}, and the bundle of {head.origin}.")
     elif (signer := _signer_of(note, checking)) is None:
         checking.fault("checkpoint", f"the one that you gave, of {mine.size} events, is signed with another key")
     elif not _opens(note, signer):
-        _ask(checking, f"of {mine.size} events is not as it was signed: give it as you were given it")
+        checking.ask(f"The checkpoint of {mine.size} events is not as it was signed: give it as you were given it.")
     elif mine.size not in there:
         checking.found.uncompared.append(mine.size)
     elif there[mine.size] != mine.root:
         checking.fault("checkpoint", f"the one that you gave, of {mine.size} events, is of another history")
     else:
         checking.found.vouched = max(checking.found.vouched, mine.size)
-
-
-def _ask(checking: Checking, what: str) -> None:
-    if not checking.found.faults:
-        raise ConfigurationError(f"The checkpoint that you gave {what}.")
 
 
 def _signer_of(note: str, checking: Checking) -> VerifierKey | None:

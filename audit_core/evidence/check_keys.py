@@ -50,13 +50,22 @@ def check_keys(checking: Checking, trusted: Sequence[VerifierKey]) -> None:
             raise IntegrityError(f"the event {one.event} does not name the key {one.key} in place of the one before")
         if ring.reigns[-1].first != one.start:
             raise IntegrityError(f"the key that the event {one.event} names signs from {ring.reigns[-1].first} on")
-    key, found = checking.key_for(checking.head.size), checking.found
+    _check_trust(checking, ring, trusted)
+
+
+def _check_trust(checking: Checking, ring: Keyring, trusted: Sequence[VerifierKey]) -> None:
+    key, origin, found = checking.key_for(checking.head.size), checking.head.origin, checking.found
     place = ring.keys.index(key)
     vouching = set(_vouching(ring.reigns[: place + 1]))
     found.key, found.trusted = str(key), any(each in vouching for each in trusted)
     found.replaced = found.trusted and key not in trusted
     found.is_before = not found.trusted and any(each in ring.keys[place + 1 :] for each in trusted)
-    if trusted and not (found.trusted or found.is_before):
+    if trusted and all(each.name != origin for each in trusted):
+        checking.ask(
+            f"The bundle is of the trail {origin}, and the key that you gave of {trusted[0].name}: give the key that "
+            "you were handed for that trail. If you asked for this one, you were given another."
+        )
+    elif trusted and not (found.trusted or found.is_before):
         given = ", ".join(map(str, trusted))
         checking.fault("key", f"the checkpoint is signed with {key}, and not with what you gave: {given}")
 

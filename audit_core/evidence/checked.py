@@ -89,6 +89,7 @@ class Checking:
     retained: list[dict[str, Any]] = field(default_factory=list)  # records that speak of archives and purges
     _head: Checkpoint | None = None
     sequences: list[int] = field(default_factory=list)
+    question: str = ""
     nodes: dict[tuple[int, int], str] = field(default_factory=dict)  # what the proofs have, by their leaves
 
     @property
@@ -105,6 +106,10 @@ class Checking:
         """One thing wrong. After the first thousand nobody reads on."""
         if len(self.found.faults) < FAULTS_AT_MOST:
             self.found.faults.append(Fault(where, what))
+
+    def ask(self, question: str) -> None:
+        """What the bundle cannot be blamed for, and whoever checks it has to answer; unless something is wrong."""
+        self.question = self.question or question
 
     def stop(self, where: str, what: str) -> NoReturn:
         """The same, and nothing more can be said. Raises StopError."""

@@ -9,7 +9,12 @@ from contextlib import closing
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
+from audit_core.canonical import encode_record
+from audit_core.identity import new_event_id
+from audit_core.integrity.link import leaf_hash
 from audit_core.keys import LocalSigner
+from audit_core.rows import STORED_COLUMNS
+from tests.attacks.attacker import without_guards
 from tests.attacks.conftest import OURS
 from tests.reports.trails import ORIGIN, about, seal, tamper
 
@@ -187,12 +192,55 @@ def test_a_kept_checkpoint_that_cannot_be_compared_is_not_said_to_lack_leaves(sa
     assert line.endswith("says nothing more: events that it covers were changed or removed.")
 
 
-def test_a_key_of_another_trail_may_be_the_auditors_mistake(said, path):
+def test_a_key_of_another_trail_is_a_question_with_its_answer(audit, path):
     other = str(VerifierKey("example.com/other", LocalSigner(OURS).public_key))
-    lines, found = said(key=other)
+    code, out, err = audit("verify", "--key", other)
+    assert (code, out) == (2, "")
+    assert f"This trail is {ORIGIN}, and the key that you gave is of the trail example.com/other" in err
+    assert "give the key that you were handed for this one" in err
+
+
+def test_a_first_event_that_names_another_trail_now_is_no_mistake_of_the_auditors(said, path):
+    """Its own hash is made new; the rest of the trail is as it was."""
+    with closing(sqlite3.connect(path)) as attacker, attacker, without_guards(attacker):
+        attacker.execute(
+            "UPDATE audit_events SET details = replace(details, ?, 'x/other') WHERE sequence = 0", (ORIGIN,)
+        )
+        columns = ", ".join(STORED_COLUMNS)
+        row = attacker.execute(f"SELECT {columns} FROM audit_events WHERE sequence = 0").fetchone()
+        digest = leaf_hash(encode_record(row[:-1], "x/other")).hex()
+        attacker.execute("UPDATE audit_events SET event_hash = ? WHERE sequence = 0", (digest,))
+    lines, found = said(key=str(VerifierKey(ORIGIN, LocalSigner(OURS).public_key)))
     assert "or you gave the key of another trail" in lines[0]
-    assert [line for line in lines if "another key" in line] == []
     assert "do not belong together" in found["summary"]
+
+
+@pytest.mark.parametrize("hashes", ["stay", "are made new"])
+def test_an_event_that_was_put_in_at_the_end_is_not_called_changed(said, path, hashes):
+    with closing(sqlite3.connect(path)) as attacker, attacker, without_guards(attacker):
+        columns = ", ".join(STORED_COLUMNS)
+        row = list(attacker.execute(f"SELECT {columns} FROM audit_events ORDER BY sequence DESC LIMIT 1").fetchone())
+        place = dict(zip(STORED_COLUMNS, range(len(row)), strict=True))
+        last, row[place["previous_hash"]] = row[place["sequence"]], row[place["event_hash"]]
+        row[place["sequence"]], row[place["event_id"]] = last + 1, new_event_id()
+        if hashes == "are made new":
+            row[place["event_hash"]] = leaf_hash(encode_record(row[:-1], ORIGIN)).hex()
+        attacker.execute(f"INSERT INTO audit_events ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+    lines, found = said()
+    assert "changed after it was sealed" not in "".join(lines)
+    assert any(word in found["summary"] for word in ("put in at the end", "stands after the last checkpoint"))
+    assert "event changed" not in found["summary"]
+
+
+def test_the_verdict_says_which_trail_that_was_and_that_its_key_was_replaced(audit, path):
+    assert f"The trail is {ORIGIN}, and its key {ORIGIN}+" in audit("verify")[1]
+    new = LocalSigner(b"n" * 32)
+    with AuditTrail(f"sqlite:///{path}", signer=LocalSigner(OURS), lifecycle=False) as trail:
+        key = trail.rotate_key(new)
+        number = next(trail.events(action="key.rotated")).sequence
+    _, out, _ = audit("verify", "--key", key)
+    assert f"The trail is {ORIGIN}. Its key was replaced once, by event {number}, and now is {key}." in out
+    assert json.loads(audit("verify", "--key", key, "--json")[1])["keys"][-1] == str(key)
 
 
 @pytest.mark.parametrize(
