@@ -356,6 +356,21 @@ def test_what_an_application_records_is_sealed_into_the_bucket(url, outbox, tmp_
     assert main(["verify", "--url", url, "--jobs", "2"]) == 3
 
 
+def test_commands_are_told_of_the_outbox_of_a_trail_in_a_bucket(url, tmp_path, state, capsys):
+    waits = f"sqlite:///{tmp_path}/app.db"
+    with AuditTrail(url, outbox=waits, lifecycle=False) as trail:
+        trail.record("chart.read")
+        trail.flush()
+    for words in (["key", "rotate"], ["seal"], ["export", "--bundle", str(tmp_path / "bundle.zip")]):
+        assert main(["--outbox", waits, *words, "--url", url]) == 0, words
+    new = capsys.readouterr().out.split()[2]
+    assert main(["--outbox", waits, "verify", "--key", new, "--url", url]) == 3
+    assert main(["check-bundle", str(tmp_path / "bundle.zip"), "--key", new]) == 0
+    capsys.readouterr()
+    assert main(["--outbox", f"sqlite:///{tmp_path}/nowhere.db", "seal", "--url", url]) == 2
+    assert "nowhere.db" in capsys.readouterr().err
+
+
 def test_a_trail_in_a_bucket_says_that_it_needs_an_outbox(url, state):
     with pytest.raises(ConfigurationError, match="Events wait for a bucket in a database"):
         AuditTrail(url)
