@@ -21,6 +21,7 @@ _OTHERS = {  # kinds of findings, and what they mean
     "private.changed": "values beside the events changed",
     "private.stray": "values put in beside events",
     "private.returned": "erased values put back",
+    "object": "objects in the bucket put in, written over or marked as deleted",
     "misplaced": "rows put in that are in no chain",
     "empty": "everything removed",
     "schema": "tables, indexes or triggers changed or removed",

@@ -30,6 +30,7 @@ _WORDS = {
     "truncated": "The trail is cut off at {sequence} events: expected {expected} {kept}, got {got}.",
     "object": "The object of the events from {sequence} on: expected {expected}, got {got}. What was locked first is "
     "what is read.",
+    "object.strange": "In the bucket lies what is none of the trail's objects: expected {expected}, got {got}.",
     "silent": "The trail was stopped, or does not reach its anchors: expected {expected}, got {got}.",
     "anchor.undated": "Whether the trail was stopped could not be verified: expected {expected}, got {got}.",
     "anchor.unreachable": "{where} could not be asked: {got}",
@@ -119,6 +120,8 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
 
 
 def _words(finding: Finding) -> str:
+    if finding.kind == "object" and finding.sequence is None:
+        return _WORDS["object.strange"]
     if finding.kind == "known" and is_not_compared(finding):
         return _NOT_COMPARED
     if finding.kind == "known" and is_signed_anew(finding):

@@ -10,8 +10,13 @@ import pytest
 
 from audit_core import AuditTrail, VerifierKey
 from audit_core.canonical import encode_record
+from audit_core.chain.verification import Verification
+from audit_core.cli.findings import Grouped
+from audit_core.cli.summary import summary
+from audit_core.cli.words import describe
 from audit_core.identity import new_event_id
 from audit_core.integrity.link import leaf_hash
+from audit_core.integrity.verify import Finding, Result
 from audit_core.keys import LocalSigner
 from audit_core.rows import STORED_COLUMNS
 from tests.attacks.attacker import without_guards
@@ -333,3 +338,17 @@ def test_a_key_that_is_no_file_either_is_one_sentence(audit):
     code, _, err = audit("verify", "--key", "nofile")
     assert code == 2
     assert "--key nofile is neither a verifier key nor a file that can be read." in err
+
+
+def test_an_object_that_is_none_of_the_trails_has_no_place_in_what_is_said():
+    finding = Finding("object", None, "each object once, locked", "another one, readme")
+    text, _ = describe(finding, None)
+    assert text == (
+        "In the bucket lies what is none of the trail's objects: expected each object once, locked, got another one, "
+        "readme."
+    )
+    found = Verification(Result.FAILED, (finding,), ORIGIN, 5)
+    plainly = summary(found, Grouped(others=[finding]))
+    assert plainly == (
+        "This trail is not what was recorded: objects in the bucket put in, written over or marked as deleted."
+    )

@@ -102,6 +102,22 @@ def test_a_strange_object_is_a_finding(chain):
     assert found_in(chain) == (Result.FAILED, {("object", None)})
 
 
+@pytest.mark.parametrize("name", ["9" * 20, f"{2**63:020d}", "٠" * 20], ids=["no number of ours", "2^63", "digits"])
+def test_an_object_with_a_number_that_no_event_has_stops_nobody_and_is_a_finding(chain, name):
+    client().put_object(Bucket=chain.store._bucket.name, Key=f"{chain.store._prefix}{name}.jsonl", Body=b"{}")
+    assert found_in(chain) == (Result.FAILED, {("object", None)})
+    seal(chain, [make_event()])
+    assert chain.store.extent() == (6, 6)
+
+
+@pytest.mark.parametrize("first", [5_000, 2**63 - 1])
+@pytest.mark.parametrize("body", [b"garbage", b"{}", b""])
+def test_an_object_at_a_place_that_is_far_away_is_a_finding_and_no_crash(chain, first, body):
+    put(chain.store, first, body)
+    result, kinds = found_in(chain)
+    assert (result, ("object", first) in kinds) == (Result.FAILED, True)
+
+
 def test_a_bucket_without_object_lock_is_refused_at_the_start(state):
     with pytest.raises(ConfigurationError, match="lacks versioning and Object Lock"):
         AuditTrail(new_place(lock=False), outbox="memory:")
