@@ -21,7 +21,7 @@ _OTHERS = {  # kinds of findings, and what they mean
     "private.changed": "values beside the events changed",
     "private.stray": "values put in beside events",
     "private.returned": "erased values put back",
-    "object": "objects in the bucket put in, written over or marked as deleted",
+    "object": "objects put in, written over, marked as deleted or without a lock",
     "misplaced": "rows put in that are in no chain",
     "empty": "everything removed",
     "schema": "tables, indexes or triggers changed or removed",
@@ -45,6 +45,8 @@ def summary(found: Verification, grouped: Grouped) -> str | None:
         )
     if kinds == {"schema"} and found.origin:
         return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
+    if kinds == {"object"}:
+        return f"The events are what was recorded, but their bucket was tampered with: {_OTHERS['object']}."
     parts = list(dict.fromkeys(_parts(found, grouped)))
     parts = parts or [*_of_kept(found), *(meaning for kind, meaning in _FOLLOWING.items() if kind in kinds)]
     return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None

@@ -350,5 +350,6 @@ def test_an_object_that_is_none_of_the_trails_has_no_place_in_what_is_said():
     found = Verification(Result.FAILED, (finding,), ORIGIN, 5)
     plainly = summary(found, Grouped(others=[finding]))
     assert plainly == (
-        "This trail is not what was recorded: objects in the bucket put in, written over or marked as deleted."
+        "The events are what was recorded, but their bucket was tampered with: objects put in, written over, "
+        "marked as deleted or without a lock."
     )
