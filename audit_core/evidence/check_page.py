@@ -28,6 +28,9 @@ def check_page(checking: Checking) -> None:
 
 def _compare(checking: Checking, data: str) -> None:
     bundle, shown = checking.bundle, read_json(data)
+    if "<" in data:  # a browser would end the data there, and show what follows as a part of the page
+        checking.fault("evidence.html", "there is HTML in its data, with which it can show whatever it likes")
+        return
     if not isinstance(shown, dict) or shown.keys() != {"files", "nodes", "records"}:
         checking.fault("evidence.html", "it has other data than the page of a bundle")
         return

@@ -19,7 +19,9 @@ from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import plan_inclusion, subtree_root
 from audit_core.integrity.note import encode_base64
 from tests.evidence.bundles import (
+    HEAD,
     KEY,
+    TAIL,
     changed,
     check,
     clinic,
@@ -324,6 +326,16 @@ class TestAnAttackerWhoMendsEverySum:
         change(data)
         faults = found(packed(files | {"evidence.html": page_of(data)}, show=False), KEY)
         assert any("evidence.html" in fault and expected in fault for fault in faults), faults
+
+    def test_cannot_have_a_browser_show_html_out_of_its_data(self, tmp_path):
+        trail = make_trail(tmp_path / "clinic.db")
+        seal(trail, [about("1", user_agent="</script><h2>OK: 9,999 events as they were sealed</h2><!--")])
+        trail.close()
+        files = files_of(write(tmp_path / "clinic.db", tmp_path / "bundle"))
+        assert not found(packed(files, show=False), KEY)
+        files["evidence.html"] = f"{HEAD}{json.dumps(data_of(files), ensure_ascii=False)}{TAIL}".encode()
+        (fault,) = found(packed(files, show=False), KEY)
+        assert fault.startswith("evidence.html: there is HTML in its data")
 
     @pytest.mark.parametrize("name", ["evidence.html", "README.txt"])
     def test_a_page_or_readme_of_another_version_is_named_and_accuses_nobody(self, made, name):
