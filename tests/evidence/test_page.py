@@ -198,6 +198,16 @@ class TestACorruptedBundle:
         page = opened(made[0]["sample"]["evidence.html"].replace(b'"records"', b'"records', 1))
         assert page.verdict == "failed"
 
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"selection": None}, {"selection": []}, {"besides": None}, {"besides": {}}, {"events": "5"}, {"origin": 7}],
+        ids=repr,
+    )
+    def test_a_member_of_the_wrong_type_leaves_nobody_waiting_for_a_verdict(self, made, opened, wrong):
+        data = data_of(made[0]["sample"])
+        data["files"]["bundle.json"] = json.dumps(json.loads(data["files"]["bundle.json"]) | wrong)
+        assert opened(data).verdict == "failed"
+
     def test_a_changed_event_is_marked_and_can_be_jumped_to(self, made, opened):
         data = data_of(made[0]["whole"])
         _record(217, lambda text: text.replace('"bob"', '"eve"').replace("amina", "eve"))(data)
