@@ -555,7 +555,7 @@ class TestProofs:
         assert "No such file" in refused("check-proof", tmp_path / "nowhere", "--key", verifier_key())
 
     def test_an_event_that_is_not_there_is_refused_and_where_to_find_one_is_said(self, refused, url, events):
-        for name in ("0190", "99", "x", str(2**63)):
+        for name in ("0190", "99", "x", str(2**63), "\udcff"):
             said = refused("prove", name, "--url", url)
             assert "no sealed event" in said
             assert "audit report" in said

@@ -74,11 +74,13 @@ def _statement(record: str) -> Statement | None:
 
 def prove(store: AuditStore, event: str | int, whole: AuditStore) -> Proof:
     """See ``AuditChain.prove``. ``whole`` is the store with what is archived of it."""
-    row = whole.row(event) if isinstance(event, int) else whole.find(clean_text(event))
+    event = event if isinstance(event, int) else clean_text(event)
+    row = whole.row(event) if isinstance(event, int) else whole.find(event)
     head = store.head()
     if row is None or head is None:
         name = f"at sequence {event}" if isinstance(event, int) else event
-        if row is None and head is not None and (left := store.find_left(event)) is not None:
+        is_of_it = head is not None and (not isinstance(event, int) or 0 <= event < head.tree_size)
+        if row is None and is_of_it and (left := store.find_left(event)) is not None:
             raise LookupError(
                 f"The record of event {left.sequence} was purged: there is nothing to prove of it but its hash. `audit "
                 "purge --certificates` has what proves that it was."

@@ -72,7 +72,8 @@ def said_of_ranges(found: CheckedBundle) -> Iterator[str]:
         yield f"Shown is every event of the sequences {named}: none between them was left out."
     if "sample" in found.selection:
         yield (
-            f"The sample was drawn again: {found.selection['sample']:,} of {found.tree_size:,} events, with the seed "
+            f"The sample was drawn again: {min(found.selection['sample'], found.tree_size):,} of "
+            f"{count_of(found.tree_size)}, with the seed "
             f"{found.selection['seed']!r}."
         )
 

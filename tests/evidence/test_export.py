@@ -129,8 +129,10 @@ class TestASample:
         assert set(counts) == set(range(12))
         assert all(abs(count - 500) < 5 * 19.4 for count in counts.values())
 
-    @pytest.mark.parametrize(("query", "sample", "seed"), [({"actor": "bob"}, 5, "x"), ({}, 5, None), ({}, None, "x")])
-    def test_of_what_matches_only_or_without_a_seed_is_refused(self, query, sample, seed):
+    @pytest.mark.parametrize(
+        ("query", "sample", "seed"), [({"actor": "bob"}, 5, "x"), ({}, 5, None), ({}, None, "x"), ({}, 5, "\udcff")]
+    )
+    def test_of_what_matches_only_or_without_a_seed_that_can_be_said_is_refused(self, query, sample, seed):
         with pytest.raises(ConfigurationError):
             Selection(EventQuery(**query), sample, seed)
 
