@@ -37,19 +37,36 @@ def summary(found: Verification, grouped: Grouped) -> str | None:
     if found.result is not Result.FAILED:
         return None
     kinds = {finding.kind for finding in found.findings}
+    if said := _of_a_doubt(found, kinds) or _of_surroundings(found, kinds):
+        return said
+    parts = list(dict.fromkeys(_parts(found, grouped)))
+    parts = parts or [*_of_kept(found), *(meaning for kind, meaning in _FOLLOWING.items() if kind in kinds)]
+    return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None
+
+
+def _of_a_doubt(found: Verification, kinds: set[str]) -> str | None:
+    """What may be the mistake or the lie of somebody else than who runs the trail."""
     if "origin" in kinds and kinds <= {"origin", "key"}:
         return "This trail and that key do not belong together: find out which of them is the wrong one."
     if kinds == {"key.lost"}:
         return (
             "This trail goes on under a key that yours does not lead to: ask its operator whether the old one was lost."
         )
+    if all(one.where and is_signed_anew(one) for one in found.findings):  # anybody may have written to an anchor
+        anchors = ", ".join(dict.fromkeys(one.where for one in found.findings))
+        return (
+            "This trail was signed anew with another key since, or somebody has put what is none of its checkpoints "
+            f"into {anchors}."
+        )
+    return None
+
+
+def _of_surroundings(found: Verification, kinds: set[str]) -> str | None:
     if kinds == {"schema"} and found.origin:
         return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
     if kinds == {"object"}:
         return f"The events are what was recorded, but their bucket was tampered with: {_OTHERS['object']}."
-    parts = list(dict.fromkeys(_parts(found, grouped)))
-    parts = parts or [*_of_kept(found), *(meaning for kind, meaning in _FOLLOWING.items() if kind in kinds)]
-    return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None
+    return None
 
 
 def _of_kept(found: Verification) -> Iterator[str]:

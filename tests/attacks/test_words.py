@@ -5,6 +5,7 @@ import json
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -353,3 +354,16 @@ def test_an_object_that_is_none_of_the_trails_has_no_place_in_what_is_said():
         "The events are what was recorded, but their bucket was tampered with: objects put in, written over, "
         "marked as deleted or without a lock."
     )
+
+
+def test_a_checkpoint_of_another_key_in_an_anchor_may_be_of_whoever_writes_there():
+    expected, got = "a trail signed by the key of the checkpoint", f"one signed by {KEY}"
+    finding = Finding("known", 5, expected, got, where="the folder /storage")
+    plainly = summary(Verification(Result.FAILED, (finding,), ORIGIN, 9), Grouped(others=[finding]))
+    assert plainly == (
+        "This trail was signed anew with another key since, or somebody has put what is none of its checkpoints into the "
+        "folder /storage."
+    )
+    mine = replace(finding, where="")
+    plainly = summary(Verification(Result.FAILED, (finding, mine), ORIGIN, 9), Grouped(others=[finding, mine]))
+    assert plainly == "This trail is not what was recorded: it was signed anew with another key since."
