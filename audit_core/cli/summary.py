@@ -52,7 +52,9 @@ def _of_a_doubt(found: Verification, kinds: set[str]) -> str | None:
         return (
             "This trail goes on under a key that yours does not lead to: ask its operator whether the old one was lost."
         )
-    if all(one.where and is_signed_anew(one) for one in found.findings):  # anybody may have written to an anchor
+    if kinds == {"known"} and all(
+        one.where and is_signed_anew(one) for one in found.findings
+    ):  # anybody may have written to an anchor
         anchors = ", ".join(dict.fromkeys(one.where for one in found.findings))
         return (
             "This trail was signed anew with another key since, or somebody has put what is none of its checkpoints "

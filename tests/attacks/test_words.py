@@ -361,8 +361,8 @@ def test_a_checkpoint_of_another_key_in_an_anchor_may_be_of_whoever_writes_there
     finding = Finding("known", 5, expected, got, where="the folder /storage")
     plainly = summary(Verification(Result.FAILED, (finding,), ORIGIN, 9), Grouped(others=[finding]))
     assert plainly == (
-        "This trail was signed anew with another key since, or somebody has put what is none of its checkpoints into the "
-        "folder /storage."
+        "This trail was signed anew with another key since, or somebody has put what is none of its checkpoints into "
+        "the folder /storage."
     )
     mine = replace(finding, where="")
     plainly = summary(Verification(Result.FAILED, (finding, mine), ORIGIN, 9), Grouped(others=[finding, mine]))

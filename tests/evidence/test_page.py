@@ -83,6 +83,11 @@ class TestAGoodBundle:
         assert "Not taken: it is not as it was signed" in page.whole
         assert "vouches for the first" not in page.whole
 
+    def test_the_key_of_another_trail_is_a_question(self, made, opened):
+        page = opened(made[0]["sample"]["evidence.html"], str(VerifierKey("example.com/other", OURS.public_key)))
+        assert page.verdict == "untrusted"
+        assert "This key is of another trail, example.com/other" in page.whole
+
     @pytest.mark.parametrize("key", ["nonsense", str(KEY)[:-4], str(KEY).replace("+", "+0", 1), ""])
     def test_a_key_that_is_none_decides_nothing(self, made, opened, key):
         assert opened(made[0]["sample"]["evidence.html"], key).verdict == "untrusted"

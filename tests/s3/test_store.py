@@ -103,7 +103,7 @@ def test_a_strange_object_is_a_finding(chain):
     assert found_in(chain) == (Result.FAILED, {("object", None)})
 
 
-@pytest.mark.parametrize("name", ["9" * 20, f"{2**63:020d}", "٠" * 20], ids=["no number of ours", "2^63", "digits"])
+@pytest.mark.parametrize("name", [f"{2**63:020d}", "٠" * 20], ids=["2^63", "digits of another script"])
 def test_an_object_with_a_number_that_no_event_has_stops_nobody_and_is_a_finding(chain, name):
     client().put_object(Bucket=chain.store._bucket.name, Key=f"{chain.store._prefix}{name}.jsonl", Body=b"{}")
     assert found_in(chain) == (Result.FAILED, {("object", None)})
@@ -111,8 +111,7 @@ def test_an_object_with_a_number_that_no_event_has_stops_nobody_and_is_a_finding
     assert chain.store.extent() == (6, 6)
 
 
-@pytest.mark.parametrize("first", [5_000, 2**63 - 1])
-@pytest.mark.parametrize("body", [b"garbage", b"{}", b""])
+@pytest.mark.parametrize(("first", "body"), [(5_000, b"garbage"), (2**63 - 1, b"{}")])
 def test_an_object_at_a_place_that_is_far_away_is_a_finding_and_no_crash(chain, first, body):
     put(chain.store, first, body)
     result, kinds = found_in(chain)
