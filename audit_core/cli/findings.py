@@ -10,7 +10,7 @@ from math import inf
 
 from audit_core.cli.moved import Moves, Run, find_exchanged, find_moves, joined
 from audit_core.cli.schema_words import NOTHING, group_schema, is_missing
-from audit_core.cli.words import as_sentence, count_of, describe, events_at, missing_range, named, removed
+from audit_core.cli.words import as_sentence, count_after, count_of, describe, events_at, missing_range, named, removed
 from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding
 from audit_core.trail import AuditTrail
@@ -27,7 +27,7 @@ class Grouped:
     moves: Moves = field(default_factory=Moves)
     unsigned: list[Finding] = field(default_factory=list)  # checkpoints that another key signed, or none
     checkpoints: int = 0  # that there are; only counted where one is unsigned
-    signed: float = inf  # events that the last checkpoint covers, where there are more
+    signed: float = inf  # events that the last checkpoint covers, where all after it are none that were sealed
     others: list[Finding] = field(default_factory=list)
 
     @property
@@ -44,7 +44,7 @@ def group(findings: Sequence[Finding], trail: AuditTrail) -> Grouped:
     rest = [place for place in changed if place not in pairs]
     signed = next(iter(places_of(findings, "unsigned")), inf)
     moves = find_moves(rest, unlinked, _missing(findings), signed, trail)
-    grouped = Grouped(exchanged, moves, signed=signed)
+    grouped = Grouped(exchanged, moves, signed=signed if _is_put_in_at_the_end(findings, changed) else inf)
     places = pairs | moves.places
     explained = (places - moves.changed) | moves.unread
     damaged = min([*changed, *unlinked, *(first for first, _ in _missing(findings))], default=inf)
@@ -95,6 +95,14 @@ def sentences(grouped: Grouped, trail: AuditTrail) -> Iterator[str]:
         if seen[finding.kind] <= SHOWN:
             yield describe(_at_the_end(finding, grouped.signed), trail)[0]
     yield from (_and_more(kind, count) for kind, count in seen.items() if count > SHOWN)
+
+
+def _is_put_in_at_the_end(findings: Sequence[Finding], changed: Sequence[int]) -> bool:
+    """Whether there are events after the last checkpoint, and each of them is one that does not fit its hash."""
+    unsigned = next((finding for finding in findings if finding.kind == "unsigned"), None)
+    if unsigned is None or not unsigned.sequence:
+        return False
+    return sum(place >= unsigned.sequence for place in changed) == count_after(unsigned)
 
 
 def _at_the_end(finding: Finding, signed: float) -> Finding:

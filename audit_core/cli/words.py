@@ -156,8 +156,13 @@ def after_the_last(finding: Finding) -> str:
     """What a finding of the kind ``unsigned`` comes to; a clause."""
     if not finding.sequence:
         return "checkpoints removed"
-    count = int(re.findall(r"\d+", finding.expected)[-1]) - finding.sequence
+    count = count_after(finding)
     return f"the last {'event stands' if count == 1 else f'{count_of(count)} stand'} after the last checkpoint"
+
+
+def count_after(finding: Finding) -> int:
+    """How many events a finding of the kind ``unsigned`` is about."""
+    return int(re.findall(r"\d+", finding.expected)[-1]) - (finding.sequence or 0)
 
 
 def _not_covered(finding: Finding) -> str:

@@ -238,6 +238,16 @@ def test_an_event_that_was_put_in_at_the_end_is_not_called_changed(said, path, h
     assert "event changed" not in found["summary"]
 
 
+@pytest.mark.parametrize("size", [0, 30])
+def test_an_event_that_was_changed_is_called_so_though_its_checkpoints_were_removed(said, path, size):
+    tamper(path, f"DELETE FROM audit_checkpoints WHERE tree_size > {size}", "UPDATE audit_events SET outcome = 'x' "
+           "WHERE sequence = 31")  # fmt: skip
+    lines, found = said()
+    assert "1 event changed (31)" in found["summary"]
+    assert any("was changed after it was sealed" in line for line in lines)
+    assert ("the last 3 events stand after the last checkpoint" if size else "checkpoints removed") in found["summary"]
+
+
 def test_the_verdict_says_which_trail_that_was_and_that_its_key_was_replaced(audit, path):
     assert f"The trail is {ORIGIN}, and its key {ORIGIN}+" in audit("verify")[1]
     new = LocalSigner(b"n" * 32)
