@@ -221,6 +221,8 @@ def about(found: Verification) -> list[str]:
     if not found.keys:
         return []
     present = found.keys[-1]
+    if found.result is Result.FAILED:  # it may be neither
+        return [f"It was checked as the trail {present.name}, with the key {present}."]
     if not (earlier := len(found.keys) - 1):
         return [f"The trail is {present.name}, and its key {present}."]
     times = "once" if earlier == 1 else f"{earlier} times"

@@ -257,6 +257,8 @@ def test_the_verdict_says_which_trail_that_was_and_that_its_key_was_replaced(aud
     _, out, _ = audit("verify", "--key", key)
     assert f"The trail is {ORIGIN}. Its key was replaced once, by event {number}, and now is {key}." in out
     assert json.loads(audit("verify", "--key", key, "--json")[1])["keys"][-1] == str(key)
+    wrong = VerifierKey(ORIGIN, LocalSigner(THEIRS).public_key)
+    assert f"It was checked as the trail {ORIGIN}, with the key {wrong}." in audit("verify", "--key", wrong)[1]
 
 
 @pytest.mark.parametrize(
