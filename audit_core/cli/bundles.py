@@ -120,6 +120,13 @@ def _of_rewriting(found: CheckedBundle) -> Iterator[str]:
         yield f"The bundle says that the key is {found.key}. Anybody can make a bundle with a key of his own."
     if found.replaced:
         yield f"The key that you gave is an earlier one of this trail, which has named the present one: {found.key}."
+    for number, key, since, reason in found.revoked:
+        yield (
+            f"Event {number:,} says that the key {key} may have been in other hands from {since} on ({reason}): what "
+            "it signed is only as good as the word of whoever had it."
+        )
+    for number, lost, first, reason in found.restored:
+        yield f"Event {number:,} says that a backup lacks {count_of(lost)} from sequence {first:,} on ({reason})."
     for size, where, since in found.kept:
         when = f", since {since}" if since else ""
         yield f"It extends a checkpoint of {count_of(size)}, which {where or 'somebody'} has{when}, as the bundle says."

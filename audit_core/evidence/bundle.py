@@ -76,6 +76,7 @@ def write_bundle(
         _read(spool, selection, trail.chain.whole, progress)
         events = len(spool.sequences)
         wanted = {reign.sequence for reign in trust.reigns[1:]}
+        wanted |= _warnings(trust)
         wanted |= statements_of_gone(spool, selection, trail.store, trust.keys)
         if selection.is_of_a_time:
             beside = _neighbours(spool) - set(spool.sequences)
@@ -88,6 +89,12 @@ def write_bundle(
         with new_archive(path) as archive:
             _write(archive, files, shown, spool, nodes)
     return Written(events, len(besides), trust.head.size, trust.head.origin, noted, tuple(troubles))
+
+
+def _warnings(trust: _Trust) -> set[int]:
+    """Where the trail says that a key was stolen or a backup put back: whoever checks should hear of it."""
+    found = {one.sequence for one in trust.keys.revocations} | {one.sequence for one in trust.keys.restorations}
+    return {sequence for sequence in found if sequence < trust.head.size}
 
 
 def _trust(trail: AuditTrail) -> _Trust:

@@ -14,7 +14,7 @@ from audit_core.evidence.checked import FAULTS_AT_MOST, Checking, read_json
 from audit_core.evidence.opened import EVENTS
 from audit_core.integrity.merkle import check_inclusion, plan_inclusion
 from audit_core.integrity.note import decode_base64
-from audit_core.integrity.statement import ABOUT, ARCHIVED, PURGED
+from audit_core.integrity.statement import ABOUT, STATEMENTS
 
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 _FIELDS = ("actor_id", "resource_type", "resource_id", "action", "outcome", "tenant_id")
@@ -46,7 +46,7 @@ def check_events(checking: Checking) -> None:
             before = sequence, leaf.hex()
             if sequence in checking.rotations:
                 checking.rotations[sequence] = record
-            elif record.get("resource_type") == ABOUT and record.get("action") in {ARCHIVED, PURGED}:
+            elif record.get("resource_type") == ABOUT and record.get("action") in STATEMENTS:
                 checking.retained.append(record)
             if sequence not in besides:
                 _check_asked(record, checking.about["selection"])

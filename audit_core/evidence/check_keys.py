@@ -86,6 +86,6 @@ def statement_of(record: dict[str, Any], origin: str) -> Statement | None:
     """What a record says of the trail, if it has the form of that."""
     if (record.get("resource_type"), record.get("resource_id")) != ("trail", origin):
         return None
-    details = json.dumps(record["details"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    place = str(record["action"]), int(str(record["sequence"])), str(record["previous_hash"])
+    details = json.dumps(record.get("details"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    place = str(record.get("action")), int(str(record["sequence"])), str(record.get("previous_hash"))
     return Statement.parse(origin, *place, details)

@@ -13,13 +13,19 @@ from audit_core.integrity.retention import Archive
 _Ranges = Sequence[tuple[int, int]]
 
 
-def purged(checking: Checking) -> list[Archive]:
-    """The months of which records in the bundle, signed with the key of their time, say that they were destroyed."""
+def said(checking: Checking) -> Keyring:
+    """What the statements among the records say, each signed with the key of its time."""
     ring = Keyring.begin(checking.keys[0].key)
     records = [*checking.rotations.values(), *checking.retained]
     for record in sorted(filter(None, records), key=lambda record: int(str(record["sequence"]))):
         if (statement := statement_of(record, checking.head.origin)) is not None:
             ring.follow(statement)
+    return ring
+
+
+def purged(checking: Checking) -> list[Archive]:
+    """The months of which they say that they were destroyed."""
+    ring = said(checking)
     return [ring.archives[number] for number in ring.purges]
 
 

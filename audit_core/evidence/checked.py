@@ -51,6 +51,8 @@ class CheckedBundle:
     replaced: bool = False  # whether it was one that was replaced
     is_before: bool = False  # whether the checkpoint was signed before the key that was given came to sign
     purged: int = 0  # events that belong to what was asked for, and were destroyed, as signed events say
+    revoked: list[tuple[int, str, str, str]] = field(default_factory=list)  # by which event, which key, since, why
+    restored: list[tuple[int, int, int, str]] = field(default_factory=list)  # by which event, lost, from where on, why
     kept: list[tuple[int, str, str]] = field(default_factory=list)  # size, where and since when, as the bundle says
     vouched: int = 0  # events that a checkpoint covers which whoever checks has kept
     uncompared: list[int] = field(default_factory=list)  # sizes of those of his that the bundle has no proof from
@@ -86,7 +88,7 @@ class Checking:
     about: dict[str, Any] = field(default_factory=dict)  # bundle.json
     keys: list[SigningKey] = field(default_factory=list)
     rotations: dict[int, dict[str, Any]] = field(default_factory=dict)  # records that are said to have named a key
-    retained: list[dict[str, Any]] = field(default_factory=list)  # records that speak of archives and purges
+    retained: list[dict[str, Any]] = field(default_factory=list)  # other records in which the trail speaks of itself
     _head: Checkpoint | None = None
     sequences: list[int] = field(default_factory=list)
     question: str = ""

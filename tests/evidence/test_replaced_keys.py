@@ -8,7 +8,7 @@ import pytest
 
 from audit_core import AuditTrail, VerifierKey
 from audit_core.canonical import encode, encode_record
-from audit_core.chain.statements import rotate
+from audit_core.chain.statements import Lost, acknowledge, revoke, rotate
 from audit_core.cli.bundles import limits
 from audit_core.cli.bundles import verdict as said_of
 from audit_core.evidence.checked import Verdict
@@ -19,7 +19,7 @@ from audit_core.integrity.merkle import plan_inclusion, subtree_root
 from audit_core.integrity.note import encode_base64
 from audit_core.keys import LocalSigner
 from tests.evidence.bundles import check, files_of, joined, lines, packed, reader, select, write
-from tests.reports.trails import ORIGIN, OURS, THEIRS, about, event, seal
+from tests.reports.trails import NOON, ORIGIN, OURS, THEIRS, about, event, seal
 
 SIGNERS = [OURS, LocalSigner(b"2" * 32), LocalSigner(b"3" * 32)]
 FIRST, SECOND, THIRD = (VerifierKey(ORIGIN, signer.public_key) for signer in SIGNERS)
@@ -154,6 +154,24 @@ def forged_by_the_thief_of_the_first_key(rotated_trail):
         "records.jsonl": joined(records[place].decode() for place in plans), "proofs.jsonl": joined(proofs),
         "evidence.html": page,
     }  # fmt: skip
+
+
+def test_that_a_key_was_stolen_or_a_backup_put_back_is_told_with_whatever_was_asked_for(tmp_path, opened):
+    path, _ = make(tmp_path)
+    with trail_at(path, 2) as trail:
+        with trail.store.transaction(patient=True) as connection:
+            revoke(trail.chain, FIRST, event(40, "key.revoked"), connection, since=NOON, reason="laptop stolen")
+        with trail.store.transaction(patient=True) as connection:
+            lost = Lost([(99, "")], 12, 12, [])
+            acknowledge(trail.chain, lost, iter([event(41, "trail.restored")]), connection, reason="disk failure")
+    bundle = write(path, tmp_path / "bundle", select(resource_id="2"))
+    checked = check(bundle, FIRST)
+    assert (checked.verdict, checked.besides) == (Verdict.OK, 4), checked.faults
+    page = opened(files_of(bundle)["evidence.html"], str(FIRST))
+    assert page.verdict == "ok", page.text
+    for text in ("\n".join(limits(checked)), page.whole):
+        assert f"Event 12 says that the key {FIRST} may have been in other hands" in text
+        assert "Event 13 says that a backup lacks 87 events from sequence 12 on (disk failure)." in text
 
 
 def test_whoever_has_pinned_a_later_key_is_not_deceived_by_the_thief_of_an_earlier_one(rotated_trail):
