@@ -19,7 +19,7 @@ from audit_core.redaction.free_text import redact_credentials
 from audit_core.redaction.rules import Rules
 from audit_core.redaction.sensitive_names import PHRASES, sensitivity
 
-often = settings(max_examples=300, deadline=None)
+often = settings(max_examples=150, deadline=None)
 KEY = b"0123456789abcdef"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.SflKxwRJSMeKKF2QT4fwpM"
 
@@ -746,7 +746,7 @@ class TestText:
         assert Redactor().text(once) == once
 
 
-SIZE = 1 << 18  # characters; more than any event takes
+SIZE = 1 << 16  # characters; more than any event takes
 HOSTILE = (
     r"""
 a=|a:b |password= |password=b |password=[|password='|password="\"|token: {|cookie: a~|api key: x |a b |:|w|-|é
@@ -772,7 +772,7 @@ class TestTime:
         redactor.details({"note": text})
         redactor.path(text[: SIZE // 8])  # longer than any server takes
         redactor.routed_path(text[: SIZE // 8], "/{a}-{token}/{b}", {})
-        assert time.perf_counter() - begin < 20  # about 1 s; something quadratic takes an hour
+        assert time.perf_counter() - begin < 20  # a quarter of a second; something quadratic takes minutes
 
     def test_ever_new_names_take_linear_time(self) -> None:
         begin = time.perf_counter()
