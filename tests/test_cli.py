@@ -201,6 +201,20 @@ class TestVerify:
         code, out, _ = audit("verify", "--url", url, "--checkpoint", kept, "--key", verifier_key())
         assert (code, out.startswith("OK: 13 events")) == (0, True)
 
+    def test_a_checkpoint_and_a_proof_that_are_written_to_a_file_say_so_in_one_line(self, audit, url, events, tmp_path):
+        for words, said in ((("checkpoint",), "the checkpoint"), (("prove", 4), "the proof of event 4")):
+            file = tmp_path / words[0]
+            code, out, err = audit(*words, "--url", url, "--out", file)
+            assert (code, err, len(out.splitlines())) == (0, "", 1)
+            assert out.startswith(f"{file}: {said}")
+            assert f"of 13 events of {ORIGIN}. " in out
+            assert file.read_text()
+
+    def test_what_is_printed_has_nothing_beside_it(self, audit, url, events):
+        out = audit("checkpoint", "--url", url)[1]
+        assert out.splitlines()[:2] == [ORIGIN, "13"]
+        assert json.loads(audit("prove", 4, "--url", url)[1])["index"] == 4
+
     def test_what_came_after_the_checkpoint_is_said(self, audit, url, events, tmp_path):
         kept = tmp_path / "kept"
         audit("checkpoint", "--url", url, "--out", kept)
@@ -713,6 +727,17 @@ class TestReport:
         code, out, err = audit(*words)
         assert (code, out) == (2, "")
         assert err
+
+    @pytest.mark.parametrize(("words", "said"), [
+        (("events", "--outcome", "nonsense"), "'nonsense' is not one of 'success', 'failure', 'denied'."),
+        (("report", "privileged", "--format", "xml"), "'xml' is not one of 'table', 'csv', 'json'."),
+        (("events", "--limit", "many"), "'many' is no whole number"),
+        (("events", "--limit", "0"), "'0' is not 1 or more"),
+        (("verify", "--jobs", "65"), "'65' is not 64 or less"),
+        (("verify", "--max-age", "long"), "'long' is no number"),
+    ])  # fmt: skip
+    def test_a_value_that_is_wrong_is_named_in_plain_words(self, audit, words, said):
+        assert audit(*words)[2].splitlines()[-1] == f"Error: Invalid value for '{words[-2]}': {said}"
 
     def test_a_reader_that_goes_away_is_no_error(self, url, events):
         with AuditTrail(url, create=False, lifecycle=False) as trail:

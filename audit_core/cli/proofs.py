@@ -11,6 +11,7 @@ import typer
 from audit_core.chain.proof import Proof
 from audit_core.cli.place import AsJson, Out, Url, open_trail, read_file, read_key
 from audit_core.cli.terminal import note, say, say_exactly, say_json
+from audit_core.cli.words import count_of
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.note import decode_base64, encode_base64
 from audit_core.reports.reading import NOT_RECORDED
@@ -42,6 +43,11 @@ def prove(
         if not trail.note_reading("trail.read", {"proof_of": event}):
             note(NOT_RECORDED, "yellow")
         write_proof(proof, out)
+    if out is not None:
+        say(
+            f"{out}: the proof of event {proof.index:,}, under the checkpoint of {_about(proof.checkpoint)}. Whoever "
+            "gets it runs `audit check-proof FILE --key KEY`, with the verifier key from you by another way."
+        )
 
 
 def write_proof(proof: Proof, out: Path | None) -> None:
@@ -93,6 +99,13 @@ def checkpoint(context: typer.Context, *, url: Url = None, out: Out = None) -> N
         if (signed := trail.chain.checkpoint_note()) is None:
             raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
         write_document(signed, out)
+    if out is not None:
+        say(f"{out}: the checkpoint of {_about(signed)}. Keep it where whoever runs the database cannot change it.")
+
+
+def _about(checkpoint: str) -> str:
+    origin, size = checkpoint.splitlines()[:2]
+    return f"{count_of(int(size))} of {origin}"
 
 
 def write_document(text: str, out: Path | None) -> None:
