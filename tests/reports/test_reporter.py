@@ -113,6 +113,7 @@ class TestRepeatedFailures:
             assert (row.failures, row.denied, row.failed) == (6, 3, 3)
             assert (row.first, row.last) == (NOON, NOON + timedelta(seconds=5))
             assert (row.last_action, row.last_event_id) == (made[-1].action, made[-1].event_id)
+            assert trail.find(row.last_sequence).event_id == row.last_event_id
 
     def test_fewer_than_asked_for_are_left_out(self, trail, reporter):
         seal(trail, [event(n, actor_id="eve", outcome="denied") for n in range(4)])
