@@ -38,6 +38,8 @@ from audit_core.integrity.statement import ERASED, ROTATED
 from audit_core.keys import load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
 from audit_core.normalise import clean_text
+from audit_core.noting import NO_OUTBOX as NO_OUTBOX_TO_NOTE
+from audit_core.noting import NOT_DURABLE, why_not_noted
 from audit_core.outbox import Outbox
 from audit_core.outbox.queue import Queue
 from audit_core.outbox.tally import Tally
@@ -485,32 +487,21 @@ class AuditTrail:
         """For each anchor, how many seconds ago this process last saw it take a checkpoint: see ``Anchoring.ages``."""
         return self._anchoring.ages()
 
-    def notes_readings(self) -> bool:
-        """Whether it is recorded that somebody read.
+    def why_not_noted(self) -> str | None:
+        """Why it is not recorded that somebody reads, in a clause; None where it is."""
+        return why_not_noted(self.chain, self.signing_key) if self.outboxes else NO_OUTBOX_TO_NOTE
 
-        Not by one without the key, who would change his evidence, and not where that would begin a trail. Where another
-        role seals, whoever may write to the outbox records it, and needs no key.
-        """
-        if not self.outboxes:
-            return False
-        try:
-            return self.store.is_writable() and (
-                not self.store.may_append() or self.signing_key.is_named_by(self.chain)
-            )
-        except AuditError:  # a table is missing, or what AUDIT_KEY holds is no key
-            return False
-
-    def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
-        """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
-        if not self.notes_readings():
-            return False
+    def note_reading(self, action: str, details: Mapping[str, Any]) -> str | None:
+        """Record that the trail itself was read. Why that is not durable, in a clause; reading goes on all the same."""
+        if why := self.why_not_noted():
+            return why
         try:
             event = self.submit(action, details=details).result()
         except AuditError as error:
             logger.warning("%s could not be recorded: %s", action, error)
-            return False
+            return NOT_DURABLE
         backlog = self._writer.backlog
-        return backlog is None or event not in backlog.held
+        return None if backlog is None or event not in backlog.held else NOT_DURABLE
 
     # -- its parts ---------------------------------------------------------------------------------------------
 

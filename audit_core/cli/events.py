@@ -16,7 +16,7 @@ from audit_core.compose import split_resource
 from audit_core.event import Outcome
 from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.reports.reporter import readable
 
 
@@ -70,8 +70,8 @@ def show(
             raise LookupError(
                 f"There is no event {event}: `audit events` shows sequences, and with --format csv event ids."
             )
-        if not trail.note_reading("trail.read", {"event": event}):
-            note(NOT_RECORDED, "yellow")
+        if why := trail.note_reading("trail.read", {"event": event}):
+            note(not_recorded(why), "yellow")
         shown = asdict(readable(found))
         del shown["salts"]
         say_json({**shown, "timestamp": format_timestamp(found.timestamp), "sealed": found.sealed})

@@ -20,7 +20,7 @@ from audit_core.evidence.check import check_bundle
 from audit_core.evidence.checked import CheckedBundle, Verdict
 from audit_core.evidence.selection import Selection
 from audit_core.query import EventQuery
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 
 EXIT_CODES = {Verdict.OK: 0, Verdict.FAILED: 1, Verdict.UNTRUSTED: 3}
 Checkpoints = Annotated[
@@ -80,8 +80,8 @@ def export(
 def _say_written(bundle: Path, written: Written) -> None:
     for trouble in written.troubles:
         note(trouble, "yellow")
-    if not written.noted:
-        note(NOT_RECORDED, "yellow")
+    if written.not_noted:
+        note(not_recorded(written.not_noted), "yellow")
     beside = f", and {count_of(written.besides)} beside them" if written.besides else ""
     say(
         f"{bundle}: {count_of(written.events)}{beside}, proven under the checkpoint of {written.tree_size:,} events of "

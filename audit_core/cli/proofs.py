@@ -14,7 +14,7 @@ from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.cli.words import count_of
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.note import decode_base64, encode_base64
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.reports.text import safe_json
 
 
@@ -40,8 +40,8 @@ def prove(
     """Prove one event: its record, and the hashes up to a signed checkpoint (RFC 9162, 2.1.3)."""
     with open_trail(context, url) as trail:
         proof = trail.prove(int(event) if event.isascii() and event.isdecimal() else event)
-        if not trail.note_reading("trail.read", {"proof_of": event}):
-            note(NOT_RECORDED, "yellow")
+        if why := trail.note_reading("trail.read", {"proof_of": event}):
+            note(not_recorded(why), "yellow")
         write_proof(proof, out)
     if out is not None:
         say(

@@ -10,7 +10,7 @@ import typer
 from audit_core.cli.terminal import note, progress_bar, say
 from audit_core.cli.words import count_of
 from audit_core.evidence.tiles import export_tiles
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.trail import AuditTrail
 
 Tiles = Annotated[
@@ -21,8 +21,8 @@ Tiles = Annotated[
 
 def write_tiles(trail: AuditTrail, folder: Path) -> None:
     """Export to ``folder``, and say how much there is now. That the trail was read is in what is written."""
-    if not trail.note_reading("trail.read", {"exported": "tiles"}):
-        note(NOT_RECORDED, "yellow")
+    if why := trail.note_reading("trail.read", {"exported": "tiles"}):
+        note(not_recorded(why), "yellow")
     with progress_bar("Exporting") as progress:
         done = export_tiles(trail.chain, folder, progress)
     new = f"{done.size - done.before:,} of them new"

@@ -172,7 +172,8 @@ class AuditReporter:
             events = _begun(events)
         reading = {"report": question.name, **question.asked, **interval}
         each = [trail.note_reading("trail.read", reading) for trail in self._trails]
-        coverage = replace(self._coverage(start, end, sealed, noted=all(each)), unknown=unknown)
+        why = next(filter(None, each), None)
+        coverage = replace(self._coverage(start, end, sealed, why), unknown=unknown)
         if question.controls:
             coverage = replace(coverage, reads=tuple(chain.from_iterable(self._missing(kinds, start, end))))
         return Report(question, coverage, events)
@@ -182,7 +183,7 @@ class AuditReporter:
             started = self._read(EventQuery(action="trail.started", until=end))
             yield missing_reads(kind, started, start)
 
-    def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool) -> Coverage:
+    def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, not_noted: str | None) -> Coverage:
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
         return Coverage(
             start=start,
@@ -192,7 +193,8 @@ class AuditReporter:
             waiting=sum(1 for trail in self._trails for _ in trail.waiting()),
             gaps=len(gaps),
             lost=sum(gaps),
-            noted=noted,
+            noted=not_noted is None,
+            not_noted=not_noted,
         )
 
     def _begin(self) -> datetime | None:
