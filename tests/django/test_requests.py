@@ -125,6 +125,27 @@ def test_a_logout_of_nobody_is_no_logout(recorded, client):
     assert recorded("user.logout") == []
 
 
+def test_a_wrong_password_in_the_admin_is_denied_though_its_form_is_shown_again_with_200(recorded, client):
+    User.objects.create_superuser("root", password="engine")
+    form = {"username": "root", "password": "wrong", "next": "/admin/"}
+    assert client.post("/admin/login/", form).status_code == 200
+    assert client.post("/admin/login/", form | {"password": "engine"}).status_code == 302
+    told = [(e.details["status"], e.outcome) for e in request_events(recorded)]
+    assert told == [(200, "denied"), (302, "success")]
+
+
+def test_who_gets_in_at_the_second_try_of_one_request_was_not_denied(recorded, client, ada):
+    log_in(client, ["by mail", "engine"])
+    (request,) = request_events(recorded)
+    assert (request.outcome, len(recorded("user.login_failed"))) == ("success", 1)
+
+
+def test_what_a_view_says_of_a_failed_login_goes_first(recorded, client, ada):
+    client.post("/login/?outcome=failure", json.dumps({"username": "ada", "password": "wrong"}), "application/json")
+    (request,) = request_events(recorded)
+    assert request.outcome == "failure"
+
+
 def test_a_login_outside_of_requests_names_the_user(recorded, ada):
     client = Client()
     client.force_login(ada)
