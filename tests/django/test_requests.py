@@ -125,6 +125,22 @@ def test_a_logout_of_nobody_is_no_logout(recorded, client):
     assert recorded("user.logout") == []
 
 
+def test_an_actor_is_the_number_of_a_user_and_the_trail_itself_says_whose_that_is(recorded, client, ada):
+    client.force_login(ada)
+    client.get("/whoami/")
+    ada.username = "augusta"
+    ada.save()
+    client.delete("/whoami/")
+    (request,) = request_events(recorded)
+    assert (request.actor_id, request.actor_type) == (str(ada.pk), "user")
+    names = [
+        event.details["changes"]["username"]
+        for event in get_trail().events(resource=("user", request.actor_id), newest_first=False)
+        if "username" in event.details.get("changes", {})
+    ]
+    assert names == [{"old": None, "new": "ada"}, {"old": "ada", "new": "augusta"}]
+
+
 def test_a_wrong_password_in_the_admin_is_denied_though_its_form_is_shown_again_with_200(recorded, client):
     User.objects.create_superuser("root", password="engine")
     form = {"username": "root", "password": "wrong", "next": "/admin/"}
