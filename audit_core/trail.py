@@ -35,9 +35,9 @@ from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
 from audit_core.integrity.statement import ERASED, ROTATED
-from audit_core.keys import load_hash_key
+from audit_core.keys import find_hash_key, load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
-from audit_core.normalise import clean_text
+from audit_core.normalise import FIELD_LIMITS, clean_text
 from audit_core.noting import NO_OUTBOX as NO_OUTBOX_TO_NOTE
 from audit_core.noting import NOT_DURABLE, why_not_noted
 from audit_core.outbox import Outbox
@@ -48,7 +48,7 @@ from audit_core.process.ending import at_the_end_of_a_child
 from audit_core.process.threads import is_own_thread
 from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
-from audit_core.redaction import Redactor, Rule
+from audit_core.redaction import REDACTED, Redactor, Rule
 from audit_core.rows import to_json
 from audit_core.signing import SigningKey
 from audit_core.status import describe
@@ -324,6 +324,8 @@ class AuditTrail:
         event to begin after is unknown.
         """
         kind, identifier = split_resource(resource)
+        if kind is not None and identifier is not None:
+            identifier = self.recorded_id(kind, identifier)
         query = EventQuery(
             actor=actor, resource_type=kind, resource_id=identifier,
             action=action, outcome=outcome, tenant=tenant, since=since, until=until,
@@ -334,6 +336,20 @@ class AuditTrail:
     def select(self, query: EventQuery) -> Iterator[AuditEvent]:
         """What ``events`` and the reports read."""
         return self._history.select(query)
+
+    def recorded_id(self, resource_type: str, resource_id: object) -> str:
+        """The id of a resource as its events have it: hashed where it is a secret itself, unless a rule keeps it.
+
+        ``[redacted]`` where there is no hash key; none is made.
+        """
+        plain = clean_text(resource_id, FIELD_LIMITS["resource_id"])
+        redactor = self._redactor or Redactor(self._redact, hash_key=b"none", erasable=self.erasable)
+        hidden = redactor.identifier(plain, resource_type)
+        if hidden == plain or any(self.select(EventQuery(resource_type=resource_type, resource_id=plain))):
+            return plain
+        if self._redactor is not None and hidden != REDACTED:
+            return hidden
+        return Redactor(hash_key=key).keyed_hash(plain) if (key := find_hash_key()) else REDACTED
 
     def find(self, event: str | int) -> AuditEvent | None:
         """One event, sealed or waiting, by its id; a sealed one by its sequence, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,8 @@ def export(
     selection = Selection(query, sample, seed)
     kept = [read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url, anchors=anchor or ()) as trail, progress_bar("Reading") as progress:
+        if kind is not None and identifier is not None:
+            selection = replace(selection, query=replace(query, resource_id=trail.recorded_id(kind, identifier)))
         written = write_bundle(trail, selection, bundle, checkpoints=kept, progress=progress)
     _say_written(bundle, written)
 

@@ -54,6 +54,8 @@ class AuditReporter:
         end: datetime | None = None,
     ) -> Report[EventRow]:
         """Who looked at or changed this resource; without an id, any resource of the type."""
+        if resource_id is not None:
+            resource_id = self._trails[0].recorded_id(resource_type, resource_id)
         query = _query(start, end, resource_type=resource_type, resource_id=resource_id)
         name = resource_type if resource_id is None else f"{resource_type}:{query.resource_id}"
         question = Question(
@@ -121,7 +123,7 @@ class AuditReporter:
         """
         subject = Subject(
             actors=tuple(dict.fromkeys(clean_text(actor, FIELD_LIMITS["actor_id"]) for actor in actors)),
-            resources=tuple(dict.fromkeys(map(_one_resource, resources))),
+            resources=tuple(dict.fromkeys(self._one_resource(resource) for resource in resources)),
             tenant=tenant, open_types=open_types, open_details=open_details, hide_names=hide_names,
         )  # fmt: skip
         if not subject.names:
@@ -146,6 +148,8 @@ class AuditReporter:
 
     def newest_events_report(self, query: EventQuery, limit: int) -> Report[EventRow]:
         """The newest events that match, newest first, and no more than ``limit``. This reading is not among them."""
+        if query.resource_type is not None and query.resource_id is not None:
+            query = replace(query, resource_id=self._trails[0].recorded_id(query.resource_type, query.resource_id))
         asked = {name: value for name in EQUALS if (value := getattr(query, name)) is not None}
         question = Question(
             name="events",
@@ -205,6 +209,13 @@ class AuditReporter:
         except (ValueError, TypeError):
             return None
 
+    def _one_resource(self, resource: Resource) -> tuple[str, str]:
+        """As events have it. All of a type would be about everybody."""
+        kind, name = split_resource(resource)
+        if not kind or not kind.strip() or name is None:
+            raise ValueError(f"{resource!r} is no resource that is about one person: give its type and id, patient:7.")
+        return clean_text(kind, FIELD_LIMITS["resource_type"]), self._trails[0].recorded_id(kind, name)
+
     def _read(self, query: EventQuery) -> Iterator[AuditEvent]:
         try:
             yield from map(readable, self._trail.select(query))
@@ -251,14 +262,6 @@ def _lost(gap: AuditEvent, start: datetime | None, end: datetime | None) -> int:
     )
     lost = details.get("lost")
     return 0 if outside or not isinstance(lost, int) else lost
-
-
-def _one_resource(resource: Resource) -> tuple[str, str]:
-    """As events have it. All of a type would be about everybody."""
-    kind, name = split_resource(resource)
-    if not kind or not kind.strip() or name is None:
-        raise ValueError(f"{resource!r} is no resource that is about one person: give its type and id, patient:7.")
-    return clean_text(kind, FIELD_LIMITS["resource_type"]), clean_text(name, FIELD_LIMITS["resource_id"])
 
 
 def _query(start: datetime | None, end: datetime | None, **wanted: Any) -> EventQuery:
