@@ -347,6 +347,20 @@ def test_a_view_tells_of_a_log_in_in_vain_that_is_answered_with_its_form_again(a
     assert ("account", "ada", 5) in [(row.by, row.who, row.denied) for row in rows]
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_view_in_which_the_process_is_told_to_end_is_named_by_its_route(app, trail, end):
+    @app.put("/charts/<int:chart_id>")
+    def leave(chart_id):
+        g.user = "dr-grey"
+        raise end
+
+    with pytest.raises(end):
+        app.test_client().put("/charts/7")
+    (event,) = events(trail)
+    assert (event.action, event.resource_type, event.resource_id) == ("PUT /charts/{chart_id}", "chart", "7")
+    assert (event.outcome, event.actor_id, event.details["exception"]) == ("failure", "dr-grey", end.__name__)
+
+
 def test_a_user_who_was_never_looked_at_is_not_loaded_and_no_response_varies(app, trail):
     def load():
         raise AssertionError("a query of ours")

@@ -85,6 +85,16 @@ def test_a_view_that_raises_is_one_event_and_its_earlier_commit_stays(recorded, 
     assert "hunter2" not in repr(request)
 
 
+@pytest.mark.parametrize("client", [Client(), AsyncClient()], ids=["wsgi", "asgi"])
+def test_a_view_in_which_the_process_is_told_to_end_is_named_by_its_route(recorded, client):
+    with pytest.raises(SystemExit):
+        run(client.put("/leave/7/"))
+    get_trail().flush()  # an event loop that is left waits for nothing
+    (request,) = request_events(recorded)
+    assert (request.action, request.resource_type, request.resource_id) == ("PUT /leave/{patient_id}/", "leave", "7")
+    assert (request.outcome, request.details["exception"]) == ("failure", "SystemExit")
+
+
 @pytest.mark.parametrize("path", ["/aboom/", "/boom/"])
 def test_under_asgi_too(recorded, path):
     assert run(AsyncClient(raise_request_exception=False).post(path)).status_code == 500
