@@ -106,7 +106,7 @@ def _begin(
     *,
     trails: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Several chains under one roof, for verify, status, anchor, events, report."),
+        typer.Option(metavar="FILE", help="A file that names several chains under one roof: see docs/scale.md."),
     ] = None,
     chain: Annotated[str | None, typer.Option(metavar="NAME", help="With --trails: about this one of them.")] = None,
     version_: Annotated[

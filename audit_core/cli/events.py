@@ -34,12 +34,12 @@ def events(
     resource: Annotated[
         str | None, typer.Option(metavar="RESOURCE", help="patient:42, or patient for all of them.")
     ] = None,
-    action: Annotated[str | None, typer.Option(help="What was done: invoice.approve.")] = None,
+    action: Annotated[str | None, typer.Option(metavar="ACTION", help="What was done: invoice.approve.")] = None,
     outcome: Annotated[Outcome | None, typer.Option(help="How it ended.")] = None,
     tenant: Annotated[str | None, typer.Option(metavar="ID", help="Of this tenant.")] = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, help="No more than so many.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="No more than so many.")] = 50,
     as_: As = Format.TABLE,
 ) -> None:
     """The newest events, newest first."""
@@ -63,7 +63,7 @@ def show(
     *,
     url: Url = None,
 ) -> None:
-    """Show one event in full, as JSON, and whether it is sealed."""
+    """Show one event in full, as JSON. It says whether the event is sealed."""
     with open_trail(context, url) as trail:
         found = trail.find(int(event) if event.isascii() and event.isdecimal() else event)
         if found is None:

@@ -39,7 +39,8 @@ def export(
     context: typer.Context,
     *,
     bundle: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write events, proofs and a page that checks them: a ZIP file.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Events, their proofs and a page that checks them, as a new ZIP file."),
     ] = None,
     tiles: Tiles = None,
     url: Url = None,
@@ -50,12 +51,19 @@ def export(
     tenant: Annotated[str | None, typer.Option(metavar="ID", help="Of this tenant.")] = None,
     since: Since = None,
     until: Until = None,
-    sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="So many events of the whole trail.")] = None,
-    seed: Annotated[str | None, typer.Option(metavar="TEXT", help="Draws the sample; the auditor's choice.")] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Instead of a choice: so many events of the whole trail, drawn by --seed."
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With --sample: any text, which the auditor chooses.")
+    ] = None,
     checkpoint: Checkpoints = None,
     anchor: Anchors = None,
 ) -> None:
-    """Export evidence that others can check without the database: see docs/evidence.md."""
+    """Export evidence that others can check. As a --bundle or as --tiles; they need no database: docs/evidence.md."""
     if tiles is not None:
         if (bundle, actor, resource, tenant, since, until, sample, seed, checkpoint) != (None,) * 9:
             raise ConfigurationError("--tiles is all of the trail, without the other options of `audit export`.")

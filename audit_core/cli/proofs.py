@@ -21,7 +21,7 @@ from audit_core.reports.text import safe_json
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(prove)
-    app.command("check-proof")(check_proof)
+    app.command("check-proof", short_help="Check what `audit prove` wrote.")(check_proof)
     app.command()(checkpoint)
 
 
@@ -29,15 +29,17 @@ def prove(
     context: typer.Context,
     event: Annotated[
         str,
-        typer.Argument(
-            metavar="EVENT", help="Its sequence, which reports show, or its id: audit report ... --format csv."
-        ),
+        typer.Argument(metavar="EVENT", help="Its sequence, which reports show, or its id (--format csv)."),
     ],
     *,
     url: Url = None,
     out: Out = None,
 ) -> None:
-    """Prove one event: its record, and the hashes up to a signed checkpoint (RFC 9162, 2.1.3)."""
+    """Prove that one event is in the trail.
+
+    The proof is its record, and the hashes up to a signed checkpoint (RFC 9162, 2.1.3). Whoever has the verifier key
+    checks it with `audit check-proof`.
+    """
     with open_trail(context, url) as trail:
         proof = trail.prove(int(event) if event.isascii() and event.isdecimal() else event)
         if why := trail.note_reading("trail.read", {"proof_of": event}):
@@ -94,7 +96,7 @@ def check_proof(
 
 
 def checkpoint(context: typer.Context, *, url: Url = None, out: Out = None) -> None:
-    """Print the newest signed checkpoint: kept elsewhere, it shows any later rewriting."""
+    """Print the newest signed checkpoint. Kept elsewhere, it shows any later rewriting: `audit verify --checkpoint`."""
     with open_trail(context, url) as trail:
         if (signed := trail.chain.checkpoint_note()) is None:
             raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")

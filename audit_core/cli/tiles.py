@@ -15,7 +15,10 @@ from audit_core.trail import AuditTrail
 
 Tiles = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Write all of it to a folder as C2SP tiles, or what came since to the same one."),
+    typer.Option(
+        metavar="DIR",
+        help="All of the trail, as a folder of C2SP tiles for other tools; run again, it adds what is new.",
+    ),
 ]
 
 
