@@ -14,12 +14,14 @@ NOT_BEGUN = "it has not begun"
 NOT_DURABLE = "it could not be written just now"
 
 
-def why_not_noted(chain: AuditChain, key: SigningKey) -> str | None:
+def why_not_noted(chain: AuditChain, key: SigningKey, *, has_outbox: bool) -> str | None:
     """A clause; None where nothing is in the way.
 
     Not by one without the key, who would change his evidence, and not where that would begin a trail. Where another
     role seals, whoever may write to the outbox records it, and needs no key.
     """
+    if not has_outbox:
+        return NO_OUTBOX
     try:
         if not chain.store.is_writable():
             return CANNOT_WRITE
