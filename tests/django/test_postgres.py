@@ -195,6 +195,16 @@ def test_check_finds_what_is_missing_and_a_role_that_may_not_insert(migrated):
         ask(migrated, "DROP OWNED BY audit_nobody; DROP ROLE audit_nobody_login; DROP ROLE audit_nobody")
 
 
+def test_check_finds_that_nothing_can_be_sealed_for_want_of_its_lock(migrated):
+    ask(migrated, "DROP TABLE audit.audit_lock")
+    lost = migrated.manage("check", "--database=default", check=False)
+    assert "audit.E006" in lost.stderr
+    assert "lacks audit_lock" in lost.stderr
+    assert "Traceback" not in lost.stderr
+    migrated.manage("audit", "init")
+    assert "audit.E" not in migrated.manage("check", "--database=default").stderr
+
+
 def test_check_finds_that_the_key_is_another(migrated):
     migrated.script("from tests.django.clinic.models import Room; Room.objects.create(number='7')")
     another = str(migrated.folder / "another")

@@ -190,6 +190,16 @@ class TestWhatIsWritten:
             ["amina", "(anonymous)", "patient:7"]
         ] * 3
 
+    @pytest.mark.parametrize("width", [80, 160])
+    def test_each_line_of_a_table_leads_to_its_event_and_the_last_one_says_how(self, trail, reporter, width):
+        seal(trail, [about("42", n, outcome="denied") for n in range(5)])
+        *_, last = table(reporter.access_report("patient"), width).splitlines()
+        assert last.startswith("`audit show` with one of these sequences shows that event in full, `audit prove`")
+        failures = table(reporter.failed_access_report(), width)
+        (sequence,) = re.findall(r", event (\d+)", failures)
+        assert trail.find(int(sequence)).resource_id == "42"
+        assert "audit show" not in table(reporter.access_report("patient", "1"), width)
+
     def test_a_column_that_is_empty_is_left_out_until_it_is_needed(self, trail, reporter):
         plain = [about("42", n / 10) for n in range(TABLE_ROWS)]
         seal(trail, [*plain, about("42", 60, ip_address="192.0.2.1"), about("42", 61)])
