@@ -39,7 +39,7 @@ def archive(
     to: Annotated[str, typer.Option(metavar="URL", help="s3://bucket/prefix with Object Lock, or file:///folder.")],
     anchor: Anchors = None,
 ) -> None:
-    """Move old months out of the trail, which can prove them as before. Run it again if it was interrupted."""
+    """Move old months out of the trail. It can prove them as before. Run it again if it was interrupted."""
     month, place = checked_month(before, datetime.now(UTC)), open_place(to)
     with open_trail(context, url) as trail:
         may_state(trail, "archive")
@@ -64,13 +64,15 @@ def purge(
         str,
         typer.Option(
             envvar="AUDIT_RETENTION", show_envvar=True, metavar="POLICY",
-            help="How long events are kept: hipaa, pci, sox, 18m or 10y; of several, with commas, the longest.",
+            help="How long events are kept: hipaa (6 years), pci (1 year), sox (7 years), or your own, 18m or 10y; of "
+            "several, with commas between, the longest.",
         ),
     ],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands in the trail.")],
     archive: Archives = None,
     certificates: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the certificates go: proofs, as of `audit prove`.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where a certificate of each month goes: a proof, as of `audit prove`."),
     ] = None,
 ) -> None:  # fmt: skip
     """Destroy archived months whose retention is over. Run it again if it was interrupted."""

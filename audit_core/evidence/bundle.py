@@ -42,7 +42,7 @@ class Written:
     besides: int  # that stand beside them
     tree_size: int
     origin: str
-    noted: bool  # whether this reading is in the trail
+    not_noted: str | None  # why this reading is not in the trail
     troubles: tuple[str, ...]  # anchors that could not be asked
 
 
@@ -71,7 +71,7 @@ def write_bundle(
         raise ConfigurationError(f"The file {path} is there already, and is not overwritten: name another.")
     trust = _trust(trail)
     asked = selection.described()
-    noted = trail.note_reading("trail.read", {"export": "bundle", **asked, "tree_size": trust.head.size})
+    not_noted = trail.note_reading("trail.read", {"export": "bundle", **asked, "tree_size": trust.head.size})
     with Spool.of(trust.head) as spool:
         _read(spool, selection, trail.chain.whole, progress)
         events = len(spool.sequences)
@@ -88,7 +88,7 @@ def write_bundle(
         files = _small_files(trust, asked, events, besides, shown)
         with new_archive(path) as archive:
             _write(archive, files, shown, spool, nodes)
-    return Written(events, len(besides), trust.head.size, trust.head.origin, noted, tuple(troubles))
+    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, tuple(troubles))
 
 
 def _warnings(trust: _Trust) -> set[int]:
