@@ -63,6 +63,7 @@ class Project:
             "DJANGO_SETTINGS_MODULE": "tests.django.settings",
             "PYTHONPATH": str(ROOT),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_DEBUG_TEMPROOT": str(folder),  # a run of pytest shuts the folder of all others' to other users
             **environment,
         }
 

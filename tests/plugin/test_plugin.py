@@ -29,6 +29,7 @@ def run(tmp_path):
         command = [sys.executable, "-m", "pytest", "-p", "pytest_audit_core", "-p", "no:cacheprovider", *arguments]
         usual = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "AUDIT_STATE_DIR": str(tmp_path / "state")}
         usual["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to load them all takes longer than most of these runs
+        usual["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path)  # it shuts the folder of all others' to other users
         return subprocess.run(
             command, cwd=tmp_path, env={**os.environ, **usual, **environment}, capture_output=True, text=True,
             timeout=100, check=False,
