@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice, starmap
 from typing import Any
 
@@ -127,20 +128,25 @@ def _verify(
     )
     readable = _readable(walk, damaged=bool(damage))
     found = _summarise(chain(damage, trust.strange, readable), trust, walker.known, extent.events)
-    if trust.doubt is not None and found.result is not Result.FAILED:
-        raise trust.doubt
-    if _is_of_another(found, trust) and _is_sound_alone(store, shelf):
-        raise ConfigurationError(
-            f"This trail is {created.get('origin')}, and the key that you gave is of the trail {trust.origin}: give "
-            "the key that you were handed for this one, or the URL of that one. If this is to be that one, somebody "
-            "has put another trail in its place."
-        )
+    _doubt(found, trust, created.get("origin"), partial(_is_sound_alone, store, shelf))
     seen_now = walker.seen if found.result is not Result.FAILED else None
     ring = walker.ring
     return replace(
         found, start=max(0, start), seen=seen_now, unread=archived.unread(), erasures=len(ring.erasures),
         keys=tuple(ring.keys), replaced_at=ring.reigns[-1].sequence,
     )  # fmt: skip
+
+
+def _doubt(found: Verification, trust: Trust, origin: object, is_sound_alone: Callable[[], bool]) -> None:
+    """Raises ConfigurationError where the key may be the wrong one, and nothing else is wrong."""
+    if trust.doubt is not None and found.result is not Result.FAILED:
+        raise trust.doubt
+    if _is_of_another(found, trust) and is_sound_alone():
+        raise ConfigurationError(
+            f"This trail is {origin}, and the key that you gave is of the trail {trust.origin}: give the key that you "
+            "were handed for this one, or the URL of that one. If this is to be that one, somebody has put another "
+            "trail in its place."
+        )
 
 
 def _is_of_another(found: Verification, trust: Trust) -> bool:

@@ -72,20 +72,22 @@ def export(
         return
     if bundle is None:
         raise ConfigurationError("Export to what? Name a file: --bundle evidence.zip, or a folder: --tiles DIR.")
-    kind, identifier = split_resource(resource)
-    if kind is not None and not kind.strip():
-        raise typer.BadParameter("--resource is empty: say patient:42, or patient for all of them")
-    query = EventQuery(
-        actor=actor, resource_type=kind, resource_id=identifier, tenant=tenant, since=since, until=until,
-        newest_first=False,
-    )  # fmt: skip
-    selection = Selection(query, sample, seed)
+    query = EventQuery(actor=actor, tenant=tenant, since=since, until=until, newest_first=False)
+    kind, identifier = _of_resource(resource)
     kept = [read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url, anchors=anchor or ()) as trail, progress_bar("Reading") as progress:
         if kind is not None and identifier is not None:
-            selection = replace(selection, query=replace(query, resource_id=trail.recorded_id(kind, identifier)))
+            identifier = trail.recorded_id(kind, identifier)
+        selection = Selection(replace(query, resource_type=kind, resource_id=identifier), sample, seed)
         written = write_bundle(trail, selection, bundle, checkpoints=kept, progress=progress)
     _say_written(bundle, written)
+
+
+def _of_resource(resource: str | None) -> tuple[str | None, str | None]:
+    kind, identifier = split_resource(resource)
+    if kind is not None and not kind.strip():
+        raise typer.BadParameter("--resource is empty: say patient:42, or patient for all of them")
+    return kind, None if identifier is None else str(identifier)
 
 
 def _say_written(bundle: Path, written: Written) -> None:

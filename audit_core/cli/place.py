@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,7 +85,6 @@ class Place:
         return self.trails is not None and self.chain is None
 
 
-@contextmanager
 def open_trail(
     context: typer.Context,
     url: str | None,
@@ -94,7 +93,7 @@ def open_trail(
     origin: str | None = None,
     anchors: Sequence[str] = (),
     archives: Sequence[str] = (),
-) -> Iterator[AuditTrail]:
+) -> AbstractContextManager[AuditTrail]:
     """The trail of this command; what is not there is only made with ``create``.
 
     ``anchors`` are what it anchors to, if not to its own. Whoever runs it reads or changes the trail itself: PCI DSS
@@ -104,33 +103,38 @@ def open_trail(
     if place.trails is not None:
         from audit_core.cli.trails import open_chain
 
-        with open_chain(context) as trail:
-            yield trail
-        return
+        return open_chain(context)
     refuse_another(context, url)
     if not is_typed(context, "archive"):  # what is typed goes before AUDIT_ARCHIVES, wherever it stands
         archives = place.archives or archives
     if place.trail is not None:
-        if create:
-            place.trail.create()
-        trail = place.trail
-        with (
-            trail.actor(account(), type=ActorType.ADMIN),
-            trail.anchoring.to(anchors),
-            trail.chain.shelf.looking_in(archives),
-        ):
-            yield trail
-        return
+        return _of_project(place.trail, anchors, archives, create=create)
     if not (url := _asked(context, url)):
         raise ConfigurationError(WHICH)
     if url.startswith("memory:"):
         raise ConfigurationError("A trail in memory is in its own process only: give the URL of one in a database.")
+    return _at(url, place, create=create, origin=origin, anchors=anchors, archives=archives)
+
+
+@contextmanager
+def _of_project(
+    trail: AuditTrail, anchors: Sequence[str], archives: Sequence[str], *, create: bool
+) -> Iterator[AuditTrail]:
+    """That of the application itself, which goes on with it."""
+    if create:
+        trail.create()
+    acting = trail.actor(account(), type=ActorType.ADMIN)
+    with acting, trail.anchoring.to(anchors), trail.chain.shelf.looking_in(archives):
+        yield trail
+
+
+@contextmanager
+def _at(url: str, place: Place, *, create: bool, **options: Any) -> Iterator[AuditTrail]:
+    keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
     with logged_notes():
-        keyless = Redactor()  # what a command records holds nothing to hash, and reading makes no key
         trail = AuditTrail(
-            url, outbox=place.outboxes, queue=place.queue, origin=origin, redactor=keyless, anchors=anchors,
-            archives=archives, create=False, lifecycle=False,
-        )  # fmt: skip
+            url, outbox=place.outboxes, queue=place.queue, redactor=keyless, create=False, lifecycle=False, **options
+        )
         with trail, trail.actor(account(), type=ActorType.ADMIN):
             if create:
                 trail.create()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any
+
+import typer
 
 from audit_core.chain.verification import Verification
 from audit_core.cli.alarm import Alarm
 from audit_core.cli.terminal import note, say, say_json
-from audit_core.cli.trails import ROOF, Roofed, each
+from audit_core.cli.trails import ROOF, each, open_trails
 from audit_core.cli.verify import EXIT_CODES, as_json_of, say_found
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
@@ -25,20 +27,23 @@ _SENTENCES = {
 }
 
 
-def check_trails(
-    trails: AuditTrails,
-    said: Roofed,
-    alarm: Alarm,
-    *,
-    anchors: Sequence[str] | None,
-    max_age: timedelta | None,
-    jobs: int,
-    as_json: bool,
-) -> int:
-    """Verify all, say what was found, and return the exit code."""
-    found = trails.verify(said.roof_key, said.keys, anchors=anchors, max_age=max_age, jobs=jobs)
-    if why := next(filter(None, (trail.why_not_noted() for _, trail in each(trails))), None):
-        note(not_recorded(why), "yellow")
+@contextmanager
+def checking_trails(
+    context: typer.Context, alarm: Alarm, *, as_json: bool, **asked: Any
+) -> Iterator[Callable[[], int]]:
+    """What verifies all, as it is ``asked``, says what was found, and returns the exit code."""
+    with open_trails(context) as (trails, said):
+
+        def check() -> int:
+            found = trails.verify(said.roof_key, said.keys, **asked)
+            if why := next(filter(None, (trail.why_not_noted() for _, trail in each(trails))), None):
+                note(not_recorded(why), "yellow")
+            return _tell(found, trails, alarm, as_json=as_json)
+
+        yield check
+
+
+def _tell(found: TrailsVerification, trails: AuditTrails, alarm: Alarm, *, as_json: bool) -> int:
     told = _as_json(found, trails)
     if as_json:
         say_json(told)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,40 +84,49 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check the whole trail. Exit code 0 OK, 1 FAILED, 3 UNANCHORED, 2 could not be verified."""
-    if context.obj.is_about_several:
-        refuse_of_one(key=key, checkpoint=checkpoint, as_of=as_of, state=state)
-    pinned = None if key is None else read_key(key)
-    known = [read_checkpoint(path) for path in checkpoint or ()]
     alarm = Alarm(on_failure, webhook)
-    oldest = None if max_age is None else timedelta(hours=max_age)
+    asked: dict[str, Any] = {"anchors": anchor, "jobs": jobs}
+    asked["max_age"] = None if max_age is None else timedelta(hours=max_age)
     if context.obj.is_about_several:
-        from audit_core.cli.roof import check_trails  # which says what is found as this module does
-        from audit_core.cli.trails import open_trails
+        from audit_core.cli.roof import checking_trails  # which says what is found as this module does
 
-        with open_trails(context) as (trails, said):
-            all_of_them = partial(
-                check_trails, trails, said, alarm, anchors=anchor, max_age=oldest, jobs=jobs, as_json=as_json
-            )
-            code = _follow(all_of_them, alarm, every) if follow else _check_once(all_of_them, alarm)
-        raise typer.Exit(code)
-    with open_trail(context, url, archives=archive or ()) as trail:
-        memory = usual_place(trail.url) if follow and state is None else state
+        refuse_of_one(key=key, checkpoint=checkpoint, as_of=as_of, state=state)
+        checking = checking_trails(context, alarm, as_json=as_json, **asked)
+    else:
+        asked |= {"key": None if key is None else read_key(key), "as_of": as_of, "whole": full}
+        asked["known"] = [read_checkpoint(path) for path in checkpoint or ()]
+        opened = open_trail(context, url, archives=archive or ())
+        checking = _checking(opened, alarm, state, remembers=follow, as_json=as_json, **asked)
+    with checking as check:
+        code = _follow(check, alarm, every) if follow else _check_once(check, alarm)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _checking(
+    opened: AbstractContextManager[AuditTrail],
+    alarm: Alarm,
+    state: Path | None,
+    *,
+    remembers: bool,
+    as_json: bool,
+    **asked: Any,
+) -> Iterator[Callable[[], int]]:
+    """What verifies one trail, as it is ``asked``, says what was found, and returns the exit code."""
+    with opened as trail:
+        memory = usual_place(trail.url) if remembers and state is None else state
 
         def check() -> int:
             seen = None if memory is None else recall(memory)
             with progress_bar("Verifying") as progress:
-                found = trail.verify(
-                    pinned, known, progress, anchors=anchor, as_of=as_of,
-                    max_age=oldest, seen=seen, whole=full, jobs=jobs,
-                )  # fmt: skip
+                found = trail.verify(progress=progress, seen=seen, **asked)
             if why := trail.why_not_noted():
                 note(not_recorded(why), "yellow")
             if memory is not None and found.seen is not None:
                 remember(memory, found.seen)
             return _tell(found, trail, alarm, as_json=as_json)
 
-        code = _follow(check, alarm, every) if follow else _check_once(check, alarm)
-    raise typer.Exit(code)
+        yield check
 
 
 def _check_once(check: Callable[[], int], alarm: Alarm) -> int:
