@@ -45,9 +45,14 @@ class Held(NamedTuple):
     signed: bytes | None = None  # an RFC 3161 response
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """The tree that it names, whoever has signed it. Raises IntegrityError for what is no checkpoint."""
+        return Checkpoint.parse(parse_note(self.note)[0])
+
+    @property
     def size(self) -> int:
         """Of which it says that it is. Raises IntegrityError for what is no checkpoint."""
-        return Checkpoint.parse(parse_note(self.note)[0]).size
+        return self.checkpoint.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +64,18 @@ class Shown:
     hashes: tuple[bytes, ...]
 
 
-def held_by(anchor: Anchor, chain: AuditChain, last: int, size: int) -> list[Held]:
+def held_by(anchor: Anchor, chain: AuditChain, last: int, size: int, keys: Keyring) -> list[Held]:
     """Of what an anchor keeps up to ``size``, the newest, and the first that covers the event ``last``.
 
-    Raises what asking it raises.
+    What a restored backup has left behind, as the trail says, proves nothing of it. Raises what asking it raises.
     """
     newest = first = None
     for held in _all_of(anchor, chain):
         try:
-            there = held.size
+            there, is_left = held.size, keys.abandons(held.checkpoint)
         except IntegrityError:  # what lies there may be anything: `audit verify` tells of it
             continue
-        if there <= size:
+        if there <= size and not is_left:
             newest = newest or held
             first = held if there > last else first
     return [held for held in dict.fromkeys((first, newest)) if held is not None]
@@ -86,13 +91,15 @@ def _all_of(anchor: Anchor, chain: AuditChain) -> Iterator[Held]:
             yield Held(kept.what, anchor.name, kept.kept_at)
 
 
-def ask(anchors: Iterable[Anchor], chain: AuditChain, last: int, size: int) -> tuple[list[Held], list[str]]:
+def ask(
+    anchors: Iterable[Anchor], chain: AuditChain, last: int, size: int, keys: Keyring
+) -> tuple[list[Held], list[str]]:
     """What they hold, and in a sentence each which could not be asked."""
     found: list[Held] = []
     troubles: list[str] = []
     for anchor in anchors:
         try:
-            found += held_by(anchor, chain, last, size)
+            found += held_by(anchor, chain, last, size, keys)
         except Exception as error:  # noqa: BLE001 - an anchor may be down, lie, or be the application's own
             what = str(error) if isinstance(error, AuditError) else f"{type(error).__name__}: {error}"
             troubles.append(f"{anchor.name} could not be asked, and is not in the bundle: {what}")

@@ -5,10 +5,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from audit_core.archives.shelf import Shelf
 from audit_core.errors import ConfigurationError
+from audit_core.evidence.tiles import Exported, export_tiles
 from audit_core.integrity.verify import Result
 from audit_core.postgres.partitions import Partitions
 from audit_core.retention.purging import Locked, Purger, months_ago, months_of
+from audit_core.testing import make_event
+from tests.attacks.test_erasure import write
+from tests.evidence.reader import bundle, files_in, node, open_checkpoint, path_of, tree_root
 from tests.retention.scenes import KINDS, archive, checkpoint, make_year, opened, place_of, put, run, url_of, verify
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
@@ -129,8 +134,61 @@ def test_what_lies_beside_the_records_goes_with_them_and_nothing_else_does(kind,
     with opened(url) as trail:
         assert len(list(trail.store.values.values())) == 3
     note = checkpoint(url)
+    with opened(url) as trail:
+        old = next(trail.store.values.values())
     assert [one.month for one, _ in purge(url, 13)] == ["2025-01"]
     with opened(url) as trail:
         assert [value.sequence for value in trail.store.values.values()] == [2, 3]
     found = verify(url, [note])
     assert (found.result, found.findings) == (Result.OK, ())
+    with opened(url) as trail:
+        write(trail.store, there=[old])
+    assert [(one.kind, one.sequence) for one in verify(url, [note]).findings] == [("private.stray", 1)]
+
+
+def test_a_month_that_is_purged_while_the_trail_is_verified_is_no_finding(url, monkeypatch):
+    note, done, rows = checkpoint(url), [], Shelf.rows
+
+    def rows_of_what_is_just_purged(self, archive, log):
+        if not done:
+            done.extend(purge(url, 13))
+        return rows(self, archive, log)
+
+    monkeypatch.setattr(Shelf, "rows", rows_of_what_is_just_purged)
+    found = verify(url, [note])
+    assert (found.result, found.findings, len(done)) == (Result.OK, (), 1)
+
+
+def test_tiles_of_a_trail_with_purged_months_have_every_hash_and_say_which_records_they_lack(tmp_path, state, capsys):
+    url, folder = url_of("sqlite", tmp_path), tmp_path / "tiles"
+    january, may = (datetime(2025, month, 3, tzinfo=UTC) for month in (1, 5))
+    with opened(url) as trail:
+        put(trail, [make_event(timestamp=moment) for moment in [january] * 300 + [may] * 300])
+        key = str(trail.chain.key)
+    archive(url, place_of("sqlite", tmp_path), before="2025-02")
+    assert len(purge(url, 13)) == 1
+    code, _, err = run(capsys, "export", "--tiles", folder, "--url", url)
+    assert (code, "2 bundles of entries left out" in err, "From sequence 512 on every entry is there" in err) == (
+        0, True, True,
+    )  # fmt: skip
+    check_tiles(folder, key, [2])
+    with opened(url) as trail:
+        put(trail, [make_event(timestamp=may) for _ in range(200)])
+        size = trail.store.extent().events
+        assert export_tiles(trail.chain, folder) == Exported(size, size - 200, 2, 512)
+    check_tiles(folder, key, [2, 3])
+
+
+def check_tiles(folder, key, bundles):
+    """As a reader that knows the specification alone: which bundles are there, and that all fits the checkpoint."""
+    files = files_in(folder)
+    size, root = open_checkpoint(files["checkpoint"], key)
+    widths = [min(256, size - start) for start in range(0, size, 256)]
+    tiles = [files[path_of("0", number, width)] for number, width in enumerate(widths)]
+    leaves = [tile[at : at + 32] for tile in tiles for at in range(0, len(tile), 32)]
+    assert tree_root(leaves) == root
+    entries = {path_of("entries", number, widths[number]): number for number in bundles}
+    assert {path for path in files if path.startswith("tile/entries")} == entries.keys()
+    for path, number in entries.items():
+        hashes = [node(b"\0", record) for record in bundle(files[path])]
+        assert hashes == leaves[number * 256 : number * 256 + widths[number]]
