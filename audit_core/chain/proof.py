@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from audit_core.canonical import decode, encode, encode_record
 from audit_core.chain.created import created_details
 from audit_core.chain.keys import read_keyring
+from audit_core.chain.purged import purge_of
 from audit_core.chain.subtrees import Subtrees
 from audit_core.errors import IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
@@ -68,6 +69,8 @@ def prove(store: AuditStore, event: str | int, whole: AuditStore) -> Proof:
     head = store.head()
     if row is None or head is None:
         name = f"at sequence {event}" if isinstance(event, int) else event
+        if gone := purge_of(store, event if isinstance(event, int) else clean_text(event)):
+            raise LookupError(f"The event {name} is not there any more: {gone}; only its hash is left.")
         raise LookupError(
             f"There is no sealed event {name}: it may still wait to be sealed. `audit report` shows sequences, and "
             "with --format csv event ids."

@@ -46,7 +46,7 @@ class WholeStore:
     def select(self, query: EventQuery) -> Iterator[Row]:
         """Stored and archived rows that match, by (timestamp, sequence), in constant memory."""
         archives = self._archives()
-        wanted = [archive for archive in archives if _touches(archive, query)]
+        wanted = [archive for archive in archives if touches(archive, query)]
         live = self._unless_archived_meanwhile(self._store.select(query), len(archives))
         if not wanted:
             return live
@@ -110,7 +110,8 @@ class WholeStore:
             raise StoreUnavailableError("A month was archived while events were read: read them again.")
 
 
-def _touches(archive: Archive, query: EventQuery) -> bool:
+def touches(archive: Archive, query: EventQuery) -> bool:
+    """Whether its month is in the interval of the query."""
     until = None if query.until is None else format_timestamp(query.until)
     since = None if query.since is None else format_timestamp(query.since)
     return (until is None or f"{archive.month}-01T" < until) and (since is None or f"{archive.month}~" > since)

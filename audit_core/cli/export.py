@@ -80,6 +80,8 @@ def export(
 def _say_written(bundle: Path, written: Written) -> None:
     for trouble in written.troubles:
         note(trouble, "yellow")
+    for gone in written.purged:
+        note(f"{gone}, and cannot be in it.", "yellow")
     if not written.noted:
         note(NOT_RECORDED, "yellow")
     beside = f", and {count_of(written.besides)} beside them" if written.besides else ""

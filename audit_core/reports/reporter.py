@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import Any
 
 from audit_core.canonical import format_timestamp
+from audit_core.chain.purged import archived_in, purged_in
 from audit_core.compose import Resource, split_resource
 from audit_core.errors import IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
@@ -183,6 +184,7 @@ class AuditReporter:
             yield missing_reads(kind, started, start)
 
     def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool) -> Coverage:
+        asked = EventQuery(since=start, until=end)
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
         return Coverage(
             start=start,
@@ -192,6 +194,8 @@ class AuditReporter:
             waiting=sum(1 for trail in self._trails for _ in trail.waiting()),
             gaps=len(gaps),
             lost=sum(gaps),
+            purged=tuple(str(one) for trail in self._trails for one in purged_in(trail.store, asked)),
+            archived=tuple(sorted({month for trail in self._trails for month in archived_in(trail.store, asked)})),
             noted=noted,
         )
 

@@ -7,14 +7,17 @@ import io
 import sqlite3
 import zipfile
 from contextlib import closing
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import psycopg
 
 from audit_core.cli.proofs import document_of
 from audit_core.evidence.bundle import write_bundle
+from audit_core.evidence.check import check_bundle
 from audit_core.evidence.selection import Selection
 from audit_core.evidence.tiles import export_tiles
+from audit_core.integrity.note import VerifierKey
 from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter, write_csv
 from audit_core.reports.page import write_page
@@ -32,7 +35,10 @@ def surfaces(life, folder):
         yield "events", str([str(event) for event in trail.events()])
         yield "proof", str(document_of(trail.prove(trail.store.extent().events - 1)))
         yield from _reports(trail)
-        write_bundle(trail, Selection(EventQuery(newest_first=False)), folder / "bundle.zip")
+        asked = EventQuery(since=datetime(2020, 1, 1, tzinfo=UTC), newest_first=False)
+        write_bundle(trail, Selection(asked), folder / "bundle.zip")
+        with (folder / "bundle.zip").open("rb") as file:
+            assert check_bundle(file, [VerifierKey.parse(life.key)]).faults == []
         with zipfile.ZipFile(folder / "bundle.zip") as bundle:
             yield from ((f"bundle {name}", bundle.read(name).decode()) for name in bundle.namelist())
         export_tiles(trail.chain, folder / "tiles")
