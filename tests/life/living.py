@@ -27,7 +27,8 @@ from audit_core.keys import LocalSigner
 from audit_core.postgres.partitions import Partitions
 from audit_core.retention import holds
 from audit_core.retention.archiving import Archiver, Held
-from audit_core.retention.purging import Purger, months_ago
+from audit_core.retention.policies import Retention, months_ago
+from audit_core.retention.purging import Purger
 from tests.postgres.server import new_database
 
 ORIGIN = "example.com/life"
@@ -185,7 +186,7 @@ class Life:
         last = months_ago(f"{NOW:%Y-%m}", keep)
         archives = {(told.month, told.archive) for told in model.there() if told.archive is not None}
         with self.opened() as trail:
-            done = list(Purger(trail.chain, trail.event).run(keep, NOW, "over"))
+            done = list(Purger(trail.chain, trail.event, Retention.parse(f"{keep}m", NOW)).run("over"))
         expected = []
         for month, archive in sorted(one for one in archives if one[0] < last):
             is_held = model.month_is_held(month)

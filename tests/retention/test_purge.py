@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from audit_core.archives.shelf import Shelf
-from audit_core.errors import ConfigurationError
 from audit_core.evidence.tiles import Exported, export_tiles
 from audit_core.integrity.verify import Result
 from audit_core.postgres.partitions import Partitions
-from audit_core.retention.purging import Locked, Purger, months_ago, months_of
+from audit_core.retention.policies import Retention
+from audit_core.retention.purging import Locked, Purger
 from audit_core.testing import make_event
 from tests.attacks.test_erasure import write
 from tests.evidence.reader import bundle, files_in, node, open_checkpoint, path_of, tree_root
@@ -29,7 +29,7 @@ def url(tmp_path, state):
 
 def purge(url, keep, places=()):
     with opened(url) as trail:
-        return list(Purger(trail.chain, trail.event, places).run(keep, NOW, "retention is over"))
+        return list(Purger(trail.chain, trail.event, Retention.parse(f"{keep}m", NOW), places).run("over"))
 
 
 def objects(tmp_path):
@@ -97,29 +97,6 @@ def test_what_is_locked_in_a_bucket_is_not_said_to_be_purged(tmp_path, state):
     assert found[0].until.year >= 2032
     found = verify(url, [checkpoint(url)])
     assert (found.result, found.unread) == (Result.OK, ())
-
-
-@pytest.mark.parametrize(
-    ("policy", "months"), [("hipaa", 72), ("pci", 12), ("pci, hipaa", 72), ("18m", 18), ("10y", 120), ("SOX", 84)]
-)
-def test_a_policy_is_a_number_of_months_and_of_several_the_longest_counts(policy, months):
-    assert months_of(policy) == months
-
-
-@pytest.mark.parametrize("policy", ["", "0m", "y", "12", "1w", "hipaa,", "-1y"])
-def test_what_is_no_policy_is_refused(policy):
-    with pytest.raises(ConfigurationError, match="A retention is hipaa, pci, sox"):
-        months_of(policy)
-
-
-def test_months_are_counted_back_over_years():
-    assert [months_ago("2026-03", n) for n in (0, 2, 3, 13, 72)] == [
-        "2026-03",
-        "2026-01",
-        "2025-12",
-        "2025-02",
-        "2020-03",
-    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,6 +13,7 @@ from audit_core.evidence.selection import Selection, draw
 from audit_core.integrity.note import VerifierKey
 from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter, write_csv
+from audit_core.retention.policies import Retention
 from audit_core.retention.purging import Purger
 from tests.retention.scenes import KINDS, archive, make_year, opened, place_of, run, url_of, verify
 
@@ -29,7 +30,7 @@ def year(request, tmp_path, state):
 
 def purge(url, keep=13):
     with opened(url) as trail:
-        return list(Purger(trail.chain, trail.event).run(keep, NOW, "over"))
+        return list(Purger(trail.chain, trail.event, Retention.parse(f"{keep}m", NOW)).run("over"))
 
 
 def report(url, start, end):
