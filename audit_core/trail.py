@@ -449,10 +449,10 @@ class AuditTrail:
     ) -> Erasing:
         """Remove what the trail keeps of a person outside of its records, and say in a signed event what and why.
 
-        Of what an ``actor`` did, the address and the user agent; of what was done to ``resources``, the details that
-        are kept apart. What still waits to be sealed is sealed first, where this process may. Where none is left, what
-        was erased ``before`` is told. Raises ConfigurationError
-        where nothing can be erased or an event is under a legal hold, and when this process's key is not the trail's.
+        Of what an ``actor`` did, the address and the user agent, and details that are about no one resource; of what
+        was done to ``resources``, the details that are kept apart. What still waits to be sealed is sealed first, where
+        this process may. Where nothing is left, what was erased ``before`` is told. Raises ConfigurationError where
+        nothing can be erased or an event is under a legal hold, and when this process's key is not the trail's.
         """
         subject = Subject(actor, tuple(_whole(resource) for resource in resources))
         if self.store.may_append():

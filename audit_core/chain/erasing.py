@@ -23,7 +23,7 @@ from audit_core.rows import Row, from_row
 from audit_core.stores.values import ValueStore
 
 RANGES_AT_ONCE = 1_000  # that one statement lists
-_SEQUENCE, _PRIVATE, _TYPE = map(RECORD_COLUMNS.index, ("sequence", "private", "resource_type"))
+_SEQUENCE, _PRIVATE, _ID = map(RECORD_COLUMNS.index, ("sequence", "private", "resource_id"))
 NO_VALUES = "This trail keeps no values outside of its records, from where they could be erased (erasable=True)."
 
 
@@ -51,9 +51,9 @@ def erase(
 ) -> Erasing:
     """Remove the values of ``subject`` that are there, with their salts, in the transaction of ``connection``.
 
-    If none are left, what was erased of them before is told: whoever was interrupted still gets his certificate.
-    Of an actor's events the address and the user agent are erased, and the details where they are about no resource; of
-    the events about a resource the details. ``events`` say who does it, one for each statement. Raises
+    If none are left, what was erased of them before is told: whoever was interrupted still gets his certificate. Of
+    an actor's events the address and the user agent are erased, and the details where they are about no one resource;
+    of the events about a resource the details. ``events`` say who does it, one for each statement. Raises
     ConfigurationError where an event is under a legal hold, or nothing can be erased; what ``AuditChain.state`` raises.
     """
     values = chain.store.values
@@ -136,7 +136,7 @@ def _places(row: Row, *, by_actor: bool) -> Iterable[str]:
     if not by_actor:
         return (DETAILS,)
     own = tuple(f"/{name}" for name in FIELDS)
-    return own if row[_TYPE] is not None else (*own, DETAILS)
+    return own if row[_ID] is not None else (*own, DETAILS)  # about a type alone nobody could be asked for
 
 
 def _in_parts(erased: Mapping[str, list[tuple[int, int]]]) -> Iterator[dict[str, list[list[int]]]]:

@@ -34,7 +34,8 @@ def erase(
     *,
     url: Url = None,
     actor: Annotated[
-        str | None, typer.Option(metavar="ID", help="Whose addresses and user agents; and details about no resource.")
+        str | None,
+        typer.Option(metavar="ID", help="Whose addresses, user agents, and details about no one resource."),
     ] = None,
     resource: Annotated[
         list[str] | None, typer.Option(metavar="RESOURCE", help="Whose details: patient:42; repeatable.")
