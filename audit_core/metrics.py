@@ -47,7 +47,7 @@ def observe(trail: AuditTrail) -> None:
 
     def ages(_: CallbackOptions) -> Iterable[Observation]:
         if (alive := weak()) is not None:
-            yield from (Observation(age, {"anchor": name}) for name, age in alive.anchor_ages().items())
+            yield from (Observation(age, {"anchor": name}) for name, age in alive.anchoring.ages().items())
 
     weak = weakref.ref(trail)
     meter = get_meter("audit_core")
@@ -74,6 +74,6 @@ class Collector:
         for name, description in _NOW.items():
             yield GaugeMetricFamily(f"audit_events_{name}", description, value=counters[name])
         ages = GaugeMetricFamily("audit_anchor_age_seconds", _AGE, labels=["anchor"])
-        for name, age in self._trail.anchor_ages().items():
+        for name, age in self._trail.anchoring.ages().items():
             ages.add_metric([name], age)
         yield ages

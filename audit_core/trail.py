@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Self
 
-from audit_core.anchors import Anchor, ask, ask_all
-from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState, keep_now
+from audit_core.anchors import Anchor
+from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring
 from audit_core.anchors.opening import open_anchors
 from audit_core.archives.shelf import Shelf
 from audit_core.chain import AuditChain
 from audit_core.chain.erasing import Erasing, Subject, erase
-from audit_core.chain.known import Answer
 from audit_core.chain.proof import Proof
 from audit_core.chain.seen import Seen
 from audit_core.chain.statements import rotate
@@ -28,19 +26,17 @@ from audit_core.errors import (
     AuditError,
     ConfigurationError,
     IntegrityError,
-    QueueUnavailableError,
-    StoreUnavailableError,
 )
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
-from audit_core.integrity.note import Signer, VerifierKey, key_name_is_valid
+from audit_core.integrity.note import Signer, VerifierKey
 from audit_core.integrity.statement import ERASED, ROTATED
 from audit_core.keys import load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
 from audit_core.normalise import clean_text
 from audit_core.outbox import Outbox
-from audit_core.outbox.queue import Queue
 from audit_core.outbox.tally import Tally
+from audit_core.places import open_places
 from audit_core.policy import AuditPolicy
 from audit_core.process.ending import at_the_end_of_a_child
 from audit_core.process.threads import is_own_thread
@@ -48,12 +44,11 @@ from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
 from audit_core.redaction import Redactor, Rule
 from audit_core.rows import to_json
+from audit_core.settings import checked_origin, checked_rules, is_blocking, whole_resource
 from audit_core.signing import SigningKey
 from audit_core.status import describe
-from audit_core.stores import AuditStore
-from audit_core.stores.positions import KeepsPositions
 from audit_core.telling import ToldChange, events_as_json
-from audit_core.urls import open_outbox, open_queue, open_store, open_url, without_password
+from audit_core.urls import open_store, without_password
 from audit_core.waiting import read_waiting
 from audit_core.watching import watchers
 from audit_core.writing.backlog import Backlog
@@ -62,15 +57,6 @@ from audit_core.writing.sealer import Sealer
 from audit_core.writing.writer import Writer
 
 FLUSH_SECONDS = 10.0
-ORIGIN_LIMIT = 200  # characters; it stands in every record
-NO_OUTBOX = (
-    'Events wait for a bucket in a database, where they commit with the change: name it, AuditTrail("s3://...", '
-    'outbox="postgresql://host/database").'
-)
-NOT_ERASABLE = (
-    "What a bucket has locked cannot be erased: leave out erasable=True, or keep the trail in a database and only its "
-    "checkpoints in the bucket, as an anchor."
-)
 CUT_OFF = (
     "Verification has found that the trail's end was cut off, or a backup put back: nothing is sealed on top of it "
     "until somebody has looked (`audit acknowledge-restore`); events wait in the outbox."
@@ -117,36 +103,33 @@ class AuditTrail:
         self.url, self.source, self.durable = url, source, durable
         self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
         self.proxies = TrustedProxies(trusted_proxies, proxy_header)
-        self._redactor, self._redact = redactor, _checked_rules(redact, redactor, erasable=erasable)
+        self._redactor, self._redact = redactor, checked_rules(redact, redactor, erasable=erasable)
         self.erasable = erasable or (redactor is not None and redactor.erasable)
         self.signing_key, self._lifecycle = SigningKey(signer), lifecycle
-        self.store, own_outbox, self._directory, self._gate = open_url(url)
-        if self.erasable and self.store.values is None:
-            raise ConfigurationError(NOT_ERASABLE)
-        others = [outbox] if isinstance(outbox, str) else list(outbox)
-        self.outboxes: list[Outbox] = [*([own_outbox] if own_outbox else []), *map(open_outbox, others)]
-        if lifecycle and not self.outboxes:
-            raise ConfigurationError(NO_OUTBOX)
+        self._places = open_places(url, outbox, queue, erasable=self.erasable, writes=lifecycle)
+        self.store, self.outboxes, self.queue = self._places.store, self._places.outboxes, self._places.queue
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(
             self.store,
             self.signing_key.for_sealing,
-            _checked_origin(origin),
+            checked_origin(origin),
             begin_with=self.signing_key.for_beginning,
             renew=self.signing_key.renew,
             shelf=Shelf([archives] if isinstance(archives, str) else [*archives]),
         )
-        self.queue = _open_queue(queue, self.store)
-        self.sealer = Sealer(self.chain, self.outboxes, own=own_outbox is not None, queue=self.queue)
-        self.anchors = open_anchors(anchors)
-        self._anchor_every = anchor_every
-        self._anchoring = self._make_anchoring(self.anchors)
+        self.sealer = Sealer(self.chain, self.outboxes, self._places.tables, queue=self.queue)
+        self.anchoring = Anchoring(
+            self.chain, open_anchors(anchors), self._beat, anchor_every,
+            freed=self._seal_again, held=self.signing_key.held,
+        )  # fmt: skip
         self._objection: AuditError | None = None  # against sealing, of a command that has found a backup
         self.chain.objection = self._find_objection
         self._own_events = OwnEvents(self.event, lambda: self.policy if self.serves_requests else None)
-        self._writer = self._make_writer(block=_is_blocking(on_failure))
-        queued = self.sealer.drain.waiting if self.sealer.drain else None
-        self._history = History(self.chain.whole, self.outboxes, self._directory, lambda: self._writer.backlog, queued)
+        self._writer = self._make_writer(block=is_blocking(on_failure))
+        self._history = History(
+            self.chain.whole, self.outboxes, self._places.directory, lambda: self._writer.backlog,
+            self.sealer.drain.waiting if self.sealer.drain else None,
+        )  # fmt: skip
         if create:
             self._create_at_the_start()
 
@@ -266,32 +249,32 @@ class AuditTrail:
 
         Waits for a commit of ours; without ``wait`` (an event loop must not) it may answer that it is not the moment.
         """
-        return self._gate is None or self._gate.enter(wait=wait)
+        return self._places.gate is None or self._places.gate.enter(wait=wait)
 
     def closed(self) -> None:
         """It has ended."""
-        if self._gate:
-            self._gate.leave()
+        if self._places.gate:
+            self._places.gate.leave()
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Wait until all that was committed before is sealed; raises StoreUnavailableError after ``timeout`` s."""
         if is_own_thread():
             return
-        self._anchoring.watch.settle()
+        self.anchoring.watch.settle()
         self._writer.flush(timeout)
 
     def keep_sealing(self) -> None:
         """Seal what other processes commit too, from now on, where not whoever writes an event seals it; and anchor."""
-        self._anchoring.start()  # first: what is sealed may have to wait for what the anchors say
+        self.anchoring.start()  # first: what is sealed may have to wait for what the anchors say
         self._writer.keep_sealing()
 
     def close(self) -> None:
         """The orderly stop: an event of its own, everything sealed, thread and connections released."""
         if self._lifecycle and self._writer.running:
             self._writer.submit(self._own_events.stopped())
-        self._anchoring.watch.settle()
+        self.anchoring.watch.settle()
         self._writer.close(FLUSH_SECONDS)
-        self._anchoring.close()
+        self.anchoring.close()
         self._release()
 
     def __enter__(self) -> Self:
@@ -363,8 +346,8 @@ class AuditTrail:
         Without a ``key`` it is this process's own, if it has one, else the one that the trail names. Raises
         ConfigurationError when a sound trail is signed with another key than this process's: say then which is right.
         """
-        again = partial(open_store, self.url) if self._directory else None  # memory is where it is
-        answers = self.ask_anchors(anchors, as_of, max_age)
+        again = partial(open_store, self.url) if self._places.directory else None  # memory is where it is
+        answers = self.anchoring.ask(anchors, as_of, max_age)
         found = self.chain.verify(
             key,
             known,
@@ -393,7 +376,7 @@ class AuditTrail:
         """Size, head, what waits and since when, who seals, with which key; what this process has anchored."""
         return {
             **describe(self.url, self.sealer, self.signing_key, self.waiting()),
-            "anchors": [state.described() for state in self._anchoring.states],
+            "anchors": [state.described() for state in self.anchoring.states],
             "process": self.counters(),
         }
 
@@ -403,20 +386,6 @@ class AuditTrail:
         Asks nobody: see ``audit_core.metrics``.
         """
         return self._writer.counters()
-
-    def ask_anchors(
-        self,
-        anchors: Iterable[str | Anchor] | None = None,
-        as_of: datetime | None = None,
-        max_age: timedelta | None = None,
-    ) -> list[Answer]:
-        """What ``anchors``, or the trail's own, hold just now. An anchor that is down is an answer, too."""
-        return ask_all(self.anchors if anchors is None else open_anchors(anchors), self.chain, as_of, max_age)
-
-    def newest_anchored(self, anchors: Iterable[str | Anchor] | None = None) -> list[Answer]:
-        """The same, of its largest checkpoint alone."""
-        asked = self.anchors if anchors is None else open_anchors(anchors)
-        return [ask(anchor, self.chain, at_most=1) for anchor in asked]
 
     def rotate_key(self, new: Signer, *, lost: bool = False) -> VerifierKey:
         """Let the ``new`` key sign from now on, in an event that the present one has signed; its verifier key.
@@ -429,21 +398,6 @@ class AuditTrail:
         self.signing_key.take(new)
         return key
 
-    @contextmanager
-    def reading_archives(self, urls: Iterable[str]) -> Iterator[None]:
-        """In the block archived months are looked for here, if anywhere is named: for a command that is told so."""
-        before = self.chain.shelf
-        if places := list(urls):
-            self.chain.shelf = Shelf(places)
-            self._history.store = self.chain.whole
-        try:
-            yield
-        finally:
-            if self.chain.shelf is not before:
-                self.chain.shelf.close()
-            self.chain.shelf = before
-            self._history.store = self.chain.whole
-
     def erase(
         self, *, actor: str | None = None, resources: Iterable[Resource] = (), basis: str, approved_by: str
     ) -> Erasing:
@@ -454,7 +408,7 @@ class AuditTrail:
         this process may. Where nothing is left, what was erased ``before`` is told. Raises ConfigurationError where
         nothing can be erased or an event is under a legal hold, and when this process's key is not the trail's.
         """
-        subject = Subject(actor, tuple(_whole(resource) for resource in resources))
+        subject = Subject(actor, tuple(whole_resource(resource) for resource in resources))
         if self.store.may_append():
             self.flush()
         with self.store.transaction(patient=True) as connection:
@@ -463,28 +417,6 @@ class AuditTrail:
                 self.chain, subject, events, connection,
                 basis=clean_text(basis), approved_by=clean_text(approved_by),
             )  # fmt: skip
-
-    def anchor_now(self) -> list[AnchorState]:
-        """Give each anchor the newest checkpoint, if it takes it."""
-        return list(keep_now(self.chain, self.anchors))
-
-    @contextmanager
-    def anchoring_to(self, anchors: Iterable[str | Anchor]) -> Iterator[None]:
-        """In the block these are its anchors, if there are any, and not its own: for a command that is given others."""
-        before = self.anchors, self._anchoring
-        if others := open_anchors(anchors):
-            self.anchors = others
-            self._anchoring = self._make_anchoring(others)
-        try:
-            yield
-        finally:
-            if self._anchoring is not before[1]:
-                self._anchoring.close()
-            self.anchors, self._anchoring = before
-
-    def anchor_ages(self) -> dict[str, float]:
-        """For each anchor, how many seconds ago this process last saw it take a checkpoint: see ``Anchoring.ages``."""
-        return self._anchoring.ages()
 
     def notes_readings(self) -> bool:
         """Whether it is recorded that somebody read.
@@ -524,35 +456,18 @@ class AuditTrail:
 
     def create(self) -> None:
         """Make what is missing of the tables; may be repeated."""
-        for number in range(len(self.sealer.databases)):
-            self._make(number)
-
-    def _make(self, database: int) -> None:
-        self.sealer.make(database)
-        if database == 0 and self.erasable and self.store.values and not self.store.values.is_created():
-            self.store.values.create()  # of a trail from before there were any
+        self.sealer.tables.create()
 
     def _create_at_the_start(self) -> None:
-        """A server that is away just now keeps no application from starting: its events wait, and the tables."""
-        for number in range(len(self.sealer.databases)):
-            try:
-                self._make(number)
-            except BaseException as error:
-                waits = isinstance(error, QueueUnavailableError) or not self.store.seals_in_transaction
-                if not (isinstance(error, StoreUnavailableError) and waits):
-                    self._release()
-                    raise
-                what = "queue" if isinstance(error, QueueUnavailableError) else "tables"
-                logger.warning("The audit trail's %s could not be looked for, its events wait: %s", what, error)
-                self.sealer.unready.add(number)
+        try:
+            self.sealer.tables.create_at_the_start()
+        except BaseException:
+            self._release()
+            raise
 
     def _release(self) -> None:
-        for outbox in [*self.outboxes, *([self.queue] if self.queue else [])]:
-            outbox.close()
-        self.store.close()
+        self._places.close()
         self.chain.shelf.close()
-        if self._gate:
-            self._gate.close()
 
     def _submit(self, event: AuditEvent) -> Future[AuditEvent]:
         waiter = self._writer.submit(event)
@@ -564,81 +479,30 @@ class AuditTrail:
         return Writer(
             self.sealer,
             self._make_backlog,
-            gate=self._gate,
+            gate=self._places.gate,
             block=block,
-            tally=Tally(self._directory) if self._directory and not self.durable else None,
+            tally=Tally(self._places.directory) if self._places.directory and not self.durable else None,
             greeting=self._own_events.started if self._lifecycle else None,
             started=partial(self._begin, close_at_the_end(self)),
-        )
-
-    def _make_anchoring(self, anchors: Sequence[Anchor]) -> Anchoring:
-        return Anchoring(
-            self.chain, anchors, self._beat, self._anchor_every, freed=self._seal_again, held=self.signing_key.held
         )
 
     def _seal_again(self) -> None:
         self._writer.look()
 
     def _find_objection(self) -> AuditError | None:
-        return self._objection or self._anchoring.watch.objection()
+        return self._objection or self.anchoring.watch.objection()
 
     def _make_backlog(self, counts: Counts) -> Backlog:
         """For a thread that is about to begin to write."""
         if self._lifecycle:
-            self._anchoring.watch.begin()
-        return Backlog(self._directory, self.store.known, self._own_events.gap, counts)
+            self.anchoring.watch.begin()
+        return Backlog(self._places.directory, self.store.known, self._own_events.gap, counts)
 
     def _begin(self, close: Callable[[], None]) -> None:
         """Called when this process begins to write."""
         at_the_end_of_a_child(close)
         if self._lifecycle:  # a command is no application that goes on
-            self._anchoring.start()
+            self.anchoring.start()
 
     def _beat(self) -> None:
         self._writer.submit(self._own_events.alive())
-
-
-def _checked_rules(
-    redact: Mapping[str, Rule] | None, redactor: Redactor | None, *, erasable: bool
-) -> Mapping[str, Rule] | None:
-    """What is wrong with them is said at once; whoever only reads the trail makes no key for them."""
-    if redact and redactor:
-        raise ConfigurationError("Give the rules as redact, or to the redactor, and not to both: it has its own.")
-    if redactor and erasable and not redactor.erasable:
-        raise ConfigurationError("Give erasable=True to the redactor, too: it decides which values are personal.")
-    if (private := [name for name, rule in (redact or {}).items() if rule == "private"]) and not erasable:
-        raise ConfigurationError(f"Values of {private[0]} can only be kept apart with erasable=True: add that.")
-    Redactor(redact, hash_key=b"none")
-    return redact
-
-
-def _open_queue(url: str | None, store: AuditStore) -> Queue | None:
-    if url is None:
-        return None
-    if not isinstance(store, KeepsPositions):
-        raise ConfigurationError(
-            "How far a queue was read is kept in the trail's database, in the transaction that seals: a trail in a "
-            "bucket has none, so leave out the queue."
-        )
-    return open_queue(url)
-
-
-def _checked_origin(origin: str | None) -> str | None:
-    if origin is not None and not (key_name_is_valid(origin) and len(origin) <= ORIGIN_LIMIT):
-        raise ConfigurationError(
-            f"An origin is a name like clinic.example/audit, without spaces or plus signs, not {origin!r}."
-        )
-    return origin
-
-
-def _whole(resource: Resource) -> tuple[str, str]:
-    kind, identifier = split_resource(resource)
-    if not kind or identifier is None:
-        raise ConfigurationError('Say which resource: ("patient", "7"), or "patient:7".')
-    return kind, clean_text(identifier)
-
-
-def _is_blocking(on_failure: str) -> bool:
-    if on_failure not in {"spill", "block"}:
-        raise ConfigurationError(f'on_failure is "spill" or "block", not {on_failure!r}.')
-    return on_failure == "block"

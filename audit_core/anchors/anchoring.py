@@ -6,16 +6,18 @@ import logging
 import queue
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from audit_core.anchors import Anchor, reading
+from audit_core.anchors import Anchor, ask, ask_all, reading
+from audit_core.anchors.opening import open_anchors
 from audit_core.anchors.watch import Watch
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
+from audit_core.chain.known import Answer
 from audit_core.errors import AuditError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import Signer, parse_note
@@ -61,14 +63,18 @@ class Anchoring:
 
         ``freed`` is called when an anchor has nothing, or nothing more, against going on.
         """
-        self.anchors, self.watch = anchors, Watch(chain, anchors, held)
+        self._chain, self._held = chain, held
+        self._make_thread = partial(AnchorThread, chain, every=every, pulse=_Pulse(beat), freed=freed)
+        self._began = datetime.now(UTC)
+        self._take(anchors)
+
+    def _take(self, anchors: Sequence[Anchor]) -> None:
+        self.anchors, self.watch = anchors, Watch(self._chain, anchors, self._held)
         self._states = [AnchorState(anchor.name) for anchor in anchors]
-        pulse = _Pulse(beat)
         self._threads = [
-            OneThread(partial(AnchorThread, chain, anchor, state, every, pulse, watch=self.watch, freed=freed))
+            OneThread(partial(self._make_thread, anchor, state, watch=self.watch))
             for anchor, state in zip(anchors, self._states, strict=True)
         ]
-        self._began = datetime.now(UTC)
 
     def start(self) -> None:
         """Start the threads of this process, unless they run."""
@@ -85,6 +91,39 @@ class Anchoring:
         deadline = time.monotonic() + PATIENCE_SECONDS
         for thread in threads:
             thread.wait(max(0.0, deadline - time.monotonic()))
+
+    @contextmanager
+    def to(self, anchors: Iterable[str | Anchor]) -> Iterator[None]:
+        """In the block these are its anchors, if there are any, and not its own: for a command that is given others."""
+        before = self.anchors, self.watch, self._states, self._threads
+        if others := open_anchors(anchors):
+            self._take(others)
+        try:
+            yield
+        finally:
+            if self.anchors is not before[0]:
+                self.close()
+            self.anchors, self.watch, self._states, self._threads = before
+
+    def now(self) -> list[AnchorState]:
+        """Give each anchor the newest checkpoint, if it takes it. Raises what reading the trail raises."""
+        return list(keep_now(self._chain, self.anchors))
+
+    def ask(
+        self,
+        anchors: Iterable[str | Anchor] | None = None,
+        as_of: datetime | None = None,
+        max_age: timedelta | None = None,
+    ) -> list[Answer]:
+        """What ``anchors``, or its own, hold just now. An anchor that is down is an answer, too: see ``ask_all``."""
+        return ask_all(self._or_own(anchors), self._chain, as_of, max_age)
+
+    def newest(self, anchors: Iterable[str | Anchor] | None = None) -> list[Answer]:
+        """The same, of its largest checkpoint alone."""
+        return [ask(anchor, self._chain, at_most=1) for anchor in self._or_own(anchors)]
+
+    def _or_own(self, anchors: Iterable[str | Anchor] | None) -> Sequence[Anchor]:
+        return self.anchors if anchors is None else open_anchors(anchors)
 
     @property
     def states(self) -> list[AnchorState]:
@@ -136,9 +175,9 @@ class AnchorThread(OwnThread):
         chain: AuditChain,
         anchor: Anchor,
         state: AnchorState,
+        *,
         every: float,
         pulse: _Pulse,
-        *,
         watch: Watch,
         freed: Callable[[], object],
     ) -> None:

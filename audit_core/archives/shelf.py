@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from audit_core.archives.objects import digest_of, read_object
@@ -27,11 +28,32 @@ class Shelf:
 
     def __init__(self, urls: Sequence[str] = ()) -> None:
         """Raises ConfigurationError for a URL of no place."""
-        self.is_given = bool(urls)  # whether somebody has said where they lie
         self._places = [open_place(url) for url in urls]
         self._paths: dict[int, Path] = {}
         self._restored: dict[int, SqliteStore] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether somebody has said where they lie."""
+        return bool(self._places)
+
+    @contextmanager
+    def looking_in(self, urls: Sequence[str]) -> Iterator[None]:
+        """In the block archives are looked for there, if anywhere is named: for a command that is told so.
+
+        Raises ConfigurationError for a URL of no place.
+        """
+        before = self._places
+        if urls:
+            self.close()
+            self._places = [open_place(url) for url in urls]
+        try:
+            yield
+        finally:
+            if urls:
+                self.close()
+            self._places = before
 
     def path(self, archive: Archive) -> Path:
         """A file with the object, whole and as it was signed.

@@ -31,11 +31,11 @@ def anchor(context: typer.Context, *, url: Url = None, anchor: Anchors = None) -
         with open_trails(context) as (trails, _):
             raise typer.Exit(anchor_trails(trails))
     with open_trail(context, url, anchors=anchor or ()) as trail:
-        if not trail.anchors:
+        if not trail.anchoring.anchors:
             raise ConfigurationError("Which anchor? Give its URL with --anchor, or set AUDIT_ANCHORS.")
         if trail.chain.checkpoint_note() is None:
             raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
-        states = trail.anchor_now()
+        states = trail.anchoring.now()
     for state in states:
         if state.trouble is None:
             say(f"{count_of(state.size)} are anchored: {state.name}.")

@@ -109,7 +109,7 @@ def _status_of_all(context: typer.Context, anchor: Sequence[str] | None, *, as_j
 def _describe(trail: AuditTrail, anchor: Sequence[str] | None) -> dict[str, Any]:
     found = trail.status()
     found["url"] = without_password(str(found["url"]))
-    found["anchors"] = [holding(answer) for answer in trail.newest_anchored(anchor)]
+    found["anchors"] = [holding(answer) for answer in trail.anchoring.newest(anchor)]
     return found
 
 
@@ -163,7 +163,7 @@ def _check_head(trail: AuditTrail) -> None:
 
 def _check_anchors(trail: AuditTrail, anchors: list[str] | None) -> None:
     """Who follows asks them all the time."""
-    for answer in trail.ask_anchors(anchors):
+    for answer in trail.anchoring.ask(anchors):
         if (lost := find_lost(trail.chain, [answer], trail.signing_key.held())).trees:
             raise IntegrityError(lost_sentence(lost, answer.where))
 

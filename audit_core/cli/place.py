@@ -116,8 +116,8 @@ def open_trail(
         trail = place.trail
         with (
             trail.actor(account(), type=ActorType.ADMIN),
-            trail.anchoring_to(anchors),
-            trail.reading_archives(archives),
+            trail.anchoring.to(anchors),
+            trail.chain.shelf.looking_in(archives),
         ):
             yield trail
         return

@@ -47,7 +47,7 @@ def acknowledge_restore(
     """Say in the trail that a backup was put back, and which events it lacks: then it is sealed again."""
     with open_trail(context, url) as trail:
         may_state(trail, "acknowledge-restore")
-        answers = [*trail.ask_anchors(anchor), *_remembered(state or usual_place(trail.url))]
+        answers = [*trail.anchoring.ask(anchor), *_remembered(state or usual_place(trail.url))]
         for answer in answers:
             if answer.trouble:
                 note(f"{answer.where} could not be asked, and what it knows is not acknowledged: {answer.trouble}")

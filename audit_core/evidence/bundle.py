@@ -83,7 +83,7 @@ def write_bundle(
         wanted |= _neighbours(spool) if selection.is_of_a_time else set()
         besides = _fill(spool, wanted, trail.chain)
         nodes = _prove(spool, trail.store)
-        held, troubles = ask(trail.anchors, trail.chain, spool.sequences[-1], trust.head.size, trust.keys)
+        held, troubles = ask(trail.anchoring.anchors, trail.chain, spool.sequences[-1], trust.head.size, trust.keys)
         shown = show([*(Held(note) for note in checkpoints), *held], trail.chain, trust.head, trust.keys)
         files = _small_files(trust, asked, events, besides, shown)
         with new_archive(path) as archive:

@@ -10,7 +10,7 @@ import os
 import re
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -68,6 +68,7 @@ class PostgresDatabase:
         or the permission are missing. After a connection that was cut in the commit, nobody knows whether it is done.
         """
         with self.translated():
+            idle = self._idle
             connection = self._begin()
             try:
                 yield connection
@@ -79,7 +80,7 @@ class PostgresDatabase:
                     self.close()
                 raise
             finally:
-                self._give_back(connection)
+                self._give_back(connection, idle)
 
     def fetch(self, query: str, parameters: Any = (), connection: Any = None) -> list[Any]:
         """The rows of one statement, in a transaction of its own unless ``connection`` is in one."""
@@ -101,7 +102,8 @@ class PostgresDatabase:
         Raises what ``transaction`` raises.
         """
         with self.translated():
-            self._give_back(self._begin(f"; {statement}; COMMIT", parameter))
+            idle = self._idle
+            self._give_back(self._begin(f"; {statement}; COMMIT", parameter), idle)
 
     def has_table(self, name: str) -> bool:
         """Whether the table is there, also where this role may not read it."""
@@ -114,9 +116,9 @@ class PostgresDatabase:
             connection.execute(script_for(script, self.schema))
 
     def close(self) -> None:
-        """Close every idle connection that this process opened."""
-        while connection := self._take_idle():
-            connection.close()
+        """Close every idle connection that this process opened; those in use, when they are given back."""
+        idle, self._idle = self._idle, []
+        _close_all(idle)
 
     def abandon(self) -> None:
         """In a forked child: what is open is the parent's, whose session nobody here may speak in or end.
@@ -175,11 +177,14 @@ class PostgresDatabase:
         except IndexError:
             return None
 
-    def _give_back(self, connection: psycopg.Connection[Any]) -> None:
-        if not connection.closed and len(self._idle) < KEPT:
-            self._idle.append(connection)
-        else:
+    def _give_back(self, connection: psycopg.Connection[Any], idle: list[psycopg.Connection[Any]]) -> None:
+        """Keep it with those that were ``idle`` when it was taken, unless they were closed meanwhile."""
+        if connection.closed or len(idle) >= KEPT:
             connection.close()
+            return
+        idle.append(connection)
+        if idle is not self._idle:
+            _close_all(idle)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -199,6 +204,12 @@ class PostgresDatabase:
 
         user = conninfo_to_dict(self.conninfo).get("user")
         return explain(error, self.name, self.schema, None if user is None else str(user))
+
+
+def _close_all(idle: list[psycopg.Connection[Any]]) -> None:
+    with suppress(IndexError):  # another thread may do the same
+        while True:
+            idle.pop().close()
 
 
 def script_for(name: str, schema: str) -> str:

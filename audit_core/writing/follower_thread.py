@@ -65,7 +65,7 @@ class FollowerThread(OwnThread):
         self._begun += 1
         this = self._begun
         try:
-            self._sealer.make_ready()
+            self._sealer.tables.make_ready()
             if self._sealer.chain.store.may_append():
                 while self._sealer.seal_some(BATCH) and not self.stopped:
                     pass

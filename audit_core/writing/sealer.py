@@ -21,9 +21,9 @@ from audit_core.errors import (
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting, may_be_more
 from audit_core.outbox.queue import Queue
-from audit_core.stores import AuditStore
 from audit_core.waiting import draft_or_unreadable, read_draft, unreadable_draft
 from audit_core.writing.drain import Drain
+from audit_core.writing.tables import Tables
 
 BATCH = 10_000  # events that one transaction of ours seals, in about a third of a second
 ALONG = 200  # of those that wait, what one transaction seals while requests wait for it
@@ -40,19 +40,12 @@ class Sealer:
     """
 
     def __init__(
-        self, chain: AuditChain, outboxes: Sequence[Outbox], *, own: bool = True, queue: Queue | None = None
+        self, chain: AuditChain, outboxes: Sequence[Outbox], tables: Tables | None = None, *, queue: Queue | None = None
     ) -> None:
-        """Whether the first outbox is in the store's ``own`` database; with a ``queue`` it is."""
-        self.chain, self.outboxes, self._own = chain, outboxes, own
-        own_outbox = outboxes[:1] if own else []
-        # What shares a database, the store's first; and the numbers of those whose tables could not be looked for yet.
-        self.databases: list[tuple[AuditStore | Outbox, ...]] = [(chain.store, *own_outbox)]
-        self.databases += [(outbox,) for outbox in outboxes[len(own_outbox) :]]
-        self.unready: set[int] = set()
+        """Without ``tables`` everything is made, and the first outbox is in the store's own database."""
+        self.chain, self.outboxes = chain, outboxes
+        self.tables = tables or Tables(chain.store, outboxes)
         self.drain = Drain(queue, chain, outboxes[0]) if queue else None
-        self._queue_number = len(self.databases)
-        if queue:
-            self.databases.append((queue,))
         self.trouble: str | None = None  # why nothing is sealed just now
         self._next_try = 0.0
         self._appended = False  # in the transaction that is open
@@ -64,7 +57,7 @@ class Sealer:
 
     def seal_some(self, limit: int) -> bool:
         """Seal at most ``limit`` of what each outbox has committed; whether there may be more."""
-        self.make_ready()
+        self.tables.make_ready()
         with self._telling():
             outboxes = enumerate(self.outboxes)
             moved = [self._move_all(number, outbox, limit) for number, outbox in outboxes]
@@ -81,12 +74,12 @@ class Sealer:
         Raises StoreUnavailableError.
         """
         if self.drain:
-            self.make_ready(self._queue_number)
+            self.tables.make_ready(self.tables.of_queue)
             self.drain.deliver(events)
             return
         if not self.outboxes:
             raise ConfigurationError("There is no outbox to write to: name one with AuditTrail(url, outbox=...).")
-        self.make_ready(self._database_of(0))  # no other one: it may be away for longer
+        self.tables.make_ready(self.tables.of_outbox(0))  # no other one: it may be away for longer
         if not self.chain.store.seals_in_transaction:
             self.outboxes[0].commit(events)
             return
@@ -107,38 +100,22 @@ class Sealer:
         with suppress(AuditError), self._telling(), self.chain.store.savepoint(connection):
             self._move(connection, ALONG, also=also)
 
-    def make_ready(self, database: int = 0) -> None:
-        """Make the tables of one database, where that could not be done at the start. Raises what that raises."""
-        if database in self.unready:
-            self.make(database)
-            self.unready.discard(database)
-
-    def make(self, database: int) -> None:
-        """Make what is missing of its tables."""
-        for part in self.databases[database]:
-            if not part.is_created():
-                part.create()
-
     def _move_queued(self, limit: int) -> bool:
         if self.drain is None:
             return False
-        self.make_ready(self._queue_number)
+        self.tables.make_ready(self.tables.of_queue)
         return self.drain.move(limit, self._append, self._own_transaction)
 
-    def _database_of(self, outbox: int) -> int:
-        return outbox if self._own else outbox + 1
-
     def _move_all(self, number: int, outbox: Outbox, limit: int) -> bool:
-        self.make_ready(self._database_of(number))
+        self.tables.make_ready(self.tables.of_outbox(number))
         try:
-            is_own = self._own and number == 0
-            return self._move_own(limit) if is_own else self._move_foreign(outbox, limit)
+            return self._move_own(limit) if self._is_own(outbox) else self._move_foreign(outbox, limit)
         except RefusedError as error:
             self._move_around(outbox, limit, error)
 
     def _move_around(self, outbox: Outbox, limit: int, error: RefusedError) -> NoReturn:
         """Seal what is not refused. What is refused stays where it is, and is named: nothing else has kept it."""
-        own = self._own and outbox is self.outboxes[0]
+        own = self._is_own(outbox)
         with self._own_transaction() as connection:
             waiting = outbox.take(limit, connection if own else None)
             refused: list[Any] = []
@@ -164,6 +141,9 @@ class Sealer:
             first = self._seal_in_parts(waiting[:middle], connection, refused)
             return first + self._seal_in_parts(waiting[middle:], connection, refused)
         return [w.id for w in waiting]
+
+    def _is_own(self, outbox: Outbox) -> bool:
+        return self.tables.own and outbox is self.outboxes[0]
 
     def _move_own(self, limit: int) -> bool:
         if not self.outboxes[0].take(1):  # an idle look writes nothing

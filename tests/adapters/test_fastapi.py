@@ -356,13 +356,13 @@ def test_a_request_that_is_cancelled_leaves_its_event_and_opens_the_gate(tmp_pat
         async def cancel():
             task = asyncio.create_task(AuditMiddleware(hang, trail)(http_scope(), None, None))
             await asyncio.sleep(0.01)
-            assert trail._gate._open == 1
+            assert trail._places.gate._open == 1
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert task.cancelled()
 
         asyncio.run(cancel())
-        assert wait_until(lambda: trail._gate._open == 0)
+        assert wait_until(lambda: trail._places.gate._open == 0)
         trail.flush()
         (event,) = events(trail)
         assert (event.outcome, event.details["exception"]) == ("failure", "CancelledError")
@@ -373,7 +373,7 @@ def test_a_commit_of_ours_holds_up_a_request_but_not_the_event_loop(tmp_path):
         writing, done, in_time = threading.Event(), threading.Event(), []
 
         def write():
-            with trail._gate.alone():
+            with trail._places.gate.alone():
                 writing.set()
                 in_time.append(done.wait(5))
 
@@ -397,7 +397,7 @@ def test_a_commit_of_ours_holds_up_a_request_but_not_the_event_loop(tmp_path):
         thread.join()
         assert in_time == [True]
         trail.flush()  # whoever was in the gate just then counts what has ended when he leaves it
-        assert wait_until(lambda: trail._gate._open == 0)
+        assert wait_until(lambda: trail._places.gate._open == 0)
         assert len(events(trail)) == 1
 
 
@@ -417,7 +417,7 @@ def test_a_client_that_goes_away_while_the_event_is_written_takes_nothing_along(
             await asyncio.gather(task, return_exceptions=True)
 
         asyncio.run(cancel())
-        assert wait_until(lambda: trail._gate._open == 0)
+        assert wait_until(lambda: trail._places.gate._open == 0)
         trail.flush()
         assert events(trail)[0].action == "POST (unrouted)"
 

@@ -220,7 +220,7 @@ def test_a_response_that_a_test_never_closes_holds_nothing_open(tmp_path):
         assert current() is outside
         del response
         gc.collect()
-        assert wait_until(lambda: trail._gate._open == 0)
+        assert wait_until(lambda: trail._places.gate._open == 0)
         assert [event.action for event in events(trail)] == ["POST /x"]
 
 

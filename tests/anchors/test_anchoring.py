@@ -113,8 +113,8 @@ def test_an_anchor_that_fails_is_told_in_status_and_log_and_tried_again_until_it
         (told,) = trail.status()["anchors"]
         assert (told["name"], told["size"], told["kept_at"]) == ("ours", 0, None)
         assert "no route to it" in told["trouble"]
-        before = trail.anchor_ages()["ours"]
-        assert trail.anchor_ages()["ours"] > before, "its age grows"
+        before = trail.anchoring.ages()["ours"]
+        assert trail.anchoring.ages()["ours"] > before, "its age grows"
         anchor.error = None
         assert wait_until(lambda: anchor.size == 3, SOON)
         assert json.dumps(trail.status()["anchors"])
@@ -166,7 +166,7 @@ def test_where_another_role_seals_the_application_anchors_nothing_and_the_sealer
     application, sealer = as_role(owner, "audit_application"), as_role(owner, "audit_sealer")
     with AuditTrail(application, create=False, anchors=[anchor], anchor_every=0.02) as trail:
         trail.record("chart.read")
-        (threads,) = trail._anchoring._threads
+        (threads,) = trail.anchoring._threads
         assert wait_until(lambda: threads.all and all(thread.ended for thread in threads.all), SOON)
     assert (anchor.notes, [r for r in caplog.records if "anchor" in r.getMessage()]) == ([], [])
     with AuditTrail(sealer, create=False, anchors=[anchor], anchor_every=0.02, lifecycle=False) as trail:
@@ -193,7 +193,7 @@ def test_the_trails_own_database_is_no_anchor(url):
     with AuditTrail(url, anchors=[url], lifecycle=False) as trail:
         trail.record("chart.read")
         trail.flush()
-        (state,) = trail.anchor_now()
+        (state,) = trail.anchoring.now()
         assert "holds the trail itself" in state.trouble
         found = trail.verify()
         assert (found.result, [one.kind for one in found.warnings]) == (Result.UNANCHORED, ["anchor.unreachable"])
@@ -214,7 +214,7 @@ def test_an_anchor_that_was_not_asked_again_is_not_said_to_have_been_seen(tmp_pa
         then, count = trail.status()["anchors"][0]["kept_at"], len(anchor.notes)
         threading.Event().wait(0.2)
         assert (trail.status()["anchors"][0]["kept_at"], len(anchor.notes)) == (then, count)
-        assert trail.anchor_ages()["ours"] > 0.15
+        assert trail.anchoring.ages()["ours"] > 0.15
 
 
 def test_what_is_sealed_while_an_anchor_is_busy_goes_out_at_the_end_all_the_same(tmp_path, state, anchor):

@@ -191,7 +191,7 @@ def test_the_sentence_of_a_refusal_is_an_integrity_error_and_names_the_anchor(tm
     restore_after(url, folder)
     with open_trail(url, [folder]) as trail:
         trail.record("chart.read")
-        trail._anchoring.watch.settle()
+        trail.anchoring.watch.settle()
         with (
             pytest.raises(IntegrityError, match=r"The folder .*/other has a checkpoint of \d+ events"),
             trail.store.transaction() as connection,

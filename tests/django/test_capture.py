@@ -414,7 +414,7 @@ def test_a_failed_save_of_an_inherited_object_leaves_nothing_behind(recorded):
 
 
 def is_quiet():
-    if (gate := get_trail()._gate) is None:  # where nobody waits for anybody
+    if (gate := get_trail()._places.gate) is None:  # where nobody waits for anybody
         return True
     with gate.alone() as free:
         return free
@@ -437,7 +437,7 @@ def test_nothing_stays_open_after_a_save_in_an_on_commit_hook(recorded, fails):
     except LookupError:
         assert fails
     assert is_quiet()
-    assert seen == [get_trail()._gate is None]  # where there is a gate, the outermost block has not ended yet
+    assert seen == [get_trail()._places.gate is None]  # where there is a gate, the outermost block has not ended yet
     assert [change[2] for change in recorded.changes()] == [str(room.pk) for room in Room.objects.order_by("number")]
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no open
 def anchored(path, url):
     """A trail that was anchored there, and then grew."""
     clinic(path)
-    with make_trail(path) as trail, trail.anchoring_to([url]):
-        assert [state.trouble for state in trail.anchor_now()] == [None]
+    with make_trail(path) as trail, trail.anchoring.to([url]):
+        assert [state.trouble for state in trail.anchoring.now()] == [None]
         seal(trail, [about("9", 100)])
 
 

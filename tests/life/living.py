@@ -16,6 +16,8 @@ import pytest
 
 from audit_core import AuditTrail
 from audit_core.archives.places import open_place
+from audit_core.chain.known import Answer, Kept
+from audit_core.chain.seen import BEFORE
 from audit_core.chain.statements import acknowledge, find_lost
 from audit_core.compose import compose
 from audit_core.context import Actor, AuditContext
@@ -98,6 +100,7 @@ class Life:
         self.kept = None  # a backup: where it lies, and what it has
         self.numbers, self.gone = 0, set()  # of the next event; values that were erased once
         self.ahead = []  # steps to take
+        self.seen = None  # by an auditor who goes on from where he was
         with self.opened() as trail:
             trail.record("clinic.opened")
             trail.flush(60)
@@ -120,12 +123,12 @@ class Life:
         self.said.append(self.ahead.pop())
         getattr(self, self.said[-1])()
         with self.opened() as trail:
-            trail.anchor_now()
+            trail.anchoring.now()
 
-    def verify(self, **more):
+    def verify(self, seen=None, **more):
         """With the first key that the auditor was given, and with what the anchor keeps."""
         with self.opened(**more) as trail:
-            return trail.verify(VerifierKey.parse(self.key))
+            return trail.verify(VerifierKey.parse(self.key), seen=seen)
 
     # -- Steps -------------------------------------------------------------------------------------------------
 
@@ -234,7 +237,7 @@ class Life:
             return
         where, before, now = self.kept[0], copy.deepcopy(self.kept[1]), self.model
         with self.opened() as trail:
-            trail.anchor_now()
+            trail.anchoring.now()
         self.url = self._copy(where)
         if self.kind == "sqlite":
             shutil.copy(urlsplit(self.url).path, self.folder / "clinic.db")
@@ -251,7 +254,8 @@ class Life:
     def _acknowledge(self):
         with self.opened() as trail:
             held = self.signers[self.model.key + 1 :]
-            lost = find_lost(trail.chain, trail.ask_anchors(), held)
+            remembered = [Answer(BEFORE, [Kept(self.seen.note)])] if self.seen else []
+            lost = find_lost(trail.chain, [*trail.anchoring.ask(), *remembered], held)
             if not lost.trees:
                 return
             assert self.verify().result is Result.FAILED

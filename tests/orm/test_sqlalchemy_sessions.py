@@ -391,13 +391,13 @@ def test_a_flush_is_one_insert_of_ours(factory, engine, trail, place, monkeypatc
 
 
 def gate(trail):
-    while trail._gate._ended:  # counted by whoever is in the gate just now
+    while trail._places.gate._ended:  # counted by whoever is in the gate just now
         pass
-    return trail._gate._open
+    return trail._places.gate._open
 
 
 def test_the_trail_writes_nothing_of_its_own_while_a_session_has_a_transaction(factory, trail, place):
-    if trail._gate is None:
+    if trail._places.gate is None:
         pytest.skip("only the trail in a file has a gate")
     with factory() as session, factory() as other:
         assert gate(trail) == 0
@@ -417,7 +417,7 @@ def test_the_trail_writes_nothing_of_its_own_while_a_session_has_a_transaction(f
 
 
 def test_a_failed_flush_and_a_failed_commit_leave_the_gate_open(factory, trail, place, monkeypatch):
-    if trail._gate is None:
+    if trail._places.gate is None:
         pytest.skip("only the trail in a file has a gate")
     with pytest.raises(IntegrityError), factory.begin() as session:
         session.add(Patient(id=1, name=None))
@@ -430,7 +430,7 @@ def test_a_failed_flush_and_a_failed_commit_leave_the_gate_open(factory, trail, 
 
 
 def test_a_session_that_is_dropped_without_close_lets_the_trail_write(factory, trail, place):
-    if trail._gate is None:
+    if trail._places.gate is None:
         pytest.skip("only the trail in a file has a gate")
     session = factory()
     session.add(Patient(name="Ann"))

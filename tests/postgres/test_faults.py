@@ -78,6 +78,17 @@ def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(trail):
     assert trail.counters()["spilled"] == 0
 
 
+def test_a_connection_that_is_in_use_while_all_are_closed_is_closed_once_it_is_given_back(trail):
+    database = trail.store.database
+    with database.transaction() as used:
+        database.close()
+        assert not used.closed
+    assert used.closed
+    with database.transaction() as next_one:
+        pass
+    assert not next_one.closed
+
+
 def test_an_orderly_stop_seals_what_came_while_the_sealer_was_at_work(state, monkeypatch):
     with AuditTrail(new_database()) as trail:
         real = trail.sealer.seal_some

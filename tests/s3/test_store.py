@@ -27,6 +27,7 @@ from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from audit_core.urls import open_url
 from audit_core.waiting import read_waiting
 from audit_core.writing.sealer import Sealer
+from audit_core.writing.tables import Tables
 from tests.attacks.test_bits import Rotten
 from tests.postgres.server import new_database
 from tests.s3.server import KEYS, client, new_place
@@ -143,7 +144,7 @@ class Unreliable:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_lost_answer_seals_each_event_once(chain, when):
     outbox, store = MemoryOutbox(), chain.store
-    sealer = Sealer(chain, [outbox], own=False)
+    sealer = Sealer(chain, [outbox], Tables(chain.store, [outbox], own=False))
     outbox.put([make_event(n) for n in range(3)], None)
     reliable, store._bucket = store._bucket, Unreliable(store._bucket, when)
     with pytest.raises(StoreUnavailableError):
@@ -161,7 +162,7 @@ def test_a_batch_costs_one_request_that_lists_and_one_that_writes(chain):
     events = chain.store._bucket._client.meta.events
     events.register("before-send.s3", lambda request, **_: asked.append(request.method), unique_id="count")
     outbox = MemoryOutbox()
-    sealer = Sealer(chain, [outbox], own=False)
+    sealer = Sealer(chain, [outbox], Tables(chain.store, [outbox], own=False))
     for n in range(3):
         outbox.put([make_event(n)], None)
         sealer.seal_some(100)
@@ -173,7 +174,7 @@ def test_an_idle_look_asks_the_bucket_nothing(chain):
     asked = []
     events = chain.store._bucket._client.meta.events
     events.register("before-send.s3", lambda request, **_: asked.append(request.method), unique_id="count")
-    Sealer(chain, [MemoryOutbox()], own=False).seal_some(100)
+    Sealer(chain, [MemoryOutbox()], Tables(chain.store, [MemoryOutbox()], own=False)).seal_some(100)
     events.unregister("before-send.s3", unique_id="count")
     assert asked == []
 
