@@ -20,7 +20,7 @@ from audit_core.integrity.statement import PURGED
 from audit_core.query import EventQuery
 from audit_core.retention.archiving import Held
 from audit_core.retention.holds import held_in, holds
-from audit_core.retention.months import interval_of
+from audit_core.retention.months import interval_of, open_months
 from audit_core.retention.policies import Kept, Retention
 from audit_core.rows import Row
 
@@ -50,8 +50,9 @@ class Purger:
         A month that a rule about all events keeps is passed over in silence.
         Raises StoreUnavailableError where an archive cannot be reached, and what ``AuditChain.state`` raises.
         """
-        if (ring := self.chain.keyring) is None:
+        if (ring := self.chain.keyring) is None or not ring.archives:
             return
+        open_months(self.chain.store).finish()  # else what is purged would still lie in the trail
         for number in ring.purges:
             self._remove(ring.archives[number])
         for archive in sorted(ring.archives.values(), key=lambda one: (one.month, one.sequence)):

@@ -30,12 +30,14 @@ class Owner:
     def changes(self):
         """What can be changed: a table, a row, and a column; or the whole row, which is removed."""
         with self.connected() as connection:
+            archived = {one[0] for one in connection.execute(f"SELECT sequence FROM {self.prefix}audit_archived")}
             for table, keys in KEYS.items():
                 cursor = connection.execute(f"SELECT * FROM {self.prefix}{table}")
                 columns = [column[0] for column in cursor.description]
                 for row in map(dict, (zip(columns, one, strict=True) for one in cursor.fetchall())):
                     place = {key: row[key] for key in keys}
-                    yield table, place, None
+                    if table != "audit_events" or row["sequence"] not in archived:  # else it would have gone anyway
+                        yield table, place, None
                     yield from ((table, place, name) for name in columns if name not in UNSIGNED)
 
     @contextmanager
@@ -57,6 +59,22 @@ class Owner:
                     after = dict(place) | ({column: other(row[column], column)} if column in place else {})
                     self._remove(connection, table, where, after)
                 self._insert(connection, table, row)
+
+    def values(self):
+        """All that lie beside the records."""
+        with self.connected() as connection:
+            return set(map(tuple, connection.execute(f"SELECT * FROM {self.prefix}audit_private").fetchall()))
+
+    @contextmanager
+    def added(self, value):
+        """In the block a value is there again."""
+        row = dict(zip(("sequence", "name", "salt", "value"), value, strict=True))
+        with self.connected() as connection:
+            self._insert(connection, "audit_private", row)
+        yield
+        with self.connected() as connection:
+            where = f"sequence = {self.mark} AND name = {self.mark}"
+            self._remove(connection, "audit_private", where, {key: row[key] for key in ("sequence", "name")})
 
     def _remove(self, connection, table, where, place):
         connection.execute(f"DELETE FROM {self.prefix}{table} WHERE {where}", (*place.values(),))

@@ -82,10 +82,23 @@ def check_changes(life, attacks):
     for table, place, column in life.random.sample(changes, min(attacks, len(changes))):
         with owner.changed(table, place, column):
             assert is_found(life), (table, place, column)
+    check_returned(life, owner)
     for path in sorted((life.folder / "archive").glob("*")):
         if life.random.random() < 0.5 and is_named(life, path.name):
             change_object(life, path)
     assert life.verify().findings == ()
+
+
+def check_returned(life, owner):
+    """What is erased or purged now, and somebody has kept and puts back."""
+    before = owner.values()
+    for step in ("lift", "erase", "erase", "archive", "purge"):
+        getattr(life, step)()
+    with life.opened() as trail:
+        trail.anchoring.now()
+    for value in life.random.sample(gone := sorted(before - owner.values()), min(4, len(gone))):
+        with owner.added(value):
+            assert is_found(life), value
 
 
 def is_found(life):

@@ -11,6 +11,7 @@ from audit_core.integrity.verify import Result
 from audit_core.postgres.partitions import Partitions
 from audit_core.retention.policies import Retention
 from audit_core.retention.purging import Locked, Purger
+from audit_core.retention.sqlite_months import SqliteMonths
 from audit_core.testing import make_event
 from tests.attacks.test_erasure import write
 from tests.evidence.reader import bundle, files_in, node, open_checkpoint, path_of, tree_root
@@ -121,6 +122,21 @@ def test_what_lies_beside_the_records_goes_with_them_and_nothing_else_does(kind,
     with opened(url) as trail:
         write(trail.store, there=[old])
     assert [(one.kind, one.sequence) for one in verify(url, [note]).findings] == [("private.stray", 1)]
+
+
+def test_what_an_interrupted_archive_has_left_in_the_trail_is_purged_with_its_month(tmp_path, state, monkeypatch):
+    url = url_of("sqlite", tmp_path)
+    with opened(url, erasable=True) as trail:
+        event = trail.event("patient.read", details={"email": "ada@clinic.example"})
+        put(trail, [replace(event, timestamp=datetime(2025, 1, 3, tzinfo=UTC))])
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteMonths, "_remove", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            archive(url, place_of("sqlite", tmp_path), before="2025-02")
+    assert [one.month for one, _ in purge(url, 13)] == ["2025-01"]
+    with opened(url) as trail:
+        assert (trail.find(1), trail.store.row(1), list(trail.store.values.values())) == (None, None, [])
+    assert verify(url, [checkpoint(url)]).findings == ()
 
 
 def test_a_month_that_is_purged_while_the_trail_is_verified_is_no_finding(url, monkeypatch):
