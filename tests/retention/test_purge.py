@@ -124,6 +124,20 @@ def test_what_lies_beside_the_records_goes_with_them_and_nothing_else_does(kind,
     assert [(one.kind, one.sequence) for one in verify(url, [note]).findings] == [("private.stray", 1)]
 
 
+def test_after_a_backup_from_before_a_purge_it_is_purged_again(url, tmp_path, capsys):
+    backup, anchor = (tmp_path / "clinic.db").read_bytes(), (tmp_path / "anchor").as_uri()
+    assert len(purge(url, 13)) == 1
+    assert run(capsys, "anchor", "--anchor", anchor, "--url", url)[0] == 0
+    (tmp_path / "clinic.db").write_bytes(backup)
+    why = ["--anchor", anchor, "--reason", "disk failure", "--url", url]
+    assert run(capsys, "acknowledge-restore", *why)[0] == 0
+    assert {one.kind for one in verify(url, anchors=[anchor]).findings} == {"archive"}
+    assert len(purge(url, 13)) == 1
+    assert run(capsys, "anchor", "--anchor", anchor, "--url", url)[0] == 0
+    found = verify(url, anchors=[anchor])
+    assert (found.result, found.findings, {one.kind for one in found.warnings}) == (Result.OK, (), {"restored"})
+
+
 def test_what_an_interrupted_archive_has_left_in_the_trail_is_purged_with_its_month(tmp_path, state, monkeypatch):
     url = url_of("sqlite", tmp_path)
     with opened(url, erasable=True) as trail:
