@@ -12,7 +12,7 @@ from typing import Any
 
 from audit_core.canonical import MAX_RECORD_BYTES, format_timestamp
 from audit_core.chain import AuditChain
-from audit_core.chain.purged import Purged, purge_of, purged_in
+from audit_core.chain.purged import Purged, purged_among, purged_in
 from audit_core.chain.subtrees import Span, Subtrees
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.archive import Archive, new_archive
@@ -97,7 +97,7 @@ def _refuse_purged(selection: Selection, purged: Sequence[Purged], size: int, st
         return
     if selection.sample is not None and selection.seed is not None:
         drawn = draw(selection.seed, size, selection.sample)
-        if gone := [sequence for sequence in drawn if purge_of(store, sequence)]:
+        if gone := purged_among(store, drawn):
             raise ConfigurationError(
                 f"The sample has {len(gone)} of {len(drawn)} events of months that were purged, event {gone[0]} for "
                 "one, which nobody can show: let whoever audits choose another seed, or export a time (--since)."
@@ -142,13 +142,15 @@ def _neighbours(spool: Spool) -> set[int]:
 
 def _fill(spool: Spool, wanted: set[int], chain: AuditChain) -> list[int]:
     """Add those that stand beside the others, as far as they were not purged."""
-    whole, besides = chain.whole, []
+    whole, besides, absent = chain.whole, [], []
     for sequence in sorted(wanted - set(spool.sequences)):
         if (row := whole.row(sequence)) is not None:
             spool.add(row)
             besides.append(sequence)
-        elif purge_of(chain.store, sequence) is None:
-            raise IntegrityError(f"The event {sequence} is missing: run `audit verify`.")
+        else:
+            absent.append(sequence)
+    if missing := sorted(set(absent) - set(purged_among(chain.store, absent))):
+        raise IntegrityError(f"The event {missing[0]} is missing: run `audit verify`.")
     return besides
 
 

@@ -172,6 +172,7 @@ def test_tiles_of_a_trail_with_purged_months_have_every_hash_and_say_which_recor
     with opened(url) as trail:
         put(trail, [make_event(timestamp=moment) for moment in [january] * 300 + [may] * 300])
         key = str(trail.chain.key)
+        export_tiles(trail.chain, before := tmp_path / "before")
     archive(url, place_of("sqlite", tmp_path), before="2025-02")
     assert len(purge(url, 13)) == 1
     code, _, err = run(capsys, "export", "--tiles", folder, "--url", url)
@@ -183,7 +184,9 @@ def test_tiles_of_a_trail_with_purged_months_have_every_hash_and_say_which_recor
         put(trail, [make_event(timestamp=may) for _ in range(200)])
         size = trail.store.extent().events
         assert export_tiles(trail.chain, folder) == Exported(size, size - 200, 2, 512)
+        export_tiles(trail.chain, before)  # what was there before the purge stays
     check_tiles(folder, key, [2, 3])
+    check_tiles(before, key, [0, 1, 2, 3])
 
 
 def check_tiles(folder, key, bundles):
