@@ -21,11 +21,11 @@ NOW = datetime(2026, 3, 15, tzinfo=UTC)
 JANUARY, FEBRUARY, APRIL, MAY, JUNE = (datetime(2025, month, 1, tzinfo=UTC) for month in (1, 2, 4, 5, 6))
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture
 def year(request, tmp_path, state):
     """The URL of twelve months, where the first three go when they are archived, and the key."""
-    url = url_of(request.param, tmp_path)
-    return url, place_of(request.param, tmp_path), make_year(url)
+    url = url_of(kind := getattr(request, "param", "sqlite"), tmp_path)
+    return url, place_of(kind, tmp_path), make_year(url)
 
 
 def purge(url, keep=13):
@@ -50,6 +50,7 @@ def check(path, key):
         return check_bundle(file, [VerifierKey.parse(key)])
 
 
+@pytest.mark.parametrize("year", KINDS, indirect=True)
 def test_a_report_over_a_live_and_an_archived_month_is_the_one_from_before_it_was_archived(year):
     url, place, _ = year
     before, rows = report(url, FEBRUARY, MAY)
@@ -110,6 +111,7 @@ def test_bundles_from_before_are_checked_after_archiving_and_purging_as_before(y
     assert verify(url).findings == ()
 
 
+@pytest.mark.parametrize("year", KINDS, indirect=True)
 def test_what_was_purged_is_in_no_new_bundle_and_each_says_so_or_is_refused(year, tmp_path, capsys):
     url, place, key = year
     archive(url, place)
