@@ -45,7 +45,8 @@ class AuditReporter:
     def __init__(self, trail: AuditTrail | AuditTrails) -> None:
         """Of several chains a report has the events of all, and each chain has an event of its being read."""
         self._trail = trail
-        self._trails = [trail] if isinstance(trail, AuditTrail) else list(trail.chains.values())
+        self._named = {"": trail} if isinstance(trail, AuditTrail) else trail.chains
+        self._trails = list(self._named.values())
 
     def access_report(
         self,
@@ -194,10 +195,15 @@ class AuditReporter:
             waiting=sum(1 for trail in self._trails for _ in trail.waiting()),
             gaps=len(gaps),
             lost=sum(gaps),
-            purged=tuple(str(one) for trail in self._trails for one in purged_in(trail.store, asked)),
+            purged=tuple(self._purged(asked)),
             archived=tuple(sorted({month for trail in self._trails for month in archived_in(trail.store, asked)})),
             noted=noted,
         )
+
+    def _purged(self, asked: EventQuery) -> Iterator[str]:
+        """What is not there any more, and of several chains in which one."""
+        for name, trail in self._named.items():
+            yield from (f"{name}: {one}" if name else str(one) for one in purged_in(trail.store, asked))
 
     def _begin(self) -> datetime | None:
         """Of several chains the one that is longest there: the others had nothing before they began."""

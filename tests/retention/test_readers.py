@@ -15,6 +15,7 @@ from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter, write_csv
 from audit_core.retention.policies import Retention
 from audit_core.retention.purging import Purger
+from audit_core.trails import AuditTrails
 from tests.retention.scenes import KINDS, archive, make_year, opened, place_of, run, url_of, verify
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
@@ -77,6 +78,17 @@ def test_a_report_over_a_purged_month_says_what_is_not_in_it_and_one_over_others
     for words in (["report", "access", "patient"], ["events", "--until", "2025-03-01"]):
         code, out, _ = run(capsys, *words, "--format", "json", "--url", url)
         assert (code, gone in out) == (0, True), words
+
+
+def test_a_report_over_several_chains_says_of_which_one_a_month_was_purged(year, tmp_path):
+    url, place, _ = year
+    archive(url, place)
+    purge(url)
+    south, roof = f"sqlite:///{tmp_path}/south.db", f"sqlite:///{tmp_path}/roof.db"
+    with AuditTrails({"north": url, "south": south}, roof=roof, lifecycle=False) as trails:
+        trails.of("south").record("patient.read", resource="patient:1")
+        found = AuditReporter(trails).access_report("patient", None, JANUARY)
+    assert [text.split(" were purged")[0] for text in found.coverage.purged] == ["north: 4 events of 2025-01"]
 
 
 def test_whoever_asks_for_a_purged_event_is_told_that_and_not_that_there_was_none(year, capsys):
