@@ -1,7 +1,10 @@
 """Whatever a trail goes through, in whatever order: it verifies, what was erased is nowhere, each change is found."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +15,7 @@ from tests.life.changing import Owner
 from tests.life.living import Life
 from tests.life.reading import surfaces
 
+VERIFIER = Path(__file__).parents[2] / "docs" / "verify_without_us.py"
 LONG = [pytest.mark.long, pytest.mark.timeout(3_600)]
 LIVES = [  # how many, of how many steps, and how many changes at the end of each
     pytest.param("sqlite", (2, 19, 30), id="some"),
@@ -33,6 +37,7 @@ def test_a_random_life_stays_provable_forgets_what_was_erased_and_hides_no_chang
                 if number % 4 == 0:
                     check_read(life)
             check_read(life)
+            check_by_others(life)
             check_forgotten(life, folder / "read")
             check_changes(life, changes)
         except BaseException as error:
@@ -61,6 +66,15 @@ def check_read(life):
         assert {"details": event.details["email"], "agent": event.user_agent} == expected
 
 
+def check_by_others(life):
+    """The verifier that is not ours finds the same, with the archives and without."""
+    (life.folder / "archive").mkdir(exist_ok=True)  # everything may be held
+    for folder in ([], [life.folder / "archive"]) if life.kind == "sqlite" else ():
+        command = [sys.executable, "-I", VERIFIER, urlsplit(life.url).path, life.key, *folder]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+
+
 def check_forgotten(life, folder):
     """No value that was erased, or purged, stands in any table, file, export, bundle or report."""
     purged = {value for told in life.model.events.values() if told.is_purged for value in told.values.values()}
@@ -71,8 +85,7 @@ def check_forgotten(life, folder):
         path = urlsplit(life.url).path
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("VACUUM")
-        with open(path, "rb") as file:  # noqa: PTH123
-            content = file.read()
+        content = Path(path).read_bytes()
         assert [value for value in gone if value.encode() in content] == []
 
 
