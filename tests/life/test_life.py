@@ -18,7 +18,7 @@ from tests.life.reading import surfaces
 VERIFIER = Path(__file__).parents[2] / "docs" / "verify_without_us.py"
 LONG = [pytest.mark.long, pytest.mark.timeout(3_600)]
 LIVES = [  # how many, of how many steps, and how many changes at the end of each
-    pytest.param("sqlite", (2, 19, 30), id="some"),
+    pytest.param("sqlite", (2, 19, 20), id="some"),
     pytest.param("sqlite", (100, 57, 200), id="many", marks=LONG),
     pytest.param("postgres", (25, 38, 100), id="postgresql", marks=LONG),
 ]
