@@ -298,7 +298,7 @@ class AuditTrail:
         newest_first: bool = True,
         after: str | None = None,
     ) -> Iterator[AuditEvent]:
-        """Events that match, sealed and waiting ones, by time; ``event.sealed`` tells which.
+        """Events that match, sealed and waiting ones, by time; ``event.sealed`` tells which. Purged ones are gone.
 
         Streams in constant memory. A page is ``itertools.islice(trail.events(...), 50)``; the next one begins
         ``after`` the last ``event_id`` of it. ``since`` is included, ``until`` is not. Raises LookupError when the
