@@ -98,7 +98,7 @@ class Life:
     """Steps at random, from a seed. ``said`` are those that were taken."""
 
     def __init__(self, kind, folder, seed):
-        self.kind, self.folder, self.random = kind, folder, Random(seed)
+        self.kind, self.folder, self.seed, self.random = kind, folder, seed, Random(seed)
         self.url = f"sqlite:///{folder / 'clinic.db'}" if kind == "sqlite" else new_database()
         self.anchor, self.place = (folder / "anchor").as_uri(), (folder / "archive").as_uri()
         self.signers, self.model, self.said = [LocalSigner(bytes([seed % 250 + 1]) * 32)], Model(), []

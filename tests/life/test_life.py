@@ -91,8 +91,12 @@ def check_forgotten(life, folder):
 
 def check_changes(life, attacks):
     owner = Owner(life)
-    changes = list(owner.changes())
-    for table, place, column in life.random.sample(changes, min(attacks, len(changes))):
+    kinds = {}
+    for table, place, column in owner.changes():
+        kinds.setdefault((table, column or ""), []).append((table, place, column))
+    order = sorted(kinds)
+    for number in range(life.seed * attacks, (life.seed + 1) * attacks):  # the next life goes on with the next column
+        table, place, column = life.random.choice(kinds[order[number % len(order)]])
         with owner.changed(table, place, column):
             assert is_found(life), (table, place, column)
     check_returned(life, owner)
