@@ -39,6 +39,7 @@ class Told:
 
     outcome: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    logged_in: bool | None = None  # by a log-in in its course, or in vain; None where nobody tried
     ended: bool = False
 
 
@@ -184,6 +185,16 @@ def known_otherwise(actor: Actor) -> None:
     if entered := _entered.get():
         context, find = entered[-1], entered[-1].find_actor
         context.find_actor = lambda: (find and find()) or actor
+
+
+def log_in_tried(*, succeeded: bool) -> None:
+    """Somebody tried to log in during the current request; one who succeeds makes up for all who failed. For adapters.
+
+    Frameworks answer a wrong password with the form again, and that with status 200.
+    """
+    if entered := _entered.get():
+        told = entered[-1].told
+        told.logged_in = told.logged_in or succeeded
 
 
 def set_outcome(outcome: str) -> None:

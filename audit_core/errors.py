@@ -26,6 +26,10 @@ class StoreUnavailableError(AuditError):
     """The database cannot take or give events just now; a later try may succeed."""
 
 
+class LockedError(StoreUnavailableError):
+    """Somebody else writes the file just now, and is done in a moment."""
+
+
 class RefusedError(StoreUnavailableError):
     """The database refuses these events for as long as something there is as it is; others it may take."""
 

@@ -22,6 +22,7 @@ from audit_core.process.disk import sync_folder, write_all
 
 KEY_BYTES = 32
 SIGNING_KEY = "signing.key"  # the name of its file in the state directory
+HASH_KEY = "hash.key"
 logger = logging.getLogger("audit_core")
 
 _warned: set[Path] = set()  # key files that others can use: each is told of once
@@ -70,7 +71,15 @@ def _has_signing_key(environ: Mapping[str, str]) -> bool:
 
 def load_hash_key(environ: Mapping[str, str] = os.environ) -> bytes:
     """The 32 bytes that key hashed values and session ids: ``AUDIT_HASH_KEY``, else made at first use."""
-    return _load("AUDIT_HASH_KEY", "hash.key", environ)
+    return _load("AUDIT_HASH_KEY", HASH_KEY, environ)
+
+
+def find_hash_key(environ: Mapping[str, str] = os.environ) -> bytes | None:
+    """The key that ``load_hash_key`` would load; None where it would have to make one, or cannot."""
+    with suppress(OSError, ConfigurationError):
+        if environ.get("AUDIT_HASH_KEY", "").strip() or (state_directory(environ) / HASH_KEY).exists():
+            return load_hash_key(environ)
+    return None
 
 
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:

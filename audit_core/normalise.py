@@ -26,6 +26,7 @@ FIELD_LIMITS: Final = {
     "request_id": 256,
     "session_id": 256,
 }  # in characters; each of them may take six bytes, as in \u0001
+KEPT: Final = 256  # characters, of a text that is cut for want of room
 _ENVELOPE: Final = 2_048  # names, hashes, times, numbers, and an origin of 200 bytes, were they all escaped
 DETAILS_BUDGET: Final = MAX_RECORD_BYTES - 6 * sum(FIELD_LIMITS.values()) - _ENVELOPE
 
@@ -46,13 +47,14 @@ def clean_text(value: object, limit: int = 512) -> str:
     text = cleaned if type(cleaned) is str else encode(cleaned).decode()
     if len(text) <= limit:
         return text
-    marker = _cut_marker(text)
+    marker = cut_marker(text)
     return (text[: max(limit - len(marker), 0)] + marker)[:limit]
 
 
-def _cut_marker(text: str) -> str:
+def cut_marker(text: str, *, size: int | None = None) -> str:
+    """What a text that is cut ends in; ``size`` in bytes, where it was longer before it was redacted."""
     data = text.encode()
-    return f"…[cut: {len(data)} bytes, sha256:{sha256(data).hexdigest()}]"
+    return f"…[cut: {len(data) if size is None else size} bytes, sha256:{sha256(data).hexdigest()}]"
 
 
 def clean_address(value: object) -> str | None:
@@ -180,7 +182,7 @@ def _cut(details: dict[str, Json], data: bytes, budget: int) -> dict[str, Json]:
 
 def _shorten(value: Json) -> Json:
     if isinstance(value, str):
-        return value if len(value) <= 1024 else value[:256] + _cut_marker(value)
+        return value if len(value) <= 1024 else value[:KEPT] + cut_marker(value)
     if isinstance(value, list):
         return [_shorten(item) for item in value]
     if isinstance(value, dict):

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from audit_core.errors import ConfigurationError, Cures, StoreUnavailableError
+from audit_core.errors import ConfigurationError, Cures, LockedError, StoreUnavailableError
 from audit_core.process.forking import lock_across_forks
 from audit_core.process.threads import is_own_thread
 
@@ -290,7 +290,8 @@ def translated_errors(path: Path) -> Iterator[None]:
         if "no such table" in text or "no such column" in text:
             raise ConfigurationError(f"{path} has no audit trail ({text}): {Cures.make_tables}.") from error
         cure = next((cure for sign, cure in _CURES.items() if sign in text), "see the log of the system")
-        raise StoreUnavailableError(f"{path}: {text}; {cure}.") from error
+        kind = LockedError if "locked" in text else StoreUnavailableError
+        raise kind(f"{path}: {text}; {cure}.") from error
     except sqlite3.DatabaseError as error:
         raise StoreUnavailableError(f"{path}: {error}; is it a SQLite database?") from error
 

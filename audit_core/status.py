@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from audit_core.canonical import format_timestamp
-from audit_core.errors import AuditError, IntegrityError
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.event import AuditEvent
 from audit_core.integrity.verify import as_text
 from audit_core.signing import SigningKey
@@ -23,6 +23,10 @@ def describe(url: str, sealer: Sealer, key: SigningKey, waiting: Iterable[AuditE
         note = chain.checkpoint_note()
     except IntegrityError as error:
         trouble = trouble or str(error)
+    try:
+        sealed_by = _sealed_by(store)
+    except ConfigurationError as error:
+        sealed_by, trouble = "nobody by this role", trouble or str(error)
     return {
         "url": url,
         "store": store.name,
@@ -34,7 +38,7 @@ def describe(url: str, sealer: Sealer, key: SigningKey, waiting: Iterable[AuditE
         "waiting": count,
         "oldest_waiting": oldest,
         "queue": _describe_queue(sealer),
-        "sealed_by": _sealed_by(store),
+        "sealed_by": sealed_by,
         "key": chain.named_key,
         "key_is_ours": key.is_of(chain),
         "key_place": key.place,

@@ -31,9 +31,10 @@ from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.history import History
 from audit_core.integrity.note import Signer, VerifierKey
 from audit_core.integrity.statement import ERASED, ROTATED
-from audit_core.keys import load_hash_key
+from audit_core.keys import find_hash_key, load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
-from audit_core.normalise import clean_text
+from audit_core.normalise import FIELD_LIMITS, clean_text
+from audit_core.noting import NOT_DURABLE, why_not_noted
 from audit_core.outbox import Outbox
 from audit_core.outbox.tally import Tally
 from audit_core.places import open_places
@@ -42,7 +43,7 @@ from audit_core.process.ending import at_the_end_of_a_child
 from audit_core.process.threads import is_own_thread
 from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
-from audit_core.redaction import Redactor, Rule
+from audit_core.redaction import REDACTED, Redactor, Rule
 from audit_core.rows import to_json
 from audit_core.settings import checked_origin, checked_rules, is_blocking, whole_resource
 from audit_core.signing import SigningKey
@@ -305,6 +306,8 @@ class AuditTrail:
         event to begin after is unknown.
         """
         kind, identifier = split_resource(resource)
+        if kind is not None and identifier is not None:
+            identifier = self.recorded_id(kind, identifier)
         query = EventQuery(
             actor=actor, resource_type=kind, resource_id=identifier,
             action=action, outcome=outcome, tenant=tenant, since=since, until=until,
@@ -315,6 +318,20 @@ class AuditTrail:
     def select(self, query: EventQuery) -> Iterator[AuditEvent]:
         """What ``events`` and the reports read."""
         return self._history.select(query)
+
+    def recorded_id(self, resource_type: str, resource_id: object) -> str:
+        """The id of a resource as its events have it: hashed where it is a secret itself, unless a rule keeps it.
+
+        ``[redacted]`` where there is no hash key; none is made.
+        """
+        plain = clean_text(resource_id, FIELD_LIMITS["resource_id"])
+        redactor = self._redactor or Redactor(self._redact, hash_key=b"none", erasable=self.erasable)
+        hidden = redactor.identifier(plain, resource_type)
+        if hidden == plain or any(self.select(EventQuery(resource_type=resource_type, resource_id=plain))):
+            return plain
+        if self._redactor is not None and hidden != REDACTED:
+            return hidden
+        return Redactor(hash_key=key).keyed_hash(plain) if (key := find_hash_key()) else REDACTED
 
     def find(self, event: str | int) -> AuditEvent | None:
         """One event, sealed or waiting, by its id; a sealed one by its sequence, too."""
@@ -418,32 +435,21 @@ class AuditTrail:
                 basis=clean_text(basis), approved_by=clean_text(approved_by),
             )  # fmt: skip
 
-    def notes_readings(self) -> bool:
-        """Whether it is recorded that somebody read.
+    def why_not_noted(self) -> str | None:
+        """Why it is not recorded that somebody reads, in a clause; None where it is."""
+        return why_not_noted(self.chain, self.signing_key, has_outbox=bool(self.outboxes))
 
-        Not by one without the key, who would change his evidence, and not where that would begin a trail. Where another
-        role seals, whoever may write to the outbox records it, and needs no key.
-        """
-        if not self.outboxes:
-            return False
-        try:
-            return self.store.is_writable() and (
-                not self.store.may_append() or self.signing_key.is_named_by(self.chain)
-            )
-        except AuditError:  # a table is missing, or what AUDIT_KEY holds is no key
-            return False
-
-    def note_reading(self, action: str, details: Mapping[str, Any]) -> bool:
-        """Record that the trail itself was read; whether that is durable. Where it cannot be, reading goes on."""
-        if not self.notes_readings():
-            return False
+    def note_reading(self, action: str, details: Mapping[str, Any]) -> str | None:
+        """Record that the trail itself was read. Why that is not durable, in a clause; reading goes on all the same."""
+        if why := self.why_not_noted():
+            return why
         try:
             event = self.submit(action, details=details).result()
         except AuditError as error:
             logger.warning("%s could not be recorded: %s", action, error)
-            return False
+            return NOT_DURABLE
         backlog = self._writer.backlog
-        return backlog is None or event not in backlog.held
+        return None if backlog is None or event not in backlog.held else NOT_DURABLE
 
     # -- its parts ---------------------------------------------------------------------------------------------
 

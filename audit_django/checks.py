@@ -13,10 +13,11 @@ from django.core.checks import CheckMessage, Error, Info
 from django.db import connections
 
 from audit_core.errors import AuditError, ConfigurationError
+from audit_core.postgres.sealing import LOCK_TABLE
 from audit_core.triggers import Triggers
 from audit_django.capture.selection import audits, check_rules, selection
 from audit_django.coverage import left_out, undecided
-from audit_django.databases import OUTBOX, POSTGRESQL, vendor_of
+from audit_django.databases import EVENTS, OUTBOX, POSTGRESQL, vendor_of
 from audit_django.postgres import existing_tables
 from audit_django.schema import LABEL
 from audit_django.trail import (
@@ -178,6 +179,12 @@ def _tables(alias: str) -> Iterator[CheckMessage]:
             f"The database {alias!r} has lost {missing}: its changes fail, and its trail is gone.",
             hint="Find out who dropped it and restore it; `manage.py audit init` makes it anew, and empty.",
             id="audit.E002",
+        )
+    elif connection.vendor == POSTGRESQL and EVENTS in tables_in(alias) and LOCK_TABLE not in allowed:
+        yield Error(
+            f"The database {alias!r} lacks {LOCK_TABLE}: events of the audit trail are kept, and not sealed.",
+            hint="`manage.py audit init` makes it, run by a role that may.",
+            id="audit.E006",
         )
     elif not allowed[OUTBOX]:
         yield Error(

@@ -68,7 +68,7 @@ class AuditMiddleware:
             try:
                 response: HttpResponseBase = self.get_response(request)
             except BaseException as error:
-                settled(exchange.answer.fail(error))
+                settled(exchange.fail(error))
                 raise
             if not settled(exchange.respond(response)):
                 return exchange.refuse(response)
@@ -85,7 +85,7 @@ class AuditMiddleware:
             try:
                 response: HttpResponseBase = await self.get_response(request)
             except BaseException as error:  # cancelled, because the client is gone: the writer has the event
-                exchange.answer.fail(error)
+                exchange.fail(error)
                 raise
             if not await settled_async(exchange.respond(response)):
                 return exchange.refuse(response)
@@ -141,6 +141,11 @@ class _Exchange:
         self.audit.route = route_of(self.request)
         self._name(response)
         return self.answer.start(response.status_code, self.error)
+
+    def fail(self, error: BaseException) -> Written:
+        """Something came through that Django makes no response of: the process is told to end, say."""
+        self.audit.route = route_of(self.request)
+        return self.answer.fail(error)
 
     def watch(self, response: HttpResponseBase) -> HttpResponseBase:
         """See whether a stream comes to its end."""

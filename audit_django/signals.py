@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 
 from audit_core import Outcome, set_actor
-from audit_core.context import Actor
+from audit_core.context import Actor, log_in_tried
 from audit_core.policy import resource_name
 from audit_core.requests.actors import actor_of
 from audit_django.trail import get_trail
@@ -24,6 +24,7 @@ def connect() -> None:
 
 
 def _logged_in(sender: Any, user: Any, **_: object) -> None:
+    log_in_tried(succeeded=True)
     with _acting(actor_of(user)):
         get_trail().record("user.login", resource=(_kind(), user.pk))
 
@@ -39,6 +40,7 @@ def _logged_out(sender: Any, user: Any, **_: object) -> None:
 
 def _login_failed(sender: Any, credentials: Mapping[str, Any], **_: object) -> None:
     """Of the credentials only the name that was tried: whatever else they hold is not known to be harmless."""
+    log_in_tried(succeeded=False)
     trail = get_trail()
     name = next((credentials[key] for key in (_user_model().USERNAME_FIELD, "username") if key in credentials), None)
     details = {} if name is None else {"username": trail.redactor.text(str(name))}

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from audit_core import AuditPolicy, AuditTrail, Redactor
-from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, StoreUnavailableError, nearest
 from audit_core.orm.bulk import Bulk
 from audit_core.policy import ROWS_TOLD
 from audit_django.databases import (
@@ -103,8 +103,11 @@ def setting(name: str) -> Any:
     given = getattr(settings, "AUDIT", {})
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"settings.AUDIT is a dictionary, not {given!r}.")
-    if unknown := ", ".join(sorted(map(str, given.keys() - DEFAULTS.keys()))):
-        raise ConfigurationError(f"settings.AUDIT knows no {unknown}; it knows {', '.join(DEFAULTS)}.")
+    if unknown := sorted(map(str, given.keys() - DEFAULTS.keys())):
+        raise ConfigurationError(
+            f"settings.AUDIT knows no {', '.join(unknown)}; it knows {', '.join(DEFAULTS)}."
+            f"{nearest(unknown[0], DEFAULTS)}"
+        )
     value = given.get(name, DEFAULTS[name])
     if isinstance(value, str) and name in _LISTS:
         raise ConfigurationError(f"settings.AUDIT[{name!r}] is {value!r}: give a list of strings, [{value!r}].")
@@ -130,8 +133,11 @@ def audited_aliases() -> list[str]:
     chosen = setting("DATABASES")
     if chosen is None:
         return [alias for alias, database in connections.settings.items() if not database["TEST"]["MIRROR"]]
-    if unknown := set(chosen) - set(connections.settings):
-        raise ConfigurationError(f"AUDIT['DATABASES'] names {', '.join(sorted(unknown))}, which DATABASES has not.")
+    if unknown := sorted(set(chosen) - set(connections.settings)):
+        raise ConfigurationError(
+            f"AUDIT['DATABASES'] names {', '.join(unknown)}, which DATABASES has not."
+            f"{nearest(unknown[0], connections.settings)}"
+        )
     return list(chosen)
 
 

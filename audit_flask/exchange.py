@@ -188,6 +188,14 @@ def note_exception(_: Flask, *, exception: BaseException, **__: object) -> None:
         current.look()
 
 
+def note_leaving(_: Flask, *, exc: BaseException | None = None, **__: object) -> None:
+    """Flask handles no exception that is to end the process, or the greenlet: only its teardown sees that one."""
+    if exc is None or isinstance(exc, Exception):
+        return
+    if (reference := request.environ.get(_REQUEST)) and (current := reference()) is not None:
+        current.look()
+
+
 def _text(value: str | None) -> str:
     """WSGI strings hold bytes (PEP 3333)."""
     return (value or "").encode("latin-1", "replace").decode("utf-8", "replace")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flask import Flask, got_request_exception
+from flask import Flask, got_request_exception, request_tearing_down
 
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.requests.checks import checked_trail
 from audit_core.requests.request import is_first
 from audit_flask import commands, logins
-from audit_flask.exchange import Exchange, note_exception
+from audit_flask.exchange import Exchange, note_exception, note_leaving
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,6 +41,7 @@ class Audit:
         app.extensions[_EXTENSION] = trail
         app.wsgi_app = _Audited(app.wsgi_app, trail)  # type: ignore[method-assign]
         got_request_exception.connect(note_exception, app)
+        request_tearing_down.connect(note_leaving, app)
         commands.install(app)
         logins.install(app)
 

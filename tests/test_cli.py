@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import sqlite3
@@ -19,9 +20,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from audit_core import AuditTrail, VerifierKey
 from audit_core.cli import main
+from audit_core.cli.app import app
 from audit_core.keys import LocalSigner, generate_key
 from audit_core.outbox.spill import SpillFile
 from tests.reports.trails import about, as_nobody, event, let_everybody_in, seal, tamper
@@ -200,6 +203,20 @@ class TestVerify:
         assert audit("checkpoint", "--url", url, "--out", kept)[0] == 0
         code, out, _ = audit("verify", "--url", url, "--checkpoint", kept, "--key", verifier_key())
         assert (code, out.startswith("OK: 13 events")) == (0, True)
+
+    def test_a_checkpoint_and_a_proof_that_are_written_to_a_file_say_so_in_one_line(self, audit, url, events, tmp_path):
+        for words, said in ((("checkpoint",), "the checkpoint"), (("prove", 4), "the proof of event 4")):
+            file = tmp_path / words[0]
+            code, out, err = audit(*words, "--url", url, "--out", file)
+            assert (code, err, len(out.splitlines())) == (0, "", 1)
+            assert out.startswith(f"{file}: {said}")
+            assert f"of 13 events of {ORIGIN}. " in out
+            assert file.read_text()
+
+    def test_what_is_printed_has_nothing_beside_it(self, audit, url, events):
+        out = audit("checkpoint", "--url", url)[1]
+        assert out.splitlines()[:2] == [ORIGIN, "13"]
+        assert json.loads(audit("prove", 4, "--url", url)[1])["index"] == 4
 
     def test_what_came_after_the_checkpoint_is_said(self, audit, url, events, tmp_path):
         kept = tmp_path / "kept"
@@ -406,6 +423,13 @@ def copy(path, events, tmp_path, monkeypatch):
     return copy
 
 
+WHY_NOT_RECORDED = {
+    None: "this user has no signing key.",
+    THEIRS: "the signing key of this user is not its own.",
+    "no key at all": "AUDIT_KEY is neither a key (base64 of 32 bytes) nor a file that can be read",
+}
+
+
 class TestAnAuditorsCopy:
     @pytest.mark.parametrize("key", [None, THEIRS, "no key at all"])
     @pytest.mark.parametrize("words", [
@@ -423,7 +447,8 @@ class TestAnAuditorsCopy:
         assert "waited to be sealed:" not in out
         assert "made with" not in err, "nobody gives an auditor the signing key"
         if words[0] != "verify" or key is None:
-            assert "does not have its signing key" in out + err
+            (why,) = re.findall("That the trail was read is not recorded in it: (.*)", out + err)
+            assert why.startswith(WHY_NOT_RECORDED[key])
 
     def test_may_be_made_while_the_file_is_in_use(self, audit, url, path, copy, monkeypatch):
         monkeypatch.setenv("AUDIT_KEY", OURS)
@@ -713,6 +738,29 @@ class TestReport:
         code, out, err = audit(*words)
         assert (code, out) == (2, "")
         assert err
+
+    @pytest.mark.parametrize(("words", "said"), [
+        (("events", "--outcome", "nonsense"), "'nonsense' is not one of 'success', 'failure', 'denied'."),
+        (("report", "privileged", "--format", "xml"), "'xml' is not one of 'table', 'csv', 'json'."),
+        (("events", "--limit", "many"), "'many' is no whole number"),
+        (("events", "--limit", "0"), "'0' is not 1 or more"),
+        (("verify", "--jobs", "65"), "'65' is not 64 or less"),
+        (("verify", "--max-age", "long"), "'long' is no number"),
+    ])  # fmt: skip
+    def test_a_value_that_is_wrong_is_named_in_plain_words(self, audit, words, said):
+        assert audit(*words)[2].splitlines()[-1] == f"Error: Invalid value for '{words[-2]}': {said}"
+
+    def test_every_list_of_commands_says_what_each_does_to_its_end_and_every_option_is_explained(self):
+        def look(command, path):
+            below = getattr(command, "commands", {})
+            for name, one in below.items():
+                room = 80 - 8 - max(map(len, below))
+                assert not one.get_short_help_str(room).endswith("..."), [*path, name]
+                look(one, [*path, name])
+            for parameter in command.params:
+                assert parameter.help, [*path, parameter.name]
+
+        look(get_command(app), [])
 
     def test_a_reader_that_goes_away_is_no_error(self, url, events):
         with AuditTrail(url, create=False, lifecycle=False) as trail:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from example_projects.demo import tamper
-from example_projects.demo.client import Ledger
+from example_projects.demo import auditor, tamper
+from example_projects.demo.client import Ledger, TooBusyError
 from example_projects.demo.run import main
+from example_projects.demo.server import Server
 from example_projects.demo.show import Show
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -102,6 +103,42 @@ def test_a_change_without_an_event_is_reported(monkeypatch):
     assert main(["flask", *FEW], show) == 1
 
     assert any("committed changes" in name for name in show.failed), show.failed
+
+
+def test_a_machine_that_is_too_busy_is_one_sentence_and_no_server_stays(monkeypatch, tmp_path):
+    """As if it had no time for the server any more."""
+    servers, note, answers = [], Ledger.note, Server._wait_until_it_answers
+
+    def answer(server):
+        answers(server)
+        servers.append(server)
+
+    def fall_silent(ledger, answered):
+        note(ledger, answered)
+        if len(ledger.answers) == 40:
+            os.kill(servers[0].pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(Server, "_wait_until_it_answers", answer)
+    monkeypatch.setattr(Ledger, "note", fall_silent)
+    monkeypatch.setattr("example_projects.demo.client.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("example_projects.demo.strangers.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("example_projects.demo.server.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    show = Show(Console(file=io.StringIO()))
+
+    assert main(["flask", *FEW], show) == 1
+
+    *_, said = show.console.file.getvalue().splitlines()
+    assert said.startswith("This machine is too busy for the demonstration, an answer to ")
+    assert said.endswith("took longer than 1 s: try again when it has less to do, or with --requests 200.")
+    assert not is_running(servers[0].pid)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_that_does_not_end_in_time_is_a_machine_that_is_too_busy(monkeypatch):
+    monkeypatch.setattr("example_projects.demo.auditor.COMMAND_SECONDS", 0.01)
+    with pytest.raises(TooBusyError, match="`audit verify` took longer than"):
+        auditor.audit(Show(Console(file=io.StringIO())), "verify")
 
 
 def run(*arguments, environment):

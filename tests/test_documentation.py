@@ -281,7 +281,8 @@ def test_the_django_page_works_when_pasted(tmp_path):
 def test_the_page_about_tests_works_when_pasted(tmp_path):
     (tmp_path / "test_pasted.py").write_text(whole("testing.md"))
     drive = """
-        import pytest
+        import os, pytest
+        os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_DEBUG_TEMPROOT": os.getcwd()}  # see tests/plugin
         pytest.main(["-p", "pytest_audit_core", "-p", "no:cacheprovider", "test_pasted.py"])
     """
     assert "2 passed" in run(tmp_path, "", drive)

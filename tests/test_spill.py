@@ -8,7 +8,9 @@ import signal
 import sqlite3
 import stat
 import tempfile
+import time
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,11 @@ from audit_core.outbox import spill as spill_module
 from audit_core.outbox.folder import make_folder
 from audit_core.outbox.gate import Gate
 from audit_core.outbox.spill import SpillFile, orphans, peek
+from audit_core.redaction import Redactor
 from audit_core.testing import make_event
 from audit_core.trail import AuditTrail
 from audit_core.writing.backlog import Backlog
+from tests.reports.trails import OURS, as_nobody, let_everybody_in
 
 
 def seconds(directory):
@@ -327,6 +331,77 @@ class TestWhoMayUseIt:
         gate.close()
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
         assert "cannot be opened" in caplog.text
+
+
+class TestATrailThatMayNotBeWritten:
+    @pytest.fixture
+    def read_only(self, path_of_trail):
+        """A trail whose file is read-only to everybody; ``mine`` says whether whoever records may use its folder."""
+
+        def make(*, mine):
+            with self.open(path_of_trail) as trail:
+                trail.record("work.done")
+            let_everybody_in(path_of_trail)
+            path_of_trail.chmod(0o444)
+            if mine and os.geteuid() == 0:
+                for each in (path_of_trail.parent, *path_of_trail.parent.rglob("*")):
+                    os.chown(each, 65534, 65534)
+            if not mine:
+                path_of_trail.parent.chmod(0o555)
+
+        yield make
+        path_of_trail.parent.chmod(0o755)
+
+    def open(self, path):
+        return AuditTrail(f"sqlite:///{path}", signer=OURS, redactor=Redactor(), lifecycle=False)
+
+    def record(self, path, log):
+        """Record as one who may not write the file; what the log then says at its usual level."""
+        log.touch(mode=0o666)
+        log.chmod(0o666)
+
+        def run():
+            logging.basicConfig(filename=log, format="%(levelname)s %(message)s", force=True)
+            logging.getLogger("audit_core").setLevel(logging.NOTSET)
+            with self.open(path) as trail:
+                trail.record("work.done", resource="work:1")
+                trail.record("work.done", resource="work:2")
+                time.sleep(0.2)
+            return 0
+
+        assert as_nobody(run) == 0
+        return log.read_text().splitlines()
+
+    def test_every_event_waits_durably_and_the_log_says_once_how_to_mend_it(self, read_only, path_of_trail, tmp_path):
+        read_only(mine=True)
+        (line,) = self.record(path_of_trail, tmp_path / "log")
+        assert line == (
+            f"WARNING Events wait for the outbox, durably in the spill file where there is one: {path_of_trail}: "
+            "attempt to write a readonly database; let this user write the file and its folder; until then the "
+            "events wait."
+        )
+        path_of_trail.chmod(0o644)
+        with self.open(path_of_trail) as trail:
+            trail.flush()
+            assert [event.resource_id for event in trail.events(newest_first=False)][-2:] == ["1", "2"]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root has a folder that another user may not write")
+    def test_where_no_spill_file_can_be_made_either_every_line_has_its_cure(self, read_only, path_of_trail, tmp_path):
+        read_only(mine=False)
+        gate, waits, held, lost = self.record(path_of_trail, tmp_path / "log")
+        assert "let this user write it and its folder" in gate
+        assert "let this user write the file and its folder" in waits
+        assert "lost when this process ends: let this user write there, or make room" in held
+        assert lost.startswith("ERROR 2 events could be written neither")
+
+    def test_a_file_that_somebody_else_writes_just_now_is_no_cause_for_a_warning(self, path_of_trail, caplog):
+        with self.open(path_of_trail) as trail, closing(sqlite3.connect(path_of_trail)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            trail.record("work.done")
+            time.sleep(0.1)
+            other.rollback()
+            trail.flush()
+        assert [entry for entry in caplog.records if entry.levelno >= logging.WARNING] == []
 
 
 class TestADiskThatIsFull:

@@ -570,7 +570,7 @@ def test_a_proof_of_every_event_holds_over_many_batch_sizes():
     for batch in chance:
         seal(chain, [make_event(n) for n in range(batch)])
     rows = list(chain.store.rows())
-    for row in rows[::17]:
+    for row in rows[::97]:
         proof = chain.prove(row[AT["event_id"]])
         proof.check(chain.key)
 

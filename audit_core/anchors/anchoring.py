@@ -194,6 +194,13 @@ class AnchorThread(OwnThread):
 
     def work(self) -> None:
         """One look after another; the last one begins after the end was told."""
+        try:
+            self._go_on()
+        finally:
+            if self.stopped:  # by a trail that has perhaps not waited so long, and closed what it had open
+                self._chain.store.close()
+
+    def _go_on(self) -> None:
         pause = min(SHORTEST_PAUSE_SECONDS, self._every)
         self._ask()
         is_last = False

@@ -36,6 +36,13 @@ from audit_core.errors import AuditError, ConfigurationError
 from audit_core.trail import AuditTrail
 from audit_core.triggers import Known
 
+_WRONG_VALUES = {
+    "int_parsing": "{} is no whole number",
+    "float_parsing": "{} is no number",
+    "greater_than_equal": "{} is not {ge:g} or more",
+    "less_than_equal": "{} is not {le:g} or less",
+}
+
 
 class _Commands(TyperGroup):
     """Turns what a command raises into a sentence."""
@@ -50,9 +57,20 @@ class _Commands(TyperGroup):
         except (AuditError, OSError, LookupError, sqlite3.Error) as error:
             note(sentence(error), "red")
             raise typer.Exit(2) from None
+        except typer.BadParameter as error:
+            error.message = _plain(error)
+            raise
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         return result
+
+
+def _plain(error: typer.BadParameter) -> str:
+    """What is wrong with a value, where typer leaves that to pydantic, in words that are not pydantic's."""
+    for one in getattr(error.__cause__, "errors", list)():
+        if words := _WRONG_VALUES.get(one["type"]):
+            return words.format(repr(one["input"]), **one.get("ctx", {}))
+    return error.message.removeprefix("Value error, ")
 
 
 app = typer.Typer(
@@ -88,7 +106,7 @@ def _begin(
     *,
     trails: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Several chains under one roof, for verify, status, anchor, events, report."),
+        typer.Option(metavar="FILE", help="A file that names several chains under one roof: see docs/scale.md."),
     ] = None,
     chain: Annotated[str | None, typer.Option(metavar="NAME", help="With --trails: about this one of them.")] = None,
     version_: Annotated[

@@ -27,7 +27,8 @@ Keep = Annotated[
     str | None,
     typer.Option(
         "--keep", envvar="AUDIT_RETENTION", show_envvar=True, metavar="POLICIES",
-        help="How long events are kept: hipaa, pci, sox, 10y, 12m/3m (three at hand); tag:cards=pci; with commas.",
+        help="How long events are kept: hipaa (6 years), pci (1 year, 3 months at hand), sox (7 years), or your own, "
+        "10y or 12m/3m; with what it is about, tag:cards=pci; several with commas.",
     ),
 ]  # fmt: skip
 
@@ -49,7 +50,7 @@ def archive(
     keep: Keep = None,
     anchor: Anchors = None,
 ) -> None:
-    """Move old months out of the trail, which can prove them as before. Run it again if it was interrupted."""
+    """Move old months out of the trail. It can prove them as before. Run it again if it was interrupted."""
     now, place = datetime.now(UTC), open_place(to)
     month, retention = checked_month(before, now), Retention.parse(keep, now) if keep else None
     with open_trail(context, url) as trail:
@@ -78,7 +79,8 @@ def purge(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands in the trail.")],
     archive: Archives = None,
     certificates: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the certificates go: proofs, as of `audit prove`.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where a certificate of each month goes: a proof, as of `audit prove`."),
     ] = None,
 ) -> None:  # fmt: skip
     """Destroy archived months whose retention is over. Run it again if it was interrupted."""

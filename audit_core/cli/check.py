@@ -29,7 +29,7 @@ def check(
     url: Url = None,
     auditor: AuditorPath = None,
 ) -> None:
-    """Say what the trail does not cover; exit code 1 where that is not as it should be."""
+    """Say what the trail does not cover. Exit code 1 where that is not as it should be."""
     place: Place = context.obj
     refuse_another(context, url)
     if place.gaps is not None:

@@ -35,7 +35,7 @@ def erase(
     url: Url = None,
     actor: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Whose addresses, user agents, and details about no one resource."),
+        typer.Option(metavar="ID", help="Whose addresses, user agents, and details of what was about no one resource."),
     ] = None,
     resource: Annotated[
         list[str] | None, typer.Option(metavar="RESOURCE", help="Whose details: patient:42; repeatable.")
@@ -47,7 +47,10 @@ def erase(
         bool, typer.Option("--vacuum", help="SQLite: write the file anew, which others have to wait for.")
     ] = False,
 ) -> None:
-    """Erase personal values that are kept outside of the records, and say so in a signed event; with a certificate."""
+    """Erase personal values that are kept apart.
+
+    They lie outside of the records (docs/erasure.md). A signed event says so, and a certificate shows it.
+    """
     if actor is None and not resource:
         raise typer.BadParameter("say whose: --actor ID, or --resource patient:42, or both")
     if out.exists():  # before anything is gone

@@ -17,7 +17,7 @@ from audit_core.compose import split_resource
 from audit_core.event import Outcome
 from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.reports.reporter import readable
 
 
@@ -35,12 +35,12 @@ def events(
     resource: Annotated[
         str | None, typer.Option(metavar="RESOURCE", help="patient:42, or patient for all of them.")
     ] = None,
-    action: Annotated[str | None, typer.Option(help="What was done: invoice.approve.")] = None,
+    action: Annotated[str | None, typer.Option(metavar="ACTION", help="What was done: invoice.approve.")] = None,
     outcome: Annotated[Outcome | None, typer.Option(help="How it ended.")] = None,
     tenant: Annotated[str | None, typer.Option(metavar="ID", help="Of this tenant.")] = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, help="No more than so many.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="No more than so many.")] = 50,
     as_: As = Format.TABLE,
 ) -> None:
     """The newest events, newest first."""
@@ -64,7 +64,7 @@ def show(
     *,
     url: Url = None,
 ) -> None:
-    """Show one event in full, as JSON, and whether it is sealed."""
+    """Show one event in full, as JSON. It says whether the event is sealed."""
     with open_trail(context, url) as trail:
         wanted = int(event) if event.isascii() and event.isdecimal() else event
         found = trail.find(wanted)
@@ -74,8 +74,8 @@ def show(
             raise LookupError(
                 f"There is no event {event}: `audit events` shows sequences, and with --format csv event ids."
             )
-        if not trail.note_reading("trail.read", {"event": event}):
-            note(NOT_RECORDED, "yellow")
+        if why := trail.note_reading("trail.read", {"event": event}):
+            note(not_recorded(why), "yellow")
         shown = asdict(readable(found))
         del shown["salts"]
         say_json({**shown, "timestamp": format_timestamp(found.timestamp), "sealed": found.sealed})

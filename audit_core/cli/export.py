@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from audit_core.evidence.check import check_bundle
 from audit_core.evidence.checked import CheckedBundle, Verdict
 from audit_core.evidence.selection import Selection
 from audit_core.query import EventQuery
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 
 EXIT_CODES = {Verdict.OK: 0, Verdict.FAILED: 1, Verdict.UNTRUSTED: 3}
 Checkpoints = Annotated[
@@ -38,7 +39,8 @@ def export(
     context: typer.Context,
     *,
     bundle: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write events, proofs and a page that checks them: a ZIP file.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Events, their proofs and a page that checks them, as a new ZIP file."),
     ] = None,
     tiles: Tiles = None,
     url: Url = None,
@@ -49,12 +51,19 @@ def export(
     tenant: Annotated[str | None, typer.Option(metavar="ID", help="Of this tenant.")] = None,
     since: Since = None,
     until: Until = None,
-    sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="So many events of the whole trail.")] = None,
-    seed: Annotated[str | None, typer.Option(metavar="TEXT", help="Draws the sample; the auditor's choice.")] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Instead of a choice: so many events of the whole trail, drawn by --seed."
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With --sample: any text, which the auditor chooses.")
+    ] = None,
     checkpoint: Checkpoints = None,
     anchor: Anchors = None,
 ) -> None:
-    """Export evidence that others can check without the database: see docs/evidence.md."""
+    """Export evidence that others can check. As a --bundle or as --tiles; they need no database: docs/evidence.md."""
     if tiles is not None:
         if (bundle, actor, resource, tenant, since, until, sample, seed, checkpoint) != (None,) * 9:
             raise ConfigurationError("--tiles is all of the trail, without the other options of `audit export`.")
@@ -73,6 +82,8 @@ def export(
     selection = Selection(query, sample, seed)
     kept = [read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url, anchors=anchor or ()) as trail, progress_bar("Reading") as progress:
+        if kind is not None and identifier is not None:
+            selection = replace(selection, query=replace(query, resource_id=trail.recorded_id(kind, identifier)))
         written = write_bundle(trail, selection, bundle, checkpoints=kept, progress=progress)
     _say_written(bundle, written)
 
@@ -82,8 +93,8 @@ def _say_written(bundle: Path, written: Written) -> None:
         note(trouble, "yellow")
     for gone in written.purged:
         note(f"{gone}, and cannot be in it.", "yellow")
-    if not written.noted:
-        note(NOT_RECORDED, "yellow")
+    if written.not_noted:
+        note(not_recorded(written.not_noted), "yellow")
     beside = f", and {count_of(written.besides)} beside them" if written.besides else ""
     say(
         f"{bundle}: {count_of(written.events)}{beside}, proven under the checkpoint of {written.tree_size:,} events of "

@@ -13,7 +13,10 @@ from audit_core.cli.terminal import note, say, say_json
 from audit_core.integrity.statement import HELD, LIFTED
 from audit_core.retention import holds
 
-app = typer.Typer(no_args_is_help=True, help="What must be kept: no archive, purge or erasure touches it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Legal holds: what must stay, whatever its age.\n\nNo archive, purge or erasure touches it.",
+)
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands in the trail.")]
 
 
@@ -28,7 +31,9 @@ class Kind(StrEnum):
 @app.command()
 def add(
     context: typer.Context,
-    kind: Annotated[Kind, typer.Argument(metavar="actor|resource|tenant", help="What is held.")],
+    kind: Annotated[
+        Kind, typer.Argument(metavar="KIND", help="What is held: an actor, a resource, or all of a tenant.")
+    ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="An id; a resource as patient:42, or patient for all.")],
     *,
     url: Url = None,

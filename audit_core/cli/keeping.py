@@ -37,19 +37,24 @@ NOT_WRITABLE = (
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (init, status, seal):
-        app.command()(command)
+    app.command()(init)
+    app.command(short_help="Show size, what waits, who seals, whose key.")(status)
+    app.command()(seal)
 
 
 def init(
     context: typer.Context,
     *,
     url: Url = None,
-    origin: Annotated[str | None, typer.Option(help="The chain's name, e.g. example.com/clinic.")] = None,
-    roles: Annotated[bool, typer.Option("--roles", help="PostgreSQL: make the roles, and grant them theirs.")] = False,
+    origin: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The chain's name, e.g. example.com/clinic. It stays for ever.")
+    ] = None,
+    roles: Annotated[
+        bool, typer.Option("--roles", help="PostgreSQL: make roles for application, sealer, auditor, eraser.")
+    ] = False,
     only_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, and run nothing.")] = False,
 ) -> None:
-    """Make the tables and the first record; may be repeated."""
+    """Make the tables and the first record. May be repeated."""
     if only_sql:
         say_exactly(schema_sql(chosen_url(context, url), roles=roles))
         return
@@ -128,7 +133,7 @@ def seal(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until SIGTERM or Ctrl-C.")] = False,
     anchor: Anchors = None,
 ) -> None:
-    """Seal what waits, also what processes that died have left in spill files; with --follow, anchor it too."""
+    """Seal what waits, and what dead processes left. With --follow, go on with that, and give it to the anchors."""
     with open_trail(context, url, anchors=(anchor or ()) if follow else ()) as trail:
         trail.store.extent()  # there is a trail
         if not _may_seal(trail, follow=follow):

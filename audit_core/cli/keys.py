@@ -22,7 +22,11 @@ from audit_core.trail import AuditTrail
 
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands in the trail, and in each verdict.")]
 
-app = typer.Typer(no_args_is_help=True, help="Replace the signing key, or say that one was stolen.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Replace the signing key, or say that one was stolen.\n\n`audit keygen` makes a key, `audit keygen "
+    "--verifier` prints the verifier key, `audit status` says where the key lies: see docs/keys.md.",
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,11 +39,14 @@ def keygen(
     *,
     url: Url = None,
     verifier: Annotated[
-        bool, typer.Option("--verifier", help="Print the verifier key that belongs to the present signing key.")
+        bool,
+        typer.Option("--verifier", help="Make none: print the verifier key of the one that there is, for auditors."),
     ] = False,
-    origin: Annotated[str | None, typer.Option(help="The trail's origin, for --verifier without the trail.")] = None,
+    origin: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --verifier: the trail's origin, where it is not at hand.")
+    ] = None,
 ) -> None:
-    """Print a new private key, as AUDIT_KEY takes it."""
+    """Print a new private key, as AUDIT_KEY takes it. Or, with --verifier, the public half of the present one."""
     if verifier:
         say_exactly(f"{_verifier_key(context, url, origin)}\n")
         return
@@ -55,7 +62,9 @@ def rotate(
     url: Url = None,
     new: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The file of the new key, made if it is not there. You set AUDIT_KEY to it."),
+        typer.Option(
+            metavar="FILE", help="The file of the new key, made if it is not there; set AUDIT_KEY to it then."
+        ),
     ] = None,
     lost: Annotated[
         bool, typer.Option("--lost", help="The present key is gone: the new one signs alone, and auditors must ask.")
@@ -115,7 +124,7 @@ def revoke(
     ],
     reason: Reason,
 ) -> None:
-    """Say that an earlier key was stolen: verification then tells what it does not vouch for."""
+    """Say that an earlier key was stolen. Verification then tells what it does not vouch for."""
     revoked = read_key(key)
     with open_trail(context, url) as trail:
         may_state(trail, "key revoke")

@@ -41,12 +41,14 @@ def partitions(
     context: typer.Context,
     *,
     url: Url = None,
-    months_ahead: Annotated[int, typer.Option(min=0, max=120, help="How many months to make ahead.")] = MONTHS_AHEAD,
+    months_ahead: Annotated[
+        int, typer.Option(metavar="N", min=0, max=120, help="How many months ahead.")
+    ] = MONTHS_AHEAD,
     from_default: Annotated[
-        bool, typer.Option("--from-default", help="Give the months in the default partition one of their own.")
+        bool, typer.Option("--from-default", help="Give months that landed in the default partition one of their own.")
     ] = False,
 ) -> None:
-    """Make the months to come, and show what there is (PostgreSQL)."""
+    """Make the partitions of months to come. And show which there are (PostgreSQL)."""
     with open_trail(context, url) as trail:
         months = Partitions(database_of(trail))
         if from_default:
@@ -76,7 +78,10 @@ def _note_lost(months: Partitions) -> None:
 
 
 def doctor(context: typer.Context, *, url: Url = None) -> None:
-    """Try what each role can do and is refused (PostgreSQL), and what can lose what waits in a queue."""
+    """Try what each role may do, on PostgreSQL.
+
+    What it must not be able to do is tried, too, and undone; and a queue is asked for what could lose events.
+    """
     with open_trail(context, url) as trail:
         is_well = True
         for check in _checks(trail):

@@ -11,16 +11,17 @@ import typer
 from audit_core.chain.proof import Proof
 from audit_core.cli.place import AsJson, Out, Url, open_trail, read_file, read_key
 from audit_core.cli.terminal import note, say, say_exactly, say_json
+from audit_core.cli.words import count_of
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.note import decode_base64, encode_base64
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.reports.text import safe_json
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(prove)
-    app.command("check-proof")(check_proof)
+    app.command("check-proof", short_help="Check what `audit prove` wrote.")(check_proof)
     app.command()(checkpoint)
 
 
@@ -28,20 +29,27 @@ def prove(
     context: typer.Context,
     event: Annotated[
         str,
-        typer.Argument(
-            metavar="EVENT", help="Its sequence, which reports show, or its id: audit report ... --format csv."
-        ),
+        typer.Argument(metavar="EVENT", help="Its sequence, which reports show, or its id (--format csv)."),
     ],
     *,
     url: Url = None,
     out: Out = None,
 ) -> None:
-    """Prove one event: its record, and the hashes up to a signed checkpoint (RFC 9162, 2.1.3)."""
+    """Prove that one event is in the trail.
+
+    The proof is its record, and the hashes up to a signed checkpoint (RFC 9162, 2.1.3). Whoever has the verifier key
+    checks it with `audit check-proof`.
+    """
     with open_trail(context, url) as trail:
         proof = trail.prove(int(event) if event.isascii() and event.isdecimal() else event)
-        if not trail.note_reading("trail.read", {"proof_of": event}):
-            note(NOT_RECORDED, "yellow")
+        if why := trail.note_reading("trail.read", {"proof_of": event}):
+            note(not_recorded(why), "yellow")
         write_proof(proof, out)
+    if out is not None:
+        say(
+            f"{out}: the proof of event {proof.index:,}, under the checkpoint of {_about(proof.checkpoint)}. Whoever "
+            "gets it runs `audit check-proof FILE --key KEY`, with the verifier key from you by another way."
+        )
 
 
 def write_proof(proof: Proof, out: Path | None) -> None:
@@ -88,11 +96,18 @@ def check_proof(
 
 
 def checkpoint(context: typer.Context, *, url: Url = None, out: Out = None) -> None:
-    """Print the newest signed checkpoint: kept elsewhere, it shows any later rewriting."""
+    """Print the newest signed checkpoint. Kept elsewhere, it shows any later rewriting: `audit verify --checkpoint`."""
     with open_trail(context, url) as trail:
         if (signed := trail.chain.checkpoint_note()) is None:
             raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
         write_document(signed, out)
+    if out is not None:
+        say(f"{out}: the checkpoint of {_about(signed)}. Keep it where whoever runs the database cannot change it.")
+
+
+def _about(checkpoint: str) -> str:
+    origin, size = checkpoint.splitlines()[:2]
+    return f"{count_of(int(size))} of {origin}"
 
 
 def write_document(text: str, out: Path | None) -> None:

@@ -113,7 +113,7 @@ def failures(
     since: Since = None,
     until: Until = None,
     as_: As = Format.TABLE,
-    min_failures: Annotated[int, typer.Option("--min", min=1, help="Groups with fewer failures are left out.")] = 5,
+    min_failures: Annotated[int, typer.Option("--min", metavar="N", min=1, help="Who has fewer is left out.")] = 5,
 ) -> None:
     """Repeated failures by actor, by account and by address."""
     with open_all(context, url) as trail:
@@ -137,15 +137,17 @@ def subject(
     as_: Annotated[SubjectFormat, typer.Option("--format", help="How to write it.")] = SubjectFormat.TABLE,
     open_type: Annotated[
         list[str] | None,
-        typer.Option("--open", metavar="TYPE", help="A type of resource with nothing of others in it; repeatable."),
+        typer.Option(
+            "--open", metavar="TYPE", help="Resources of this type hold nothing of others: show all; repeatable."
+        ),
     ] = None,
     detail: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A detail with nothing of others in it, reason, say; repeatable."),
+        typer.Option(metavar="NAME", help="This detail (reason, say) holds nothing of others: show it; repeatable."),
     ] = None,
-    hide_names: Annotated[bool, typer.Option("--hide-names", help="Number those who looked.")] = False,
+    hide_names: Annotated[bool, typer.Option("--hide-names", help="Call those who looked person 1, person 2.")] = False,
 ) -> None:
-    """Everything about one person, for that person: GDPR Art. 15."""
+    """Everything about one person (GDPR Article 15). It is for that person: what is of others is withheld."""
     with open_all(context, url) as trail:
         try:
             report = AuditReporter(trail).subject_report(

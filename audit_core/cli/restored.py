@@ -44,7 +44,7 @@ def acknowledge_restore(
     ] = None,
     reason: Reason,
 ) -> None:
-    """Say in the trail that a backup was put back, and which events it lacks: then it is sealed again."""
+    """Say that a backup was put back. The trail then names the events that it lacks, and is sealed again."""
     with open_trail(context, url) as trail:
         may_state(trail, "acknowledge-restore")
         answers = [*trail.anchoring.ask(anchor), *_remembered(state or usual_place(trail.url))]

@@ -15,7 +15,7 @@ from audit_core.cli.verify import EXIT_CODES, as_json_of, say_found
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding, Result
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.trails import AuditTrails, TrailsVerification
 
 _SENTENCES = {
@@ -37,8 +37,8 @@ def check_trails(
 ) -> int:
     """Verify all, say what was found, and return the exit code."""
     found = trails.verify(said.roof_key, said.keys, anchors=anchors, max_age=max_age, jobs=jobs)
-    if not all(trail.notes_readings() for _, trail in each(trails)):
-        note(NOT_RECORDED, "yellow")
+    if why := next(filter(None, (trail.why_not_noted() for _, trail in each(trails))), None):
+        note(not_recorded(why), "yellow")
     told = _as_json(found, trails)
     if as_json:
         say_json(told)

@@ -10,19 +10,22 @@ import typer
 from audit_core.cli.terminal import note, progress_bar, say
 from audit_core.cli.words import count_of
 from audit_core.evidence.tiles import export_tiles
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.trail import AuditTrail
 
 Tiles = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Write all of it to a folder as C2SP tiles, or what came since to the same one."),
+    typer.Option(
+        metavar="DIR",
+        help="All of the trail, as a folder of C2SP tiles for other tools; run again, it adds what is new.",
+    ),
 ]
 
 
 def write_tiles(trail: AuditTrail, folder: Path) -> None:
     """Export to ``folder``, and say how much there is now. That the trail was read is in what is written."""
-    if not trail.note_reading("trail.read", {"exported": "tiles"}):
-        note(NOT_RECORDED, "yellow")
+    if why := trail.note_reading("trail.read", {"exported": "tiles"}):
+        note(not_recorded(why), "yellow")
     with progress_bar("Exporting") as progress:
         done = export_tiles(trail.chain, folder, progress)
     new = f"{done.size - done.before:,} of them new"

@@ -25,7 +25,11 @@ from audit_core.triggers.tables import Table
 
 _Record: TypeAlias = Callable[[str, Iterable[Table], Sequence[str]], None]
 
-app = typer.Typer(no_args_is_help=True, help="Triggers that tell of changes, whoever makes them (PostgreSQL).")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Triggers that tell of every change (PostgreSQL).\n\nWhoever makes it, be it by raw SQL: see "
+    "docs/triggers.md.",
+)
 
 Tables = Annotated[
     list[str] | None, typer.Option("--tables", metavar="TABLE", help="A table, as name or schema.name; repeatable.")
@@ -33,7 +37,10 @@ Tables = Annotated[
 All = Annotated[bool, typer.Option("--all", help="All tables of the application, but for association tables.")]
 Except = Annotated[list[str] | None, typer.Option("--except", metavar="TABLE", help="Not this one; repeatable.")]
 OnlySql = Annotated[bool, typer.Option("--sql", help="Print the SQL, and run nothing.")]
-Columns = Annotated[list[str] | None, typer.Option(metavar="TABLE.COLUMN")]
+
+
+def _columns(what: str) -> Any:
+    return typer.Option(metavar="TABLE.COLUMN", help=f"{what}; repeatable.")
 
 
 @app.command()
@@ -44,18 +51,21 @@ def install(
     tables: Tables = None,
     everything: All = False,
     leave_out: Except = None,
-    exclude_column: Columns = None,
-    redact: Columns = None,
-    mask: Columns = None,
-    tell: Columns = None,
+    exclude_column: Annotated[list[str] | None, _columns("Leave out its values")] = None,
+    redact: Annotated[list[str] | None, _columns("Tell its values as [redacted]")] = None,
+    mask: Annotated[list[str] | None, _columns("Tell the last four characters alone")] = None,
+    tell: Annotated[list[str] | None, _columns("Tell its values, though its name is sensitive")] = None,
     resource: Annotated[
-        list[str] | None, typer.Option(metavar="TABLE=TYPE", help="The resource type that it has elsewhere.")
+        list[str] | None, typer.Option(metavar="TABLE=TYPE", help="The type of resource that its rows are; repeatable.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Rows of one statement that are told one by one.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Rows of one statement that are told one by one; above it, one summary."),
+    ] = None,
     auditor: AuditorPath = None,
     only_sql: OnlySql = False,
 ) -> None:
-    """Make the triggers, or make them follow what has changed; may be repeated."""
+    """Make the triggers, or let them follow what has changed. May be repeated."""
     with _opened(context, url, auditor) as (triggers, record):
         everything = everything or (not tables and triggers.known is not None)
         left_out = triggers.left_out() if everything else []
@@ -102,7 +112,7 @@ def check(
     leave_out: Except = None,
     auditor: AuditorPath = None,
 ) -> None:
-    """Say where the triggers are not what they were, exit code 1 then; and which tables never had any."""
+    """Say where the triggers are not what they were. Exit code 1 then; and say which tables never had any."""
     with _opened(context, url, auditor) as (triggers, _):
         excepted = triggers.chosen(leave_out or ())
         named = triggers.chosen(tables) if tables else triggers.expected()

@@ -31,7 +31,7 @@ from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
 from audit_core.cli.words import describe, limits, sentence, verdict
 from audit_core.integrity.verify import Finding, Result
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.trail import AuditTrail
 
 EXIT_CODES = {Result.OK: 0, Result.FAILED: 1, Result.UNANCHORED: 3}
@@ -110,8 +110,8 @@ def verify(
                     pinned, known, progress, anchors=anchor, as_of=as_of,
                     max_age=oldest, seen=seen, whole=full, jobs=jobs,
                 )  # fmt: skip
-            if not trail.notes_readings():
-                note(NOT_RECORDED, "yellow")
+            if why := trail.why_not_noted():
+                note(not_recorded(why), "yellow")
             if memory is not None and found.seen is not None:
                 remember(memory, found.seen)
             return _tell(found, trail, alarm, as_json=as_json)

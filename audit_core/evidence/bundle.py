@@ -44,7 +44,7 @@ class Written:
     besides: int  # that stand beside them
     tree_size: int
     origin: str
-    noted: bool  # whether this reading is in the trail
+    not_noted: str | None  # why this reading is not in the trail
     troubles: tuple[str, ...]  # anchors that could not be asked
     purged: tuple[Purged, ...] = ()  # what is not there any more of the time that was asked for
 
@@ -75,7 +75,7 @@ def write_bundle(
     trust = _trust(trail)
     asked, purged = selection.described(), purged_in(trail.store, selection.query)
     _refuse_purged(selection, purged, trust.head.size, trail.store)
-    noted = trail.note_reading("trail.read", {"export": "bundle", **asked, "tree_size": trust.head.size})
+    not_noted = trail.note_reading("trail.read", {"export": "bundle", **asked, "tree_size": trust.head.size})
     with Spool.of(trust.head) as spool:
         _read(spool, selection, trail.chain.whole, progress)
         events = len(spool.sequences)
@@ -88,7 +88,7 @@ def write_bundle(
         files = _small_files(trust, asked, events, besides, shown)
         with new_archive(path) as archive:
             _write(archive, files, shown, spool, nodes)
-    return Written(events, len(besides), trust.head.size, trust.head.origin, noted, tuple(troubles), tuple(purged))
+    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, tuple(troubles), tuple(purged))
 
 
 def _refuse_purged(selection: Selection, purged: Sequence[Purged], size: int, store: AuditStore) -> None:

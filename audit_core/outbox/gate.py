@@ -137,7 +137,10 @@ class Gate:
                     self._fd = open_file(self._path, os.O_RDWR | os.O_CREAT)
                 except OSError as error:
                     logger.warning(
-                        "Requests of other processes are not seen, %s cannot be opened: %s", self._path, error
+                        "Requests of other processes are not seen, and %s cannot be opened (%s): let this user write "
+                        "it and its folder.",
+                        self._path,
+                        error,
                     )
                     self._fd = -1
         return self._fd

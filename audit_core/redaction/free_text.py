@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from audit_core.redaction.long_text import LIMIT, redact_long_text
 from audit_core.redaction.rules import REDACTED, Rules
 
 _PEM = re.compile(
@@ -85,6 +86,8 @@ def redact_credentials(text: str, rules: Rules) -> str:
 
 def redact_unmistakable(text: str) -> str:
     """What nothing else looks like, in a value whose name says nothing. Fast where there is none."""
+    if len(text) > LIMIT:
+        return redact_long_text(text, redact_unmistakable)
     if not _may_be_unmistakable(text):
         return text
     text = _BEARER.sub(rf"\1{REDACTED}", _PEM.sub(REDACTED, text))
@@ -113,7 +116,8 @@ def _may_be_unmistakable(text: str) -> bool:
     return (
         "://" in text or "eyJ" in text or "-----BEGIN" in text or "earer" in text or "EARER" in text
         or _may_be_marked(text)
-        or _CARD_LIKE.search(text) is not None or ("-" in text and _SSN_LIKE.search(text) is not None)
+        or _CARD_LIKE.search(text) is not None or ("^" in text and _STRIPE.search(text) is not None)
+        or ("-" in text and _SSN_LIKE.search(text) is not None)
     )  # fmt: skip
 
 

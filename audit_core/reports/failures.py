@@ -21,6 +21,7 @@ class _Group:
     first: datetime
     last: datetime
     last_action: str = ""
+    last_sequence: int | None = None
     last_event_id: str = ""
     denied: int = 0
     failed: int = 0
@@ -53,6 +54,7 @@ def group_failures(events: Iterator[AuditEvent], min_failures: int) -> Iterator[
             first=group.first,
             last=group.last,
             last_action=group.last_action,
+            last_sequence=group.last_sequence,
             last_event_id=group.last_event_id,
         )
 
@@ -84,4 +86,5 @@ def _count(group: _Group, event: AuditEvent) -> None:
         group.failed += 1
     group.first = min(group.first, event.timestamp)
     if event.timestamp >= group.last:
-        group.last, group.last_action, group.last_event_id = event.timestamp, event.action, event.event_id
+        group.last, group.last_action = event.timestamp, event.action
+        group.last_sequence, group.last_event_id = event.sequence, event.event_id

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from audit_core.canonical import format_timestamp
 from audit_core.event import AuditEvent
 from audit_core.query import EventQuery
-from audit_core.reports.reading import NOT_RECORDED
+from audit_core.reports.reading import not_recorded
 from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
 
 EMPTY = "the trail is empty, and the first event begins it"
@@ -46,6 +46,7 @@ class Coverage:
     gaps: int  # gaps that touch the interval
     lost: int  # events that were lost in them
     noted: bool  # whether this reading is in the trail
+    not_noted: str | None = None  # and why not
     reads: tuple[str, ...] = ()  # why reads of the resource may be missing
     purged: tuple[str, ...] = ()  # in a sentence each: what was destroyed of the interval after its retention
     archived: tuple[str, ...] = ()  # months of the interval that were read from archives, as 2026-01
@@ -79,7 +80,9 @@ class Coverage:
         if self.archived:
             lines.append(f"Read from archives: {', '.join(self.archived)}.")
         lines += [f"Incomplete: {shortcoming}." for shortcoming in self.shortcomings]
-        return lines if self.noted or EMPTY in self.shortcomings else [*lines, NOT_RECORDED]
+        if self.not_noted and EMPTY not in self.shortcomings:
+            lines.append(not_recorded(self.not_noted))
+        return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ class AuditReporter:
         end: datetime | None = None,
     ) -> Report[EventRow]:
         """Who looked at or changed this resource; without an id, any resource of the type."""
+        if resource_id is not None:
+            resource_id = self._trails[0].recorded_id(resource_type, resource_id)
         query = _query(start, end, resource_type=resource_type, resource_id=resource_id)
         name = resource_type if resource_id is None else f"{resource_type}:{query.resource_id}"
         question = Question(
@@ -123,7 +125,7 @@ class AuditReporter:
         """
         subject = Subject(
             actors=tuple(dict.fromkeys(clean_text(actor, FIELD_LIMITS["actor_id"]) for actor in actors)),
-            resources=tuple(dict.fromkeys(map(_one_resource, resources))),
+            resources=tuple(dict.fromkeys(self._one_resource(resource) for resource in resources)),
             tenant=tenant, open_types=open_types, open_details=open_details, hide_names=hide_names,
         )  # fmt: skip
         if not subject.names:
@@ -148,6 +150,8 @@ class AuditReporter:
 
     def newest_events_report(self, query: EventQuery, limit: int) -> Report[EventRow]:
         """The newest events that match, newest first, and no more than ``limit``. This reading is not among them."""
+        if query.resource_type is not None and query.resource_id is not None:
+            query = replace(query, resource_id=self._trails[0].recorded_id(query.resource_type, query.resource_id))
         asked = {name: value for name in EQUALS if (value := getattr(query, name)) is not None}
         question = Question(
             name="events",
@@ -174,7 +178,8 @@ class AuditReporter:
             events = _begun(events)
         reading = {"report": question.name, **question.asked, **interval}
         each = [trail.note_reading("trail.read", reading) for trail in self._trails]
-        coverage = replace(self._coverage(start, end, sealed, noted=all(each)), unknown=unknown)
+        why = next(filter(None, each), None)
+        coverage = replace(self._coverage(start, end, sealed, why), unknown=unknown)
         if question.controls:
             coverage = replace(coverage, reads=tuple(chain.from_iterable(self._missing(kinds, start, end))))
         return Report(question, coverage, events)
@@ -184,7 +189,7 @@ class AuditReporter:
             started = self._read(EventQuery(action="trail.started", until=end))
             yield missing_reads(kind, started, start)
 
-    def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, *, noted: bool) -> Coverage:
+    def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, not_noted: str | None) -> Coverage:
         asked = EventQuery(since=start, until=end)
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
         return Coverage(
@@ -197,7 +202,8 @@ class AuditReporter:
             lost=sum(gaps),
             purged=tuple(self._purged(asked)),
             archived=tuple(sorted({month for trail in self._trails for month in archived_in(trail.store, asked)})),
-            noted=noted,
+            noted=not_noted is None,
+            not_noted=not_noted,
         )
 
     def _purged(self, asked: EventQuery) -> Iterator[str]:
@@ -212,6 +218,13 @@ class AuditReporter:
             return min((from_row(row).timestamp for row in rows if row), default=None)
         except (ValueError, TypeError):
             return None
+
+    def _one_resource(self, resource: Resource) -> tuple[str, str]:
+        """As events have it. All of a type would be about everybody."""
+        kind, name = split_resource(resource)
+        if not kind or not kind.strip() or name is None:
+            raise ValueError(f"{resource!r} is no resource that is about one person: give its type and id, patient:7.")
+        return clean_text(kind, FIELD_LIMITS["resource_type"]), self._trails[0].recorded_id(kind, name)
 
     def _read(self, query: EventQuery) -> Iterator[AuditEvent]:
         try:
@@ -259,14 +272,6 @@ def _lost(gap: AuditEvent, start: datetime | None, end: datetime | None) -> int:
     )
     lost = details.get("lost")
     return 0 if outside or not isinstance(lost, int) else lost
-
-
-def _one_resource(resource: Resource) -> tuple[str, str]:
-    """As events have it. All of a type would be about everybody."""
-    kind, name = split_resource(resource)
-    if not kind or not kind.strip() or name is None:
-        raise ValueError(f"{resource!r} is no resource that is about one person: give its type and id, patient:7.")
-    return clean_text(kind, FIELD_LIMITS["resource_type"]), clean_text(name, FIELD_LIMITS["resource_id"])
 
 
 def _query(start: datetime | None, end: datetime | None, **wanted: Any) -> EventQuery:

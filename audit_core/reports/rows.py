@@ -46,6 +46,7 @@ class FailureRow:
     first: datetime
     last: datetime
     last_action: str
+    last_sequence: int | None  # None while that event waits to be sealed
     last_event_id: str
 
 

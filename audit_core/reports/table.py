@@ -21,6 +21,10 @@ _FIXED = {  # widths of what is as long everywhere; an IPv6 address goes on in t
     "when (UTC)": 19, "first (UTC)": 19, "last (UTC)": 19, "outcome": 7, "sequence": 8, "from": 15, "by": 7,
     "failures": 8, "denied": 6, "failed": 6,
 }  # fmt: skip
+_FURTHER = (
+    "`audit show` with one of these sequences shows that event in full, `audit prove` proves it to whoever has the "
+    "verifier key."
+)
 _SHARES = {"who": 4, "action": 5, "resource": 4, "changed": 3, "last action": 5}  # of the rest
 
 
@@ -40,7 +44,7 @@ def write_table(report: AnyReport, console: Console) -> None:
         console.print(table)
     say("")
     say(f"Rows: {report.rows:,}, from events: {report.events:,}.")
-    for line in [*map(str, report.statements), *report.limits]:
+    for line in [*map(str, report.statements), *report.limits, *([_FURTHER] if report.rows else [])]:
         say(line)
 
 
@@ -133,7 +137,7 @@ def _failure(row: FailureRow) -> dict[str, object]:
         "failures": row.failures,
         "denied": row.denied,
         "failed": row.failed,
-        "last action": row.last_action,
+        "last action": f"{row.last_action}, {'waiting' if row.last_sequence is None else f'event {row.last_sequence}'}",
     }
 
 

@@ -155,10 +155,11 @@ class RequestAudit:
         return self._submit("response.broken", Outcome.FAILURE, details)
 
     def _outcome(self, status: int, error: BaseException | None) -> str:
-        """What the handler said, unless it failed after that."""
+        """What the handler said, unless it failed after that; a log-in in vain is denied, whatever its status."""
         if error is not None or status >= 500:
             return Outcome.FAILURE
-        return self.context.told.outcome or outcome_of(status)
+        told = self.context.told
+        return told.outcome or (Outcome.DENIED if told.logged_in is False else outcome_of(status))
 
     def _how_it_went(self, status: int, error: BaseException | None) -> dict[str, Any]:
         return {

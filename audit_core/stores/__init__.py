@@ -57,7 +57,10 @@ class AuditStore(Protocol):
         """Whether the tables are there."""
 
     def may_append(self) -> bool:
-        """Whether this process's role may seal; where each has its own, only the sealer's may."""
+        """Whether this process's role may seal; where each has its own, only the sealer's may.
+
+        Raises ConfigurationError where it may do a part of that, and so was meant to.
+        """
 
     def is_writable(self) -> bool:
         """Whether this user may write where the tables lie."""

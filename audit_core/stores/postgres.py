@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from audit_core.canonical import decode, encode, format_timestamp
+from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Finding
 from audit_core.postgres import PostgresDatabase
 from audit_core.postgres.making import ARCHIVED_TABLE, POSITIONS, PRIVATE_TABLE, is_there, make, mend, require_utf8
@@ -62,6 +63,7 @@ _BETWEEN = "sequence >= %(start)s AND sequence < %(stop)s"
 _LEFT = "SELECT sequence::bigint, encode(event_hash, 'hex'), event_id::text, archive::bigint"
 _HAS_TABLE = "SELECT to_regclass(%s) IS NOT NULL"
 _MAY_READ = "SELECT has_table_privilege(to_regclass(%s), 'SELECT')"
+_MAY_LOCK = "coalesce(has_table_privilege(to_regclass(%s), 'UPDATE'), true)"  # one that is not there sealing misses
 _DOTTED_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 
 
@@ -110,7 +112,14 @@ class PostgresStore:
         outbox = self.database.table("audit_outbox")
         needed = [(self._events, "INSERT"), (self._checkpoints, "INSERT"), (outbox, "SELECT"), (outbox, "DELETE")]
         question = " AND ".join(["has_table_privilege(%s, %s)"] * len(needed))
-        return bool(self._fetch(f"SELECT {question}", [value for pair in needed for value in pair], None)[0][0])
+        values = [*(value for pair in needed for value in pair), self.database.table(LOCK_TABLE)]
+        may, may_lock = self._fetch(f"SELECT {question}, {_MAY_LOCK}", values, None)[0]
+        if may and not may_lock:  # an answer of No would leave the sealing to a process of another role
+            raise ConfigurationError(
+                f"{self.database.name}: this role may add to the trail and not lock {LOCK_TABLE}, so that it seals "
+                "nothing: grant it what `audit init --roles` grants."
+            )
+        return bool(may)
 
     @contextmanager
     def transaction(self, *, patient: bool = False) -> Iterator[Any]:

@@ -187,7 +187,11 @@ class Backlog:
 
     def _refuse(self, events: Sequence[AuditEvent], error: OSError) -> None:
         if not self._refused:
-            logger.error("Neither the outbox nor the spill file takes events, they are held in memory: %s", error)
+            logger.error(
+                "Neither the outbox nor the spill file takes events, they are held in memory, and lost when this "
+                "process ends: let this user write there, or make room (%s).",
+                error,
+            )
         self._since = self._since if self else time.monotonic()
         self._refused += len(events)
         self.hold(events)

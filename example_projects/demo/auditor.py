@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from example_projects.demo.client import TooBusyError
 from example_projects.demo.show import Show
 
 COMMAND_SECONDS = 60
@@ -38,15 +39,21 @@ class Outcome(NamedTuple):
 
 
 def audit(show: Show, *words: str) -> Outcome:
-    """Show the command and run it; where it can answer in JSON, this program reads that and shows the sentences."""
+    """Show the command and run it; where it can answer in JSON, this program reads that and shows the sentences.
+
+    Raises TooBusyError when it does not end in time.
+    """
     show.command(["audit", *words])
     if words[0] == "verify":
         words = (*words, "--json")
     command = Path(sys.executable).with_name("audit")  # beside the interpreter, whether that is on PATH or not
     start = [str(command)] if command.exists() else [sys.executable, "-m", "audit_core.cli"]
-    done = subprocess.run(
-        [*start, *words], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False, encoding="utf-8"
-    )
+    try:
+        done = subprocess.run(
+            [*start, *words], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False, encoding="utf-8"
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TooBusyError(f"`audit {words[0]}`", COMMAND_SECONDS) from error
     try:
         answer = json.loads(done.stdout)
     except ValueError:

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+ANSWER_SECONDS = 30.0
 Change = tuple[str, str, str]  # action, resource type, resource id: as the trail names a change
 
 
@@ -49,6 +50,16 @@ class Answer:
 
 class UnexpectedAnswerError(Exception):
     """A request was not answered as the scenario wants it. It is in the ledger already."""
+
+
+class TooBusyError(Exception):
+    """Something did not come in time, and what it would have shown nobody can say."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(
+            f"This machine is too busy for the demonstration, {what} took longer than {seconds:.0f} s: try again when "
+            "it has less to do, or with --requests 200."
+        )
 
 
 @dataclass
@@ -103,7 +114,7 @@ class Client:
             base_url=day.url,
             headers={"User-Agent": f"clinic-desk/{number}"},
             transport=httpx.HTTPTransport(local_address=self.address),
-            timeout=30,
+            timeout=ANSWER_SECONDS,
         )
 
     def close(self) -> None:
@@ -121,12 +132,17 @@ class Client:
         query: str = "",
         hostile: bool = False,
     ) -> httpx.Response:
-        """Send one request and write it down. Raises UnexpectedAnswerError for a status that is not expected."""
+        """Send one request and write it down.
+
+        Raises UnexpectedAnswerError for a status that is not expected, TooBusyError for an answer that does not come.
+        """
         path = template.replace("{patient_id}", str(patient)) + query
         raw = [(name.encode(), value) for name, value in (headers or {}).items()]
         self.requests += 1
         try:
             response = self.http.request(method, path, json=json, headers=raw)
+        except httpx.TimeoutException as error:
+            raise TooBusyError(f"an answer to {method} {path}", ANSWER_SECONDS) from error
         except httpx.TransportError as error:
             self.ledger.surprise(f"{method} {path}", repr(error))
             raise UnexpectedAnswerError from error

@@ -12,9 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from audit_core import AuditTrail
+from audit_core.errors import AuditError
 from example_projects.demo import chapters
 from example_projects.demo.chapters import Place
-from example_projects.demo.client import Day, Ledger, UnexpectedAnswerError
+from example_projects.demo.client import Day, Ledger, TooBusyError, UnexpectedAnswerError
 from example_projects.demo.server import Server, ServerError
 from example_projects.demo.show import Show
 
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str], show: Show | None = None) -> int:
             demonstrate(show, options.clinic, options.requests, Place(folder))
         except ServerError as error:
             show.check("the server starts", holds=False, why_not=str(error))
+        except (TooBusyError, AuditError) as error:
+            return show.break_off(str(error))
     if options.keep:
         show.say("\nTo look on:")
         show.command(["export", f"AUDIT_STATE_DIR={folder}/state", f"AUDIT_URL={Place(folder).url}"])

@@ -63,6 +63,12 @@ class Show:
             task = progress.add_task(what, total=total)
             yield lambda: progress.advance(task)
 
+    def break_off(self, why: str) -> int:
+        """Say why there is nothing more to see; the exit status."""
+        self.console.print()
+        self.console.print(Text(why, style="bold red"), soft_wrap=True)
+        return 1
+
     def verdict(self) -> int:
         """Say how it ended; the exit status."""
         self.console.print()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from example_projects.demo.client import Client
+from example_projects.demo.client import ANSWER_SECONDS, Client, TooBusyError
 from example_projects.demo.desk import ADMIN, Desk, Ward, fail_to_log_in
 
 WRONG_PASSWORDS = 7  # that somebody tries from one address
@@ -42,7 +42,9 @@ def ask_beyond_the_limit(client: Client) -> None:
     """A megabyte of User-Agent: no server lets that through to an application."""
     headers = {"User-Agent": "A" * 1_000_000}
     try:
-        response = httpx.get(f"{client.day.url}/patients", headers=headers, trust_env=False, timeout=30)
+        response = httpx.get(f"{client.day.url}/patients", headers=headers, trust_env=False, timeout=ANSWER_SECONDS)
+    except httpx.TimeoutException as error:
+        raise TooBusyError("an answer to a megabyte of User-Agent", ANSWER_SECONDS) from error
     except (httpx.NetworkError, httpx.RemoteProtocolError):  # it hung up in the middle
         client.ledger.turn_away()
         return

@@ -14,7 +14,8 @@ from audit_core import AuditTrail
 from audit_core.context import current
 from audit_core.errors import ConfigurationError
 from audit_core.process.account import account
-from audit_flask import Audit, add_details, audited, set_actor
+from audit_core.reports import AuditReporter
+from audit_flask import Audit, add_details, audited, set_actor, set_outcome
 from tests.adapters.behaviour import Behaviour
 from tests.adapters.flask_app import make_app
 from tests.adapters.processes import running, sealed_and_stopped
@@ -328,6 +329,36 @@ class TestCommands:
 
         app.test_client().post("/import")
         assert [actor for actor, _, _ in self.who(trail)] == ["dr-grey", "dr-grey"]
+
+
+def test_a_view_tells_of_a_log_in_in_vain_that_is_answered_with_its_form_again(app, trail):
+    """Neither Flask nor Flask-Login knows of it."""
+
+    @app.post("/login")
+    def login():
+        set_outcome("denied")
+        add_details(account="ada")
+        return "the form"
+
+    for _ in range(5):
+        assert app.test_client().post("/login").status_code == 200
+    assert {(event.outcome, event.details["status"]) for event in events(trail)} == {("denied", 200)}
+    rows = AuditReporter(trail).failed_access_report()
+    assert ("account", "ada", 5) in [(row.by, row.who, row.denied) for row in rows]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_view_in_which_the_process_is_told_to_end_is_named_by_its_route(app, trail, end):
+    @app.put("/charts/<int:chart_id>")
+    def leave(chart_id):
+        g.user = "dr-grey"
+        raise end
+
+    with pytest.raises(end):
+        app.test_client().put("/charts/7")
+    (event,) = events(trail)
+    assert (event.action, event.resource_type, event.resource_id) == ("PUT /charts/{chart_id}", "chart", "7")
+    assert (event.outcome, event.actor_id, event.details["exception"]) == ("failure", "dr-grey", end.__name__)
 
 
 def test_a_user_who_was_never_looked_at_is_not_loaded_and_no_response_varies(app, trail):

@@ -95,7 +95,8 @@ def refusals(framework, transfer, tmp_path, *, journal, processes, seconds):
 
 
 @pytest.mark.parametrize(
-    ("journal", "processes"), [pytest.param("WAL", 1, marks=pytest.mark.long), ("WAL", 2), ("DELETE", 2)]
+    ("journal", "processes"),
+    [("WAL", 2), *(pytest.param(*more, marks=pytest.mark.long) for more in (("WAL", 1), ("DELETE", 2)))],
 )
 @pytest.mark.parametrize(
     ("framework", "transfer"),
@@ -108,5 +109,6 @@ def test_transactions_that_read_and_then_write_see_no_locked_database_that_they_
     assert refusals(framework, transfer, tmp_path, journal=journal, processes=processes, seconds=1.5) == 0
 
 
+@pytest.mark.long
 def test_transactions_see_no_locked_database_either_where_there_is_no_quiet_moment_for_long(tmp_path):
     assert refusals("fastapi", "/transfer", tmp_path, journal="WAL", processes=1, seconds=WITHOUT_A_PAUSE) == 0

@@ -26,8 +26,10 @@ class Notes:
     def __init__(self, name="ours"):
         self.name, self.notes, self.error, self.gate = name, [], None, threading.Event()
         self.gate.set()
+        self.waits = False
 
     def keep(self, note, chain):
+        self.waits = True
         self.gate.wait()
         if self.error:
             raise self.error
@@ -51,6 +53,20 @@ def anchor():
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request, tmp_path, state):
     return new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/clinic.db"
+
+
+def test_an_anchor_that_hangs_beyond_the_end_of_the_trail_leaves_no_connection_open(state, anchor, monkeypatch):
+    monkeypatch.setattr("audit_core.anchors.anchoring.PATIENCE_SECONDS", 0.1)
+    anchor.gate.clear()
+    with AuditTrail(new_database(), anchors=[anchor], anchor_every=0.01) as trail:
+        trail.record("chart.read")
+        ((thread,),) = [threads.all for threads in trail.anchoring._threads]
+        assert wait_until(lambda: anchor.waits, SOON)
+    assert not thread.ended
+    anchor.gate.set()
+    assert wait_until(lambda: thread.ended, SOON)
+    assert anchor.notes
+    assert [one for one in trail.store.database._open if (connection := one()) and not connection.closed] == []
 
 
 def test_what_is_recorded_is_anchored_soon_and_again_when_it_has_grown(url, anchor):

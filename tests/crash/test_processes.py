@@ -252,13 +252,13 @@ def test_transactions_that_read_and_then_write_see_no_lock_that_they_would_not_s
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA journal_mode = {mode}")
     connection.close()
-    noise = [start(NOISE, path, 4) for _ in range(2)]
-    application = start(READ_THEN_WRITE, path, 4)
+    noise = [start(NOISE, path, 2) for _ in range(2)]
+    application = start(READ_THEN_WRITE, path, 2)
     done, failed = map(int, application.communicate(timeout=60)[0].split())
     for process in noise:
         process.communicate(timeout=60)
         assert process.returncode == 0
-    assert done > 50
+    assert done > 20
     assert failed == 0
     read(path)
 

@@ -37,6 +37,20 @@ PRELOADED = (  # nothing that needs settings
     "rich.table",
 )
 PRELUDE = "import django; django.setup()\n"
+# A run of pytest with the plugins that it needs: to load all that are installed takes longer than most of these runs.
+PYTEST = (
+    "-m",
+    "pytest",
+    "-q",
+    "-p",
+    "pytest_django.plugin",
+    "-p",
+    "pytest_timeout",
+    "-p",
+    "xdist.plugin",
+    "-p",
+    "no:cacheprovider",
+)
 
 
 class Project:
@@ -48,6 +62,8 @@ class Project:
             "AUDIT_STATE_DIR": str(folder / "state"),
             "DJANGO_SETTINGS_MODULE": "tests.django.settings",
             "PYTHONPATH": str(ROOT),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_DEBUG_TEMPROOT": str(folder),  # a run of pytest shuts the folder of all others' to other users
             **environment,
         }
 

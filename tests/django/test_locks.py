@@ -49,8 +49,15 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize(
+    ("mode", "writer"),
+    [
+        ("WAL", "in a request"),
+        ("DELETE", "outside of requests"),
+        pytest.param("WAL", "outside of requests", marks=pytest.mark.long),
+        pytest.param("DELETE", "in a request", marks=pytest.mark.long),
+    ],
+)
 def test_what_reads_and_then_writes_is_not_locked_out_by_events_of_others(tmp_path, mode, writer):
     init = f"PRAGMA journal_mode = {mode}"
     project = migrated_project(tmp_path, AUDIT_TEST_ATOMIC="1", AUDIT_TEST_INIT=init)
@@ -100,7 +107,7 @@ input()
 """
 
 
-@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+@pytest.mark.parametrize("mode", ["WAL", pytest.param("DELETE", marks=pytest.mark.long)])
 def test_threads_and_processes_in_autocommit_wait_for_each_other(tmp_path, mode):
     project = migrated_project(tmp_path, AUDIT_TEST_INIT=f"PRAGMA journal_mode = {mode}")
     project.script("from tests.django.clinic.models import Patient; Patient.objects.create(name='Ada')")

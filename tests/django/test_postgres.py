@@ -9,7 +9,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from tests.django.projects import Project
+from tests.django.projects import PYTEST, Project
 from tests.django.test_project import SUITE
 from tests.postgres.server import as_role, shared
 
@@ -101,7 +101,7 @@ NOT_OF_THE_DATABASE = "not (template or name_the_resource or secret or file or v
 
 @pytest.mark.timeout(620)
 def test_the_list_holds_on_postgresql_line_by_line(project):
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/django/test_the_list.py"]
+    command = [*PYTEST, "tests/django/test_the_list.py"]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = result.communicate(timeout=600)
     assert result.returncode == 0, output
@@ -109,7 +109,8 @@ def test_the_list_holds_on_postgresql_line_by_line(project):
 
 
 @pytest.mark.timeout(620)
-@pytest.mark.parametrize("options", ["plain", pytest.param("pool", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("options", ["plain", "pool"])
 def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
     chosen = (
         NOT_OF_THE_DATABASE
@@ -119,7 +120,7 @@ def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
     project.environment["AUDIT_TEST_OPTIONS"] = options
     names = ("capture", "bulk", "links", "program", "values", "surroundings", "requests")
     files = [f"tests/django/test_{name}.py" for name in names]
-    command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", chosen]
+    command = [*PYTEST, "-x", *files, "-k", chosen]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = result.communicate(timeout=600)
     assert result.returncode == 0, output
@@ -192,6 +193,16 @@ def test_check_finds_what_is_missing_and_a_role_that_may_not_insert(migrated):
         assert "Traceback" not in refused.stderr
     finally:
         ask(migrated, "DROP OWNED BY audit_nobody; DROP ROLE audit_nobody_login; DROP ROLE audit_nobody")
+
+
+def test_check_finds_that_nothing_can_be_sealed_for_want_of_its_lock(migrated):
+    ask(migrated, "DROP TABLE audit.audit_lock")
+    lost = migrated.manage("check", "--database=default", check=False)
+    assert "audit.E006" in lost.stderr
+    assert "lacks audit_lock" in lost.stderr
+    assert "Traceback" not in lost.stderr
+    migrated.manage("audit", "init")
+    assert "audit.E" not in migrated.manage("check", "--database=default").stderr
 
 
 def test_check_finds_that_the_key_is_another(migrated):
@@ -455,7 +466,12 @@ def test_with_atomic_requests_a_failed_view_leaves_its_request_and_no_change(mig
 
 
 @pytest.mark.parametrize(
-    ("options", "memory"), [([], True), ([], False), (["--parallel=2"], False), (["--keepdb"], False)]
+    ("options", "memory"),
+    [
+        (["--parallel=2"], False),
+        (["--keepdb"], False),
+        *(pytest.param([], memory, marks=pytest.mark.long) for memory in (True, False)),
+    ],
 )
 def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options):
     if memory:
@@ -476,10 +492,12 @@ def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options)
     assert tables(project, "default") == set(), "the real trail was not touched"
 
 
-@pytest.mark.parametrize("options", [["--nomigrations"], ["--numprocesses=2"], ["--reuse-db"]])
+@pytest.mark.parametrize(
+    "options", [["-n2"], *(pytest.param([one], marks=pytest.mark.long) for one in ("--nomigrations", "--reuse-db"))]
+)
 def test_pytest_django_works_as_before(project, tmp_path, options):
     (tmp_path / "test_it.py").write_text(SUITE)
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *options, f"--rootdir={tmp_path}", str(tmp_path)]
+    command = [*PYTEST, *options, f"--rootdir={tmp_path}", str(tmp_path)]
     for _ in range(2 if options == ["--reuse-db"] else 1):
         process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output, _ = process.communicate(timeout=100)

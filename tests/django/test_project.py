@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from tests.django.projects import PRELUDE, ROOT, Project, migrated_project
+from tests.django.projects import PRELUDE, PYTEST, ROOT, Project, migrated_project
 from tests.queues.redis_server import new_queue
 
 
@@ -505,15 +505,24 @@ def test_a_test_run_does_not_drain_a_real_database_that_its_tests_do_not_use(mig
         assert connection.execute("SELECT count(*) FROM audit_outbox").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("memory", [True, False])
-@pytest.mark.parametrize("options", [[], ["--parallel=2"], ["--keepdb"]])
+@pytest.mark.parametrize(
+    ("options", "memory"),
+    [
+        ([], True),
+        (["--parallel=2"], False),
+        (["--keepdb"], False),
+        pytest.param([], False, marks=pytest.mark.long),
+        pytest.param(["--parallel=2"], True, marks=pytest.mark.long),
+        pytest.param(["--keepdb"], True, marks=pytest.mark.long),
+    ],
+)
 def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options):
     if memory:
         project.environment["AUDIT_TEST_MEMORY"] = "1"
     suite = tmp_path / "suite"
     suite.mkdir()
     (suite / "test_it.py").write_text(SUITE)
-    for _ in range(2):
+    for _ in range(2 if options == ["--keepdb"] else 1):
         result = project.manage("test", str(suite), *options)
         assert "OK" in result.stderr
         assert "audit_core" not in result.stderr
@@ -524,10 +533,12 @@ def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options)
     assert not (tmp_path / "default.sqlite3").exists(), "the real trail was not touched"
 
 
-@pytest.mark.parametrize("options", [["--nomigrations"], ["--numprocesses=2"], ["--reuse-db"]])
+@pytest.mark.parametrize(
+    "options", [["--reuse-db"], *(pytest.param([one], marks=pytest.mark.long) for one in ("--nomigrations", "-n2"))]
+)
 def test_pytest_django_works_as_before(project, tmp_path, options):
     (tmp_path / "test_it.py").write_text(SUITE)
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *options, f"--rootdir={tmp_path}", str(tmp_path)]
+    command = [*PYTEST, *options, f"--rootdir={tmp_path}", str(tmp_path)]
     for _ in range(2 if options == ["--reuse-db"] else 1):
         process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output, _ = process.communicate(timeout=100)

@@ -85,6 +85,16 @@ def test_a_view_that_raises_is_one_event_and_its_earlier_commit_stays(recorded, 
     assert "hunter2" not in repr(request)
 
 
+@pytest.mark.parametrize("client", [Client(), AsyncClient()], ids=["wsgi", "asgi"])
+def test_a_view_in_which_the_process_is_told_to_end_is_named_by_its_route(recorded, client):
+    with pytest.raises(SystemExit):
+        run(client.put("/leave/7/"))
+    get_trail().flush()  # an event loop that is left waits for nothing
+    (request,) = request_events(recorded)
+    assert (request.action, request.resource_type, request.resource_id) == ("PUT /leave/{patient_id}/", "leave", "7")
+    assert (request.outcome, request.details["exception"]) == ("failure", "SystemExit")
+
+
 @pytest.mark.parametrize("path", ["/aboom/", "/boom/"])
 def test_under_asgi_too(recorded, path):
     assert run(AsyncClient(raise_request_exception=False).post(path)).status_code == 500
@@ -123,6 +133,43 @@ def test_login_logout_and_failed_login_are_events_with_their_actor(recorded, cli
 def test_a_logout_of_nobody_is_no_logout(recorded, client):
     client.post("/logout/")
     assert recorded("user.logout") == []
+
+
+def test_an_actor_is_the_number_of_a_user_and_the_trail_itself_says_whose_that_is(recorded, client, ada):
+    client.force_login(ada)
+    client.get("/whoami/")
+    ada.username = "augusta"
+    ada.save()
+    client.delete("/whoami/")
+    (request,) = request_events(recorded)
+    assert (request.actor_id, request.actor_type) == (str(ada.pk), "user")
+    names = [
+        event.details["changes"]["username"]
+        for event in get_trail().events(resource=("user", request.actor_id), newest_first=False)
+        if "username" in event.details.get("changes", {})
+    ]
+    assert names == [{"old": None, "new": "ada"}, {"old": "ada", "new": "augusta"}]
+
+
+def test_a_wrong_password_in_the_admin_is_denied_though_its_form_is_shown_again_with_200(recorded, client):
+    User.objects.create_superuser("root", password="engine")
+    form = {"username": "root", "password": "wrong", "next": "/admin/"}
+    assert client.post("/admin/login/", form).status_code == 200
+    assert client.post("/admin/login/", form | {"password": "engine"}).status_code == 302
+    told = [(e.details["status"], e.outcome) for e in request_events(recorded)]
+    assert told == [(200, "denied"), (302, "success")]
+
+
+def test_who_gets_in_at_the_second_try_of_one_request_was_not_denied(recorded, client, ada):
+    log_in(client, ["by mail", "engine"])
+    (request,) = request_events(recorded)
+    assert (request.outcome, len(recorded("user.login_failed"))) == ("success", 1)
+
+
+def test_what_a_view_says_of_a_failed_login_goes_first(recorded, client, ada):
+    client.post("/login/?outcome=failure", json.dumps({"username": "ada", "password": "wrong"}), "application/json")
+    (request,) = request_events(recorded)
+    assert request.outcome == "failure"
 
 
 def test_a_login_outside_of_requests_names_the_user(recorded, ada):

@@ -7,7 +7,7 @@ from django.utils import timezone
 from audit_core import Redactor
 from audit_core.errors import ConfigurationError
 from audit_django import get_trail
-from audit_django.trail import close_trail
+from audit_django.trail import audited_aliases, close_trail
 from tests.django.prison.models import FineSketch, Inmate, Letter, Lifer, Newcomer, OwnSession, Sketch, Visitor
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -107,6 +107,17 @@ def test_a_name_that_there_is_not_is_told_before_anything_is_written(recorded, a
     assert str(error.value) == sentence
     assert not Letter.objects.exists()
     assert recorded() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [({"READ": ["patient"]}, "READS"), ({"redact": {}}, "REDACT"), ({"DATABASES": ["othr"]}, "other")],
+)
+def test_a_setting_or_a_database_that_is_misspelt_is_told_with_what_was_meant(audit, options, meant):
+    audit(**options)
+    with pytest.raises(ConfigurationError, match=rf" Did you mean '{meant}'\?$"):
+        audited_aliases()
+    audit()
 
 
 def test_an_object_whose_parent_is_not_audited_has_the_fields_of_all_its_tables(recorded, audit):

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.django.projects import PYTEST
 from tests.django.test_postgres import (  # noqa: F401 - fixtures
     ALIASES,
     SETTINGS,
@@ -101,7 +102,7 @@ def shop(project):  # noqa: F811 - the fixture
 def test_what_django_changes_is_told_once_by_triggers_or_hooks(project, options):  # noqa: F811
     project.environment.update(AUDIT_TEST_OPTIONS=options, AUDIT_TEST_TRIGGERS="1")
     chosen = ["-k", "way or actor or failed or savepoint or bound"] if options == "pool" else []
-    command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/django/triggered.py", *chosen]
+    command = [*PYTEST, "-x", "tests/django/triggered.py", *chosen]
     result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = result.communicate(timeout=290)
     assert result.returncode == 0, output

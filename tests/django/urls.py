@@ -16,6 +16,7 @@ urlpatterns = [
     path("awhoami/", views.awhoami),
     path("indifferent/", views.indifferent),
     path("boom/", views.boom),
+    path("leave/<int:patient_id>/", views.leave),
     path("aboom/", views.aboom),
     path("rows/", views.rows),
     path("file/", views.file),

@@ -141,7 +141,7 @@ class PowerCutError(Exception):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("there", [0, 3, 255, 300])
+@pytest.mark.parametrize("there", [0, 255, *(pytest.param(there, marks=pytest.mark.long) for there in (3, 300))])
 def test_a_failure_at_any_step_leaves_what_there_was_and_the_next_run_completes_it(tmp_path, there, when, monkeypatch):
     chain = make_chain(MemoryStore())
     if there:

@@ -28,6 +28,8 @@ def run(tmp_path):
         (tmp_path / "pytest.ini").write_text(INI)
         command = [sys.executable, "-m", "pytest", "-p", "pytest_audit_core", "-p", "no:cacheprovider", *arguments]
         usual = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "AUDIT_STATE_DIR": str(tmp_path / "state")}
+        usual["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to load them all takes longer than most of these runs
+        usual["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path)  # it shuts the folder of all others' to other users
         return subprocess.run(
             command, cwd=tmp_path, env={**os.environ, **usual, **environment}, capture_output=True, text=True,
             timeout=100, check=False,
@@ -305,17 +307,19 @@ class TestUnittest(TestCase):
 """
 
 
-@pytest.mark.parametrize(("options", "memory"), [([], True), (["-n2"], False), (["--reuse-db"], False)])
+@pytest.mark.parametrize(
+    ("options", "memory"), [(["-n2"], False), (["--reuse-db"], False), pytest.param([], True, marks=pytest.mark.long)]
+)
 def test_a_django_suite_sees_what_was_recorded_and_not_undone(run, tmp_path, options, memory):
     environment = {"DJANGO_SETTINGS_MODULE": "tests.django.settings", "AUDIT_TEST_FOLDER": str(tmp_path / "databases")}
     (tmp_path / "databases").mkdir()
     if memory:
         environment["AUDIT_TEST_MEMORY"] = "1"
     for _ in range(2 if options == ["--reuse-db"] else 1):
-        passes(run(DJANGO, *options, **environment), 4)
+        passes(run(DJANGO, "-p", "pytest_django.plugin", "-p", "xdist.plugin", *options, **environment), 4)
 
 
-@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("memory", [pytest.param(True, marks=pytest.mark.long), False])
 def test_a_django_suite_on_postgresql_sees_the_same(run, tmp_path, memory):
     environment = {"DJANGO_SETTINGS_MODULE": "tests.django.postgres_settings", "AUDIT_TEST_FOLDER": str(tmp_path)}
     environment["AUDIT_TEST_POSTGRES"] = os.environ.get("AUDIT_TEST_POSTGRES") or shared().url
@@ -324,7 +328,7 @@ def test_a_django_suite_on_postgresql_sees_the_same(run, tmp_path, memory):
         environment["AUDIT_TEST_MEMORY"] = "1"
     # A thread of asyncio's keeps its connection, and with it the database that is to be dropped.
     code = DJANGO.replace('asyncio.run(Room.objects.acreate(number="4"))', 'Room.objects.create(number="4")')
-    passes(run(code, **environment), 4)
+    passes(run(code, "-p", "pytest_django.plugin", **environment), 4)
 
 
 RUNNER = """
@@ -370,7 +374,7 @@ def test_it(request):
 
 
 def test_a_suite_that_does_not_use_it_loads_nothing_of_ours(run):
-    passes(run(UNUSED, "-p", "no:django"), 1)
+    passes(run(UNUSED), 1)
 
 
 def test_the_distribution_announces_the_plugin():

@@ -11,10 +11,12 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+import pytest
 
 from tests.memory import roomy_place
 
 VERSIONS = (18, 16)
+NEWEST_AND_AT_LENGTH_OLDEST = [18, pytest.param(16, marks=pytest.mark.long)]  # where the two are not known to differ
 _numbers = itertools.count(1)
 _shared: dict[int, "Server"] = {}
 _made: Counter[int] = Counter()  # databases, on each of these

@@ -15,7 +15,7 @@ def test_a_bundle_is_the_one_that_sqlite_gives(tmp_path, monkeypatch):
     events.append(event(301, **normalise(action="x", user_agent=HOSTILE, ip_address="::ffff:10.0.0.1%eth0")))
     monkeypatch.setattr("audit_core.chain.secrets.token_hex", lambda _: "0" * 32)
     monkeypatch.setattr("audit_core.chain.new_event_id", lambda: "01890000-0000-7000-8000-000000000000")
-    monkeypatch.setattr(AuditTrail, "notes_readings", lambda _: False)
+    monkeypatch.setattr(AuditTrail, "why_not_noted", lambda _: "it is not")
     for name, url in (("sqlite", f"sqlite:///{tmp_path}/trail.db"), ("postgres", new_database(18))):
         with AuditTrail(url, origin=ORIGIN, signer=OURS, lifecycle=False) as trail:
             seal(trail, events)

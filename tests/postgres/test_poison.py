@@ -10,12 +10,12 @@ from audit_core.cli import main
 from audit_core.rows import to_json
 from audit_core.testing import make_event
 from audit_core.urls import open_url
-from tests.postgres.server import VERSIONS, as_role, new_database
+from tests.postgres.server import NEWEST_AND_AT_LENGTH_OLDEST, as_role, new_database
 
 HIGHEST = 2**63 - 1
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=NEWEST_AND_AT_LENGTH_OLDEST)
 def url(request, monkeypatch, state):
     url = new_database(request.param)
     monkeypatch.setenv("AUDIT_URL", url)

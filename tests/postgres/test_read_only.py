@@ -11,7 +11,7 @@ from audit_core.cli import main
 from audit_core.errors import StoreUnavailableError
 from audit_core.postgres import PostgresDatabase
 from tests.adapters.servers import wait_until
-from tests.postgres.server import VERSIONS, Server, Standby, as_role, new_database
+from tests.postgres.server import NEWEST_AND_AT_LENGTH_OLDEST, Server, Standby, as_role, new_database
 
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
 READ_ONLY = "default_transaction_read_only is on): turn the setting off, or name the primary"
@@ -100,7 +100,7 @@ def test_a_sealer_that_follows_waits_for_a_read_only_database_and_a_single_seal_
         assert main(["seal", "--follow", "--url", url]) == 0
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=NEWEST_AND_AT_LENGTH_OLDEST)
 def servers(request):
     primary = Server(request.param)
     try:

@@ -10,6 +10,7 @@ from audit_core.cli import main
 from audit_core.errors import BusyError, ConfigurationError, StoreUnavailableError
 from audit_core.postgres import ROLES
 from audit_core.urls import open_url
+from tests.adapters.servers import wait_until
 from tests.postgres.server import VERSIONS, as_role, new_database
 
 TAKE = "SELECT FROM audit.audit_lock FOR UPDATE"
@@ -118,6 +119,25 @@ def test_a_trail_that_was_made_without_the_lock_gets_it_from_init_and_loses_noth
         assert main(["doctor"]) == 0
         assert "a.b" in actions(trail)
         assert trail.chain.verify().findings == ()
+
+
+def test_a_sealer_without_the_right_to_the_lock_is_told_so_and_does_not_leave_it_to_others(url, caplog, capsys):
+    run(url, "REVOKE UPDATE ON audit.audit_lock FROM audit_sealer")
+    sealer = as_role(url, "audit_sealer")
+    with AuditTrail(sealer, create=False, lifecycle=False) as trail:
+        trail.keep_sealing()
+        assert wait_until(lambda: "Nothing is sealed until this is mended" in caplog.text, 10)
+        assert not trail._writer.follower.is_elsewhere
+    lacks = "may add to the trail and not lock audit_lock, so that it seals nothing: grant it what `audit init --roles`"
+    assert lacks in caplog.text
+    capsys.readouterr()
+    assert main(["status", "--url", sealer]) == 0
+    out, err = capsys.readouterr()
+    assert "nobody by this role" in out
+    assert lacks in err
+    assert main(["init", "--roles", "--url", url]) == 0
+    with AuditTrail(sealer, create=False, lifecycle=False) as trail:
+        assert trail.store.may_append()
 
 
 def test_a_lock_that_has_lost_its_row_is_told_and_gets_it_from_init(url, store):

@@ -9,13 +9,13 @@ from audit_core import AuditTrail
 from audit_core.cli import main
 from audit_core.errors import StoreUnavailableError
 from audit_core.postgres import PostgresDatabase
-from tests.postgres.server import VERSIONS, new_database
+from tests.postgres.server import NEWEST_AND_AT_LENGTH_OLDEST, new_database
 
 FORGED = "INSERT INTO audit.audit_checkpoints VALUES (500, 400, '{}', '{}', NULL, now())"
 A_MONTH = "SELECT max(relname) FROM pg_class WHERE relname ~ '^audit_events_[0-9]{4}_[0-9]{2}$'"
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=NEWEST_AND_AT_LENGTH_OLDEST)
 def empty(request, state):
     return new_database(request.param)
 

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from audit_core import AuditPolicy, AuditTrail
+from audit_core.cli import main
 from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter, EventRow
 from audit_core.requests.checks import checked_trail
 from tests.reports.trails import (
@@ -113,6 +115,7 @@ class TestRepeatedFailures:
             assert (row.failures, row.denied, row.failed) == (6, 3, 3)
             assert (row.first, row.last) == (NOON, NOON + timedelta(seconds=5))
             assert (row.last_action, row.last_event_id) == (made[-1].action, made[-1].event_id)
+            assert trail.find(row.last_sequence).event_id == row.last_event_id
 
     def test_fewer_than_asked_for_are_left_out(self, trail, reporter):
         seal(trail, [event(n, actor_id="eve", outcome="denied") for n in range(4)])
@@ -180,7 +183,9 @@ class TestReadingIsAnEvent:
 
         def read() -> int:
             report = AuditReporter(make_reader(path)).access_report("patient", "42")
-            return 0 if len(list(report)) == 1 and not report.coverage.noted else 1
+            said = "That the trail was read is not recorded in it: this user cannot write to it."
+            told = report.coverage.sentences()[-1] == said and not report.coverage.noted
+            return 0 if told and len(list(report)) == 1 else 1
 
         assert as_nobody(read) == 0
         path.parent.chmod(0o755)
@@ -372,3 +377,57 @@ def test_a_trail_without_its_first_record_is_not_said_to_be_empty(tmp_path):
         tamper(tmp_path / "trail.db", "DELETE FROM audit_events WHERE sequence = 0")
         report = AuditReporter(trail).access_report("patient")
     assert "Incomplete: when the trail begins cannot be read." in report.coverage.sentences()
+
+
+class TestIdsThatAreSecrets:
+    SECRET = "wAtch-me-go-by"
+
+    @pytest.fixture
+    def own(self, tmp_path, state):
+        """A trail whose process has its keys in the state directory, as a command has that the same user runs."""
+        return lambda **rules: AuditTrail(f"sqlite:///{tmp_path}/own.db", redact=rules, lifecycle=False)
+
+    def asking(self, trail):
+        resource = ("api_token", self.SECRET)
+        yield list(trail.events(resource=resource))
+        yield list(AuditReporter(trail).access_report(*resource))
+        yield list(AuditReporter(trail).subject_report(resources=[resource]))
+        query = EventQuery(resource_type=resource[0], resource_id=resource[1])
+        yield list(AuditReporter(trail).newest_events_report(query, 9))
+
+    def test_what_was_done_to_a_token_is_found_by_the_token_which_no_reading_leaves_in_the_trail(self, own):
+        with own() as trail:
+            trail.record("token.revoked", resource=("api_token", self.SECRET))
+            trail.record("token.revoked", resource=("api_token", "another"))
+            for found in self.asking(trail):
+                assert [event.action for event in found if event.action != "trail.read"] == ["token.revoked"]
+            trail.flush()
+            assert len(list(trail.events(action="trail.read"))) == 3
+            assert self.SECRET not in repr(list(trail.events()))
+
+    def test_a_rule_that_keeps_it_keeps_it_findable_for_a_command_without_the_rule_too(self, own, tmp_path, capsys):
+        with own(api_token="keep") as trail:
+            trail.record("token.revoked", resource=("api_token", self.SECRET))
+            for found in self.asking(trail):
+                assert found
+        assert main(["events", "--resource", f"api_token:{self.SECRET}", "--url", f"sqlite:///{tmp_path}/own.db"]) == 0
+        assert "token.revoked" in capsys.readouterr().out
+
+    def test_a_command_finds_it_with_the_key_and_makes_none(self, own, tmp_path, state, monkeypatch, capsys):
+        def rows(*more):
+            words = ["events", "--format", "csv", "--resource", f"api_token:{self.SECRET}", "--url"]
+            assert main([*words, f"sqlite:///{tmp_path}/own.db", *more]) == 0
+            out, err = capsys.readouterr()
+            assert self.SECRET not in out + err
+            return len(out.splitlines()) - 1
+
+        with own() as trail:
+            trail.record("token.revoked", resource=("api_token", self.SECRET))
+        assert rows() == 1
+        signing_key = (state / "signing.key").read_text()
+        monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "elsewhere"))
+        monkeypatch.setenv("AUDIT_KEY", signing_key)
+        assert rows() == 0
+        assert not (tmp_path / "elsewhere").exists()
+        with AuditTrail(f"sqlite:///{tmp_path}/own.db", create=False, lifecycle=False) as trail:
+            assert self.SECRET not in repr(list(trail.events()))

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PATCHED = "from gevent import monkey; monkey.patch_all()\n"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["postgres", pytest.param("sqlite", marks=pytest.mark.long)])
 def url(request, tmp_path, state):
     url = f"sqlite:///{tmp_path}/clinic.db" if request.param == "sqlite" else new_database()
     AuditTrail(url, lifecycle=False).close()

@@ -67,6 +67,12 @@ def sealed(url):
         return found
 
 
+def lost(url):
+    """How many events the trail itself says that it has lost."""
+    with AuditTrail(url, lifecycle=False, create=False) as trail:
+        return sum(event.details["lost"] for event in trail.events(action="trail.gap"))
+
+
 @pytest.mark.parametrize("name", [*NAMES[:2], pytest.param(NAMES[2], marks=LONG)])
 def test_while_the_server_is_down_requests_go_on_and_their_events_are_sealed_once_and_in_order(
     name, server, url, tmp_path
@@ -127,12 +133,16 @@ def test_where_an_event_can_be_durable_nowhere_and_must_be_the_answer_is_503_unt
             assert more(answers, 201)
         found = sealed(url)
     assert {answer.status for answer in answers} == {201, 503}
-    for answer in answers:
-        assert len(found[answer.request_id, EMPTY]) == 1, answer
-        assert len(found[answer.request_id, "response.broken"]) == (answer.status == 503), answer
+    refused = [answer for answer in answers if answer.status == 503]
+    expected = Counter((answer.request_id, EMPTY) for answer in answers)
+    expected.update((answer.request_id, "response.broken") for answer in refused)
+    kept = Counter({one: len(found[one]) for one in expected})
+    assert not kept - expected, "none is there twice"
+    # In memory there is room for some thousands: on a slow machine there are more before the server is back.
+    assert (expected - kept).total() == lost(url)
 
 
-@pytest.mark.parametrize("name", [*NAMES[:2], pytest.param(NAMES[2], marks=LONG)])
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=LONG) for name in NAMES[1:])])
 def test_while_the_outbox_makes_everybody_wait_what_is_not_audited_is_answered(name, url, tmp_path):
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with traffic(name, url, tmp_path) as (site, answers), psycopg.connect(url) as other:

@@ -17,7 +17,11 @@ DATABASES = {
     "Django under gunicorn with gevent": "postgres",
     "Django under uvicorn": "postgres",
 }
-LONG = {"Flask under gunicorn with gevent", "Django under gunicorn with threads"}  # much as others of the list
+LONG = {  # much as others of the list
+    "Flask under gunicorn with gevent",
+    "Django under gunicorn with threads",
+    "Django under uvicorn",
+}
 CLIENTS = 40
 REQUESTS = 120
 

@@ -9,7 +9,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
-from audit_django import audited
+from audit_django import audited, set_outcome
 from tests.django.clinic.models import Patient
 
 
@@ -40,7 +40,12 @@ def rolled_back(request):
 
 
 def log_in(request):
-    user = authenticate(request, **json.loads(request.body))
+    credentials = json.loads(request.body)
+    tries = credentials.pop("password")
+    for password in tries if isinstance(tries, list) else [tries]:
+        user = authenticate(request, password=password, **credentials)
+    if "outcome" in request.GET:
+        set_outcome(request.GET["outcome"])
     if user is None:
         return HttpResponse(status=401)
     login(request, user)
@@ -50,6 +55,10 @@ def log_in(request):
 def log_out(request):
     logout(request)
     return HttpResponse()
+
+
+def leave(request, patient_id):
+    raise SystemExit
 
 
 def whoami(request):
