@@ -76,11 +76,14 @@ class SigningKey:
         """Raises ConfigurationError for a signer that is none."""
         self._signer: Signer | None = None if signer is None else _Given(signer)
         self._is_given = signer is not None
+        self._found_in: Path | None = None  # where the one in use was found, if not in its place
 
     @property
     def place(self) -> str | None:
         """Where it lies: a file, or AUDIT_KEY; None where there is none."""
-        return "what the application has given" if self._is_given else signer_place()
+        if self._is_given:
+            return "what the application has given"
+        return str(self._found_in) if self._found_in else signer_place()
 
     @property
     def own(self) -> Signer | None:
@@ -114,8 +117,9 @@ class SigningKey:
         path = self.file
         for where, signer in self._files():
             if accepts(signer.public_key):
-                self._signer = signer
+                self._signer, self._found_in = signer, where
                 if path is not None and where == next_file(path):
+                    self._found_in = None
                     _finish(path)
                 return True
         return False

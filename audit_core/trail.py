@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, repeat
@@ -407,12 +408,18 @@ class AuditTrail:
     def rotate_key(self, new: Signer, *, lost: bool = False) -> VerifierKey:
         """Let the ``new`` key sign from now on, in an event that the present one has signed; its verifier key.
 
+        An event ``key.used`` follows, and with it the first checkpoint that the new one signs.
+
         With ``lost`` the new one signs alone, and whoever has pinned an earlier one is told that it may be anybody's.
         Raises ConfigurationError when this process's key is not the trail's, or the new one was, StoreUnavailableError.
         """
         with self.store.transaction(patient=True) as connection:
             key = rotate(self.chain, new, self.event(ROTATED), connection, lost=lost)
         self.signing_key.take(new)
+        # The old key has signed the newest checkpoint, for which who has pinned the new one has nobody's word. A crash
+        # here leaves that until the next event.
+        with suppress(AuditError), self.store.transaction(patient=True) as connection:
+            self.chain.append([self.event("key.used")], connection)
         return key
 
     def erase(

@@ -224,7 +224,7 @@ class TestVerify:
         audit("verify", "--url", url)
         code, out, _ = audit("verify", "--url", url, "--checkpoint", kept)
         assert code == 0
-        assert "The last 1 events came after" in out
+        assert "The last event came after" in out
 
     def test_of_several_checkpoints_the_longest_vouches(self, audit, url, events, tmp_path):
         for name in ("a", "b"):
@@ -548,11 +548,19 @@ class TestProofs:
         proof.write_text(json.dumps(document))
         code, out, _ = audit("check-proof", proof, "--key", verifier_key())
         assert (code, "FAILED" in out) == (1, True)
-        assert json.loads(audit("check-proof", proof, "--key", verifier_key(), "--json")[1])["result"] == "failed"
+        found = json.loads(audit("check-proof", proof, "--key", verifier_key(), "--json")[1])
+        assert (found["result"], found["summary"]) == ("failed", out.splitlines()[-1])
+        assert out.splitlines()[-1].startswith(("This is not what was proved", "Nothing is proved"))
 
     def test_another_key_fails(self, audit, proof):
         other = VerifierKey(ORIGIN, LocalSigner(b"t" * 32).public_key)
-        assert audit("check-proof", proof, "--key", other)[0] == 1
+        code, out, _ = audit("check-proof", proof, "--key", other)
+        assert (code, out.splitlines()[-1].startswith("Nothing is proved")) == (1, True)
+
+    def test_the_key_of_another_trail_is_a_question(self, refused, proof):
+        other = VerifierKey("example.com/other", LocalSigner(b"t" * 32).public_key)
+        said = refused("check-proof", proof, "--key", other)
+        assert f"The proof is of the trail {ORIGIN}, and the key that you gave of example.com/other" in said
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", "7", "[" * 100_000,
                                       '{"record": 1, "index": 1, "hashes": [], "checkpoint": ""}',
@@ -572,7 +580,7 @@ class TestProofs:
         assert "No such file" in refused("check-proof", tmp_path / "nowhere", "--key", verifier_key())
 
     def test_an_event_that_is_not_there_is_refused_and_where_to_find_one_is_said(self, refused, url, events):
-        for name in ("0190", "99", "x", str(2**63)):
+        for name in ("0190", "99", "x", str(2**63), "\udcff"):
             said = refused("prove", name, "--url", url)
             assert "no sealed event" in said
             assert "audit report" in said

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from audit_core import AuditTrail
+from audit_core.chain.statements import rotate
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError
+from audit_core.integrity.note import VerifierKey
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner, generate_key
 from audit_core.process.threads import wait_until
@@ -40,8 +42,6 @@ def record(url):
 
 
 def verify(url, key=None):
-    from audit_core.integrity.note import VerifierKey
-
     with AuditTrail(url, lifecycle=False) as trail:
         return trail.verify(VerifierKey.parse(key) if key else None)
 
@@ -72,6 +72,7 @@ KILLED = """
 import os, signal, sys
 import audit_core.key_files, audit_core.cli.keys as keys
 from audit_core.chain import AuditChain
+from audit_core.chain.statements import rotate
 from audit_core.cli import main
 from audit_core.stores.sqlite import SqliteStore
 
@@ -206,6 +207,24 @@ def test_another_trail_of_the_same_user_goes_on_with_the_key_that_it_has(url, st
         assert rotations(each) == 1
 
 
+def test_the_status_names_the_file_in_which_the_key_of_another_trail_was_found(url, state, tmp_path, audit, capsys):
+    other = f"sqlite:///{tmp_path}/other.db"
+    old = record(other)
+    err = audit("key", "rotate")[2]
+    (earlier,) = (one for one in state.glob("signing.key.*"))
+    assert main(["status", "--json", "--url", other]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["key"], status["key_is_ours"], status["key_place"]) == (old, True, str(earlier))
+    assert json.loads(audit("status", "--json")[1])["key_place"] == str(state / "signing.key")
+    assert f"The key before, {verifier(url, old)}, lies in {earlier}" in err
+
+
+def verifier(url, other):
+    """The verifier key that a key of another trail has in this one."""
+    with AuditTrail(url, lifecycle=False) as trail:
+        return VerifierKey(str(trail.chain.origin), VerifierKey.parse(other).public_key)
+
+
 def test_a_key_that_is_in_the_environment_is_replaced_by_one_in_a_file(url, state, tmp_path, monkeypatch, audit):
     monkeypatch.setenv("AUDIT_KEY", (state / "signing.key").read_text().strip())
     code, _, err = audit("key", "rotate")
@@ -254,6 +273,16 @@ def test_a_stolen_key_is_revoked_and_each_verdict_says_what_nobody_vouches_for(u
     assert "Warning: Nobody vouches for some events from 0 on" in out
     assert "laptop stolen" in out
     assert "only as good as the word of whoever had it" in out
+
+
+@pytest.mark.parametrize("reason", ["x" * 70_000, "caf\udce9 \0"], ids=["too long", "no UTF-8"])
+def test_a_reason_is_cut_and_cleaned_as_every_text_is_before_it_is_signed(url, state, audit, reason):
+    old = record(url)
+    assert audit("key", "rotate")[0] == 0
+    assert audit("key", "revoke", old, "--since", "2026-01-31T10:00Z", "--reason", reason)[0] == 0
+    (warning,) = verify(url).warnings
+    assert warning.kind == "key.revoked"
+    assert len(warning.got) < 1000
 
 
 def test_a_backup_from_before_a_rotation_goes_on_with_the_key_beside_and_takes_the_new_one_again(
@@ -306,6 +335,29 @@ def test_a_proof_from_after_a_rotation_is_checked_with_the_key_from_before_it(ur
     bare.write_text(json.dumps({name: value for name, value in proof.items() if name != "rotations"}))
     given = ((file, old), (file, new), (bare, new), (bare, old))
     assert [main(["check-proof", str(one), "--key", key]) for one, key in given] == [0, 0, 0, 1]
+
+
+def test_right_after_a_rotation_proofs_bundles_and_checkpoints_are_for_whoever_has_the_new_key(
+    url, state, audit, tmp_path
+):
+    old = record(url)
+    new = audit("key", "rotate")[1].removeprefix("verifier key  ").strip()
+    proof, bundle = tmp_path / "proof.json", tmp_path / "bundle.zip"
+    assert audit("prove", "1", "--out", proof)[0] == 0
+    assert audit("export", "--bundle", bundle)[0] == 0
+    for key in (old, new):
+        assert main(["check-proof", str(proof), "--key", key]) == 0
+        assert main(["check-bundle", str(bundle), "--key", key]) == 0
+
+
+def test_a_proof_from_before_a_rotation_is_a_question_for_whoever_has_the_new_key(url, state, audit, tmp_path, capsys):
+    record(url)
+    new = LocalSigner(os.urandom(32))
+    with AuditTrail(url, lifecycle=False) as trail, trail.store.transaction(patient=True) as connection:
+        key = rotate(trail.chain, new, trail.event("key.rotated"), connection)
+    assert audit("prove", "1", "--out", tmp_path / "proof.json")[0] == 0
+    assert main(["check-proof", str(tmp_path / "proof.json"), "--key", str(key)]) == 2
+    assert "was signed before the key that you gave came to sign" in capsys.readouterr().err
 
 
 def test_a_rotation_says_who_made_it(url, state, audit):

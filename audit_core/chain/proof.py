@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from audit_core.canonical import decode, encode, encode_record
 from audit_core.chain.created import created_details
 from audit_core.chain.keys import read_keyring
-from audit_core.chain.purged import purge_of
+from audit_core.chain.known import is_opened_by
 from audit_core.chain.subtrees import Subtrees
-from audit_core.errors import IntegrityError
+from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
-from audit_core.integrity.keyring import leads_to
+from audit_core.integrity.keyring import leads_to, led_to
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import EMPTY_ROOT, check_inclusion, plan_consistency, plan_inclusion
 from audit_core.integrity.note import VerifierKey
@@ -35,21 +35,30 @@ class Proof:
     def check(self, key: VerifierKey) -> Checkpoint:
         """Needs nothing but a verifier key: that of the checkpoint, or one that leads to it.
 
-        Raises IntegrityError if the proof does not hold.
+        Raises IntegrityError if the proof does not hold, ConfigurationError where an earlier key has signed it: whoever
+        stole that could have made all of it.
         """
-        head = self._open(key)
+        head = self.head(key)
         check_inclusion(leaf_hash(self.record.encode()), self.index, head.size, self.hashes, head.root)
-        if decode(self.record).get("sequence") != self.index:
-            raise IntegrityError(f"The record is not the one of sequence {self.index}.")
+        record = decode(self.record)
+        if not isinstance(record, dict) or (record.get("sequence"), record.get("log")) != (self.index, head.origin):
+            raise IntegrityError(f"The record is not the one of sequence {self.index} of {head.origin}.")
         return head
 
-    def _open(self, key: VerifierKey) -> Checkpoint:
+    def head(self, key: VerifierKey) -> Checkpoint:
+        """The checkpoint, if the key or one that it leads to has signed it. Raises as ``check``."""
         refusal = None
-        for each in leads_to(key, filter(None, map(_statement, self.rotations))):
+        statements = list(filter(None, map(_statement, self.rotations)))
+        for each in leads_to(key, statements):
             try:
                 return open_checkpoint(self.checkpoint, each)
             except IntegrityError as error:
                 refusal = refusal or error
+        if signer := next((each for each in led_to(key, statements) if is_opened_by(self.checkpoint, each)), None):
+            raise ConfigurationError(
+                "The checkpoint of this proof was signed before the key that you gave came to sign, with "
+                f"{signer}: have the event proved again, or give the key that you were handed before."
+            )
         assert refusal is not None  # noqa: S101 - the key itself is tried first
         raise refusal
 
@@ -65,12 +74,17 @@ def _statement(record: str) -> Statement | None:
 
 def prove(store: AuditStore, event: str | int, whole: AuditStore) -> Proof:
     """See ``AuditChain.prove``. ``whole`` is the store with what is archived of it."""
-    row = whole.row(event) if isinstance(event, int) else whole.find(clean_text(event))
+    event = event if isinstance(event, int) else clean_text(event)
+    row = whole.row(event) if isinstance(event, int) else whole.find(event)
     head = store.head()
     if row is None or head is None:
         name = f"at sequence {event}" if isinstance(event, int) else event
-        if gone := purge_of(store, event if isinstance(event, int) else clean_text(event)):
-            raise LookupError(f"The event {name} is not there any more: {gone}; only its hash is left.")
+        is_of_it = head is not None and (not isinstance(event, int) or 0 <= event < head.tree_size)
+        if row is None and is_of_it and (left := store.find_left(event)) is not None:
+            raise LookupError(
+                f"The record of event {left.sequence} was purged: there is nothing to prove of it but its hash. `audit "
+                "purge --certificates` has what proves that it was."
+            )
         raise LookupError(
             f"There is no sealed event {name}: it may still wait to be sealed. `audit report` shows sequences, and "
             "with --format csv event ids."

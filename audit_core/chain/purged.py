@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from audit_core.chain.keys import read_keyring
@@ -35,14 +35,6 @@ def purge_of(store: AuditStore, event: str | int) -> Purged | None:
     if (left := store.find_left(event)) is None:
         return None
     return next((_purged(*one) for one in _purges(store) if one[0].sequence == left.archive), None)
-
-
-def purged_among(store: AuditStore, sequences: Iterable[int]) -> list[int]:
-    """Those of these events that were purged."""
-    if (ring := read_keyring(store)) is None or not ring.purges:
-        return []
-    left = ((sequence, store.find_left(sequence)) for sequence in sequences)
-    return [sequence for sequence, one in left if one is not None and one.archive in ring.purges]
 
 
 def archived_in(store: AuditStore, query: EventQuery) -> list[str]:

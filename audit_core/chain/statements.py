@@ -18,6 +18,7 @@ from audit_core.integrity.keyring import Keyring, rotation
 from audit_core.integrity.merkle import Frontier
 from audit_core.integrity.note import Signer, VerifierKey, encode_base64
 from audit_core.integrity.statement import RESTORED, REVOKED, ROTATED
+from audit_core.normalise import clean_text
 from audit_core.stores import AuditStore
 
 TREES_AT_ONCE = 400  # that one statement lists: a record has room for some 500
@@ -50,7 +51,7 @@ def revoke(
     if key not in ring.keys:
         names = ", ".join(map(str, ring.keys[:-1])) or "there is none yet"
         raise ConfigurationError(f"This trail never had the key {key}. Its earlier keys: {names}.")
-    says = {"key": str(key), "since": format_timestamp(since), "reason": reason}
+    says = {"key": str(key), "since": format_timestamp(since), "reason": clean_text(reason)}
     chain.state(REVOKED, says, event, connection)
 
 
@@ -123,7 +124,7 @@ def acknowledge(
     """Say that a backup was put back, and what it lacks. Raises as ``rotate``."""
     also = [one for one in held if VerifierKey(lost.keys[0].name, one.public_key) in lost.keys] if lost.keys else []
     keys = {"keys": list(map(str, lost.keys))} if lost.keys else {}
-    more = {**keys, "lost_from": lost.first, "lost": lost.events, "same": lost.same, "reason": reason}
+    more = {**keys, "lost_from": lost.first, "lost": lost.events, "same": lost.same, "reason": clean_text(reason)}
     for first in range(0, len(lost.trees), TREES_AT_ONCE):
         trees = [list(tree) for tree in lost.trees[first : first + TREES_AT_ONCE]]
         chain.state(RESTORED, {"abandoned": trees, **more}, next(events), connection, also=also)

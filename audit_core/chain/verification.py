@@ -56,6 +56,8 @@ class Verification:
     seen: Seen | None = None  # what to go on from next time; None where something is wrong
     unread: tuple[Unread, ...] = ()  # archived events that were compared by their hashes alone
     erasures: int = 0  # statements that values beside the records were erased
+    keys: tuple[VerifierKey, ...] = ()  # of the trail, in order, as far as they were met
+    replaced_at: int = 0  # the sequence of the event that named the last of them
 
 
 def verify_store(
@@ -128,10 +130,33 @@ def _verify(
     found = _summarise(chain(damage, trust.strange, readable), trust, walker.known, extent.events)
     if trust.doubt is not None and found.result is not Result.FAILED:
         raise trust.doubt
+    if _is_of_another(found, trust) and _is_sound_alone(store, shelf):
+        raise ConfigurationError(
+            f"This trail is {created.get('origin')}, and the key that you gave is of the trail {trust.origin}: give "
+            "the key that you were handed for this one, or the URL of that one. If this is to be that one, somebody "
+            "has put another trail in its place."
+        )
     seen_now = walker.seen if found.result is not Result.FAILED else None
+    ring = walker.ring
     return replace(
-        found, start=max(0, start), seen=seen_now, unread=archived.unread(), erasures=len(walker.ring.erasures)
-    )
+        found, start=max(0, start), seen=seen_now, unread=archived.unread(), erasures=len(ring.erasures),
+        keys=tuple(ring.keys), replaced_at=ring.reigns[-1].sequence,
+    )  # fmt: skip
+
+
+def _is_of_another(found: Verification, trust: Trust) -> bool:
+    """Whether nothing is wrong but that the key is of another trail, of which nobody keeps a checkpoint here."""
+    kinds = {finding.kind for finding in found.findings}
+    return "origin" in kinds and kinds <= {"origin", "key"} and not trust.known
+
+
+def _is_sound_alone(store: AuditStore, shelf: Shelf) -> bool:
+    """Whether it verifies under the key that it names itself: who has changed the first event is found by that."""
+    try:
+        found = _verify(store, None, (), None, None, jobs=1, open_store=None, seen=None, whole=True, shelf=shelf)
+    except ConfigurationError:
+        return False
+    return found.result is not Result.FAILED
 
 
 def _look(

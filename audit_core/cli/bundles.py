@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +11,16 @@ from audit_core.cli.words import count_of
 from audit_core.evidence.checked import CheckedBundle, Verdict
 
 RANGES_SHOWN = 3
+NAMED = 8  # events that the last sentence names
+_EVENT = re.compile(r"event (\d+)")
+_MEANINGS = {  # where a fault is, and what it means
+    "key": "somebody else than the holder of your key has signed it",
+    "checkpoint.txt": "its checkpoint was changed, or signed by somebody else",
+    "checkpoint": "the trail was written anew since your checkpoint",
+    "keys.jsonl": "its keys are not those of the trail",
+    "sample": "it is not the sample that was drawn",
+    "evidence.html": "its page shows something else",
+}
 _STYLES = {Verdict.OK: "bold green", Verdict.FAILED: "bold red", Verdict.UNTRUSTED: "bold yellow"}
 
 
@@ -20,12 +31,34 @@ def verdict(found: CheckedBundle) -> tuple[str, str]:
         text = f"OK: {events} of {found.origin}, as they were sealed, by the key that you gave."
     elif found.verdict is Verdict.FAILED:
         text = "FAILED: this bundle does not hold. What was changed, or is missing, stands above."
+    elif found.is_before:
+        text = (
+            f"UNTRUSTED: {events} of {found.origin}, consistent, but signed before the key that you gave came to sign: "
+            "have a new bundle made, or give the key that you were handed before."
+        )
     else:
         text = (
             f"UNTRUSTED: {events} of {found.origin}, consistent, but you have not said which key you trust: give the "
             "one that you were handed with --key."
         )
     return text, _STYLES[found.verdict]
+
+
+def summary(found: CheckedBundle) -> str | None:
+    """What it comes to, for somebody who is no programmer; None where nothing is wrong."""
+    if not found.faults:
+        return None
+    events = sorted({int(match[1]) for fault in found.faults if (match := _EVENT.fullmatch(fault.where))})
+    others = list(dict.fromkeys(_meaning(fault.where) for fault in found.faults if not _EVENT.fullmatch(fault.where)))
+    named = ", ".join(map(str, events[:NAMED])) + (" and more" if len(events) > NAMED else "")
+    if events:  # by which all that shows them is another
+        others = [meaning for meaning in others if meaning != _MEANINGS["evidence.html"]]
+    parts = [f"{count_of(len(events))} not as the trail has signed them ({named})"] if events else []
+    return f"This is not what was exported from the trail: {', '.join([*parts, *others])}."
+
+
+def _meaning(where: str) -> str:
+    return _MEANINGS.get(where, "its files were changed")
 
 
 def said_of_ranges(found: CheckedBundle) -> Iterator[str]:
@@ -39,7 +72,8 @@ def said_of_ranges(found: CheckedBundle) -> Iterator[str]:
         yield f"Shown is every event of the sequences {named}: none between them was left out."
     if "sample" in found.selection:
         yield (
-            f"The sample was drawn again: {found.selection['sample']:,} of {found.tree_size:,} events, with the seed "
+            f"The sample was drawn again: {min(found.selection['sample'], found.tree_size):,} of "
+            f"{count_of(found.tree_size)}, with the seed "
             f"{found.selection['seed']!r}."
         )
 
@@ -59,6 +93,12 @@ def limits(found: CheckedBundle) -> Iterator[str]:
 
 def _of_selection(found: CheckedBundle) -> Iterator[str]:
     asked = found.selection
+    if found.purged:
+        yield (
+            f"Of {count_of(found.purged)} of what was asked for there is no record any more: signed events of it "
+            "say which months were purged. That none of the others between their first and their last was left out in "
+            "the place of a purged one is not shown."
+        )
     if "sample" in asked:
         yield (
             "Whoever chose the seed could choose the events, if he knew them: choose it yourself, after the checkpoint "
@@ -66,7 +106,7 @@ def _of_selection(found: CheckedBundle) -> Iterator[str]:
         )
     elif asked.keys() - {"since", "until"}:
         yield "That no further event matches what was asked for is not shown."
-    elif not _is_whole(found):
+    elif asked and not _is_whole(found):
         yield (
             "Events stand in the order in which they were sealed: that none of this time was sealed before or after "
             "these is not shown."
@@ -74,10 +114,19 @@ def _of_selection(found: CheckedBundle) -> Iterator[str]:
 
 
 def _of_rewriting(found: CheckedBundle) -> Iterator[str]:
-    if not found.trusted:
+    if found.is_before:
+        yield f"It is signed with an earlier key, {found.key}: whoever stole that could have made all of it."
+    elif not found.trusted:
         yield f"The bundle says that the key is {found.key}. Anybody can make a bundle with a key of his own."
     if found.replaced:
         yield f"The key that you gave is an earlier one of this trail, which has named the present one: {found.key}."
+    for number, key, since, reason in found.revoked:
+        yield (
+            f"Event {number:,} says that the key {key} may have been in other hands from {since} on ({reason}): what "
+            "it signed is only as good as the word of whoever had it."
+        )
+    for number, lost, first, reason in found.restored:
+        yield f"Event {number:,} says that a backup lacks {count_of(lost)} from sequence {first:,} on ({reason})."
     for size, where, since in found.kept:
         when = f", since {since}" if since else ""
         yield f"It extends a checkpoint of {count_of(size)}, which {where or 'somebody'} has{when}, as the bundle says."
@@ -108,6 +157,7 @@ def as_json(found: CheckedBundle) -> dict[str, Any]:
         **asdict(found),
         "result": found.verdict.value,
         "verdict": verdict(found)[0],
+        "summary": summary(found),
         "shown": list(said_of_ranges(found)),
         "limits": list(limits(found)),
     }

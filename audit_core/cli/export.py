@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from audit_core.cli.bundles import as_json, limits, said_of_ranges, verdict
+from audit_core.cli.bundles import as_json, limits, said_of_ranges, summary, verdict
 from audit_core.cli.place import Anchors, AsJson, Url, open_trail, read_checkpoint, read_key
 from audit_core.cli.report import Since, Until
 from audit_core.cli.terminal import note, progress_bar, say, say_json
@@ -133,5 +133,7 @@ def _say(found: CheckedBundle) -> None:
         say(str(fault), "red")
     text, style = verdict(found)
     say(text, style)
+    if plainly := summary(found):
+        say(plainly, style)
     for line in [*said_of_ranges(found), *limits(found)]:
         say(f"  {line}")

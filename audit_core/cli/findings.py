@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from audit_core.cli.moved import Moves, Run, find_exchanged, find_moves, joined
 from audit_core.cli.schema_words import NOTHING, group_schema, is_missing
-from audit_core.cli.words import as_sentence, count_of, describe, events_at, missing_range, named, removed
+from audit_core.cli.words import as_sentence, count_after, count_of, describe, events_at, missing_range, named, removed
 from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding
 from audit_core.trail import AuditTrail
@@ -27,6 +27,7 @@ class Grouped:
     moves: Moves = field(default_factory=Moves)
     unsigned: list[Finding] = field(default_factory=list)  # checkpoints that another key signed, or none
     checkpoints: int = 0  # that there are; only counted where one is unsigned
+    signed: float = inf  # events that the last checkpoint covers, where all after it are none that were sealed
     others: list[Finding] = field(default_factory=list)
 
     @property
@@ -43,7 +44,7 @@ def group(findings: Sequence[Finding], trail: AuditTrail) -> Grouped:
     rest = [place for place in changed if place not in pairs]
     signed = next(iter(places_of(findings, "unsigned")), inf)
     moves = find_moves(rest, unlinked, _missing(findings), signed, trail)
-    grouped = Grouped(exchanged, moves)
+    grouped = Grouped(exchanged, moves, signed=signed if _is_put_in_at_the_end(findings, changed) else inf)
     places = pairs | moves.places
     explained = (places - moves.changed) | moves.unread
     damaged = min([*changed, *unlinked, *(first for first, _ in _missing(findings))], default=inf)
@@ -92,8 +93,22 @@ def sentences(grouped: Grouped, trail: AuditTrail) -> Iterator[str]:
     for finding in others:
         seen[finding.kind] += 1
         if seen[finding.kind] <= SHOWN:
-            yield describe(finding, trail)[0]
+            yield describe(_at_the_end(finding, grouped.signed), trail)[0]
     yield from (_and_more(kind, count) for kind, count in seen.items() if count > SHOWN)
+
+
+def _is_put_in_at_the_end(findings: Sequence[Finding], changed: Sequence[int]) -> bool:
+    """Whether there are events after the last checkpoint, and each of them is one that does not fit its hash."""
+    unsigned = next((finding for finding in findings if finding.kind == "unsigned"), None)
+    if unsigned is None or not unsigned.sequence:
+        return False
+    return sum(place >= unsigned.sequence for place in changed) == count_after(unsigned)
+
+
+def _at_the_end(finding: Finding, signed: float) -> Finding:
+    """Nobody has signed for an event after the last checkpoint: it need never have been sealed."""
+    is_unsigned = finding.kind == "edited" and finding.sequence is not None and finding.sequence >= signed
+    return replace(finding, kind="edited.unsigned") if is_unsigned else finding
 
 
 def of_run(run: Run) -> str:

@@ -79,6 +79,7 @@ def rotate(
                 "The present key lies in no file whose place the new one could take: name a file for that with --new, "
                 "and set AUDIT_KEY to it afterwards."
             )
+        before = trail.chain.key
         key = _rotate(trail, new or next_file(Path(str(place))), lost=lost)
         kept = _put_in_place(place) if place else None
     say(f"verifier key  {key}")
@@ -86,8 +87,8 @@ def rotate(
         note(f"Set AUDIT_KEY to {new} now: until they have it, running processes seal nothing, and lose nothing.")
     elif kept:
         note(
-            f"The key before lies in {kept}: a backup from before today needs it, and so does every other trail of "
-            "this user that was made with it. If it was stolen, rotate theirs, too, and remove it then."
+            f"The key before, {before}, lies in {kept}: a backup from before today needs it, and so does every other "
+            "trail of this user that was made with it. If it was stolen, rotate theirs, too, and remove it then."
         )
     note("Hand the new verifier key to the auditor; the one before leads to it, unless it was lost.")
     note("Other hosts that seal need the new key: until then their events wait.")

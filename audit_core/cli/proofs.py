@@ -13,7 +13,8 @@ from audit_core.cli.place import AsJson, Out, Url, open_trail, read_file, read_k
 from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.cli.words import count_of
 from audit_core.errors import ConfigurationError, IntegrityError
-from audit_core.integrity.note import decode_base64, encode_base64
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.note import VerifierKey, decode_base64, encode_base64, parse_note
 from audit_core.reports.reading import not_recorded
 from audit_core.reports.text import safe_json
 
@@ -76,13 +77,16 @@ def check_proof(
 ) -> None:
     """Check a proof; needs the verifier key and no database. Exit code 0 it holds, 1 it does not, 2 it is no proof."""
     verifier, proof = read_key(key), _parse(read_file(file), file)
+    _check_trail(proof, verifier)
     try:
         head = proof.check(verifier)
     except (IntegrityError, ValueError, TypeError) as error:
         if as_json:
-            say_json({"result": "failed", "exit_code": 1, "reason": str(error)})
+            plainly = _plainly(proof, verifier)
+            say_json({"result": "failed", "exit_code": 1, "reason": str(error), "summary": plainly})
         else:
             say(f"FAILED: the proof does not hold: {error}", "bold red")
+            say(_plainly(proof, verifier), "bold red")
         raise typer.Exit(1) from None
     record = json.loads(proof.record)
     if as_json:
@@ -93,6 +97,28 @@ def check_proof(
         "bold green",
     )
     say_json(record)
+
+
+def _plainly(proof: Proof, key: VerifierKey) -> str:
+    """What it comes to, for somebody who is no programmer."""
+    try:
+        proof.head(key)
+    except IntegrityError:
+        return "Nothing is proved: the checkpoint was changed, or somebody else than the holder of that key signed it."
+    return "This is not what was proved: the record, or what is to prove it, was changed since."
+
+
+def _check_trail(proof: Proof, key: VerifierKey) -> None:
+    """Raises ConfigurationError for the key of another trail: that is a mistake of whoever gave it."""
+    try:
+        origin = Checkpoint.parse(parse_note(proof.checkpoint)[0]).origin
+    except IntegrityError:
+        return
+    if origin != key.name:
+        raise ConfigurationError(
+            f"The proof is of the trail {origin}, and the key that you gave of {key.name}: give the key that you were "
+            "handed for that trail. If the proof is to be of this one, somebody has changed it."
+        )
 
 
 def checkpoint(context: typer.Context, *, url: Url = None, out: Out = None) -> None:

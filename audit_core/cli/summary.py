@@ -21,6 +21,7 @@ _OTHERS = {  # kinds of findings, and what they mean
     "private.changed": "values beside the events changed",
     "private.stray": "values put in beside events",
     "private.returned": "erased values put back",
+    "object": "objects put in, written over, marked as deleted or without a lock",
     "misplaced": "rows put in that are in no chain",
     "empty": "everything removed",
     "schema": "tables, indexes or triggers changed or removed",
@@ -36,17 +37,38 @@ def summary(found: Verification, grouped: Grouped) -> str | None:
     if found.result is not Result.FAILED:
         return None
     kinds = {finding.kind for finding in found.findings}
+    if said := _of_a_doubt(found, kinds) or _of_surroundings(found, kinds):
+        return said
+    parts = list(dict.fromkeys(_parts(found, grouped)))
+    parts = parts or [*_of_kept(found), *(meaning for kind, meaning in _FOLLOWING.items() if kind in kinds)]
+    return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None
+
+
+def _of_a_doubt(found: Verification, kinds: set[str]) -> str | None:
+    """What may be the mistake or the lie of somebody else than who runs the trail."""
     if "origin" in kinds and kinds <= {"origin", "key"}:
         return "This trail and that key do not belong together: find out which of them is the wrong one."
     if kinds == {"key.lost"}:
         return (
             "This trail goes on under a key that yours does not lead to: ask its operator whether the old one was lost."
         )
+    if kinds == {"known"} and all(
+        one.where and is_signed_anew(one) for one in found.findings
+    ):  # anybody may have written to an anchor
+        anchors = ", ".join(dict.fromkeys(one.where for one in found.findings))
+        return (
+            "This trail was signed anew with another key since, or somebody has put what is none of its checkpoints "
+            f"into {anchors}."
+        )
+    return None
+
+
+def _of_surroundings(found: Verification, kinds: set[str]) -> str | None:
     if kinds == {"schema"} and found.origin:
         return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
-    parts = list(dict.fromkeys(_parts(found, grouped)))
-    parts = parts or [*_of_kept(found), *(meaning for kind, meaning in _FOLLOWING.items() if kind in kinds)]
-    return f"This trail is not what was recorded: {', '.join(parts)}." if parts else None
+    if kinds == {"object"}:
+        return f"The events are what was recorded, but their bucket was tampered with: {_OTHERS['object']}."
+    return None
 
 
 def _of_kept(found: Verification) -> Iterator[str]:
@@ -62,7 +84,9 @@ def _of_kept(found: Verification) -> Iterator[str]:
 def _parts(found: Verification, grouped: Grouped) -> Iterator[str]:
     places = partial(places_of, grouped.others)
     edited = places("edited")
-    yield from _counted("changed", _as_ranges(edited))
+    yield from _counted("changed", _as_ranges(place for place in edited if place < grouped.signed))
+    unsealed = [place for place in edited if place >= grouped.signed]
+    yield from _counted("put in at the end, or changed there,", _as_ranges(unsealed))
     if grouped.exchanged:
         pairs = [f"{a} and {b}" for a, b in grouped.exchanged]
         yield f"{count_of(2 * len(pairs))} exchanged ({_some(pairs)})"
@@ -80,7 +104,8 @@ def _parts(found: Verification, grouped: Grouped) -> Iterator[str]:
     kinds = {one.kind for one in grouped.others}
     if "truncated" in kinds:
         yield f"the end cut off after event {found.size - 1}" if found.size else _OTHERS["empty"]
-    yield from (after_the_last(one) for one in grouped.others if one.kind == "unsigned")
+    if not unsealed:
+        yield from (after_the_last(one) for one in grouped.others if one.kind == "unsigned")
     if grouped.unsigned:
         yield "signed anew with another key" if grouped.signed_anew else "checkpoints changed"
     yield from (meaning for kind, meaning in _OTHERS.items() if kind in kinds)

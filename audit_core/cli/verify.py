@@ -29,7 +29,7 @@ from audit_core.cli.place import (
 from audit_core.cli.report import moment
 from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
-from audit_core.cli.words import describe, limits, sentence, verdict
+from audit_core.cli.words import about, describe, limits, sentence, verdict
 from audit_core.integrity.verify import Finding, Result
 from audit_core.reports.reading import not_recorded
 from audit_core.trail import AuditTrail
@@ -165,7 +165,7 @@ def say_found(found: Verification, trail: AuditTrail) -> None:
     say(text, style)
     if plainly := summary(found, grouped):
         say(plainly, style)
-    for line in limits(found, _count_waiting(trail)):
+    for line in [*about(found), *limits(found, _count_waiting(trail))]:
         say(f"  {line}")
 
 
@@ -176,6 +176,7 @@ def as_json_of(found: Verification, trail: AuditTrail) -> dict[str, Any]:
         "result": found.result.value,
         "exit_code": EXIT_CODES[found.result],
         "origin": found.origin,
+        "keys": [str(key) for key in found.keys],
         "size": found.size,
         "start": found.start,
         "anchored": found.anchored,

@@ -15,6 +15,8 @@ from audit_core.urls import without_password
 _AT = {name: place for place, name in enumerate(STORED_COLUMNS)}
 _WORDS = {
     "edited": "{place} was changed after it was sealed{strange}.",
+    "edited.unsigned": "{place} stands after the last checkpoint, and is not what its hash says{strange}: it was put "
+    "in at the end, or changed after its checkpoint was removed.",
     "missing": "{removed}",
     "unlinked": "{place} does not follow the event before it: it was put here, or its neighbour was replaced.",
     "duplicate": "{place} is there twice: {got}.",
@@ -28,6 +30,7 @@ _WORDS = {
     "truncated": "The trail is cut off at {sequence} events: expected {expected} {kept}, got {got}.",
     "object": "The object of the events from {sequence} on: expected {expected}, got {got}. What was locked first is "
     "what is read.",
+    "object.strange": "In the bucket lies what is none of the trail's objects: expected {expected}, got {got}.",
     "silent": "The trail was stopped, or does not reach its anchors: expected {expected}, got {got}.",
     "anchor.undated": "Whether the trail was stopped could not be verified: expected {expected}, got {got}.",
     "anchor.unreachable": "{where} could not be asked: {got}",
@@ -97,7 +100,7 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
     event_id = None if row is None else str(row[_AT["event_id"]])
     place = "The database" if finding.sequence is None else f"Event {finding.sequence}"
     if row is not None:
-        now = "now: " if finding.kind == "edited" else ""  # what it says of itself may be what was changed
+        now = "now: " if finding.kind.startswith("edited") else ""  # what it says of itself may be what was changed
         actor = row[_AT["actor_id"]] or row[_AT["actor_type"]]
         place += f" ({now}{row[_AT['action']]}, {row[_AT['timestamp']]}, by {actor}, id {event_id})"
     if finding.kind == "schema":
@@ -117,6 +120,8 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
 
 
 def _words(finding: Finding) -> str:
+    if finding.kind == "object" and finding.sequence is None:
+        return _WORDS["object.strange"]
     if finding.kind == "known" and is_not_compared(finding):
         return _NOT_COMPARED
     if finding.kind == "known" and is_signed_anew(finding):
@@ -151,8 +156,13 @@ def after_the_last(finding: Finding) -> str:
     """What a finding of the kind ``unsigned`` comes to; a clause."""
     if not finding.sequence:
         return "checkpoints removed"
-    count = int(re.findall(r"\d+", finding.expected)[-1]) - finding.sequence
+    count = count_after(finding)
     return f"the last {'event stands' if count == 1 else f'{count_of(count)} stand'} after the last checkpoint"
+
+
+def count_after(finding: Finding) -> int:
+    """How many events a finding of the kind ``unsigned`` is about."""
+    return int(re.findall(r"\d+", finding.expected)[-1]) - (finding.sequence or 0)
 
 
 def _not_covered(finding: Finding) -> str:
@@ -206,6 +216,20 @@ def _by_hash(found: Verification) -> str:
     return f" {sum(one.events for one in found.unread):,} of them by their hashes alone," if found.unread else ""
 
 
+def about(found: Verification) -> list[str]:
+    """Which trail that was, and which keys it has had."""
+    if not found.keys:
+        return []
+    present = found.keys[-1]
+    if found.result is Result.FAILED:  # it may be neither
+        return [f"It was checked as the trail {present.name}, with the key {present}."]
+    if not (earlier := len(found.keys) - 1):
+        return [f"The trail is {present.name}, and its key {present}."]
+    times = "once" if earlier == 1 else f"{earlier} times"
+    by = f"by event {found.replaced_at:,}{' last' if earlier > 1 else ''}"
+    return [f"The trail is {present.name}. Its key was replaced {times}, {by}, and now is {present}."]
+
+
 def limits(found: Verification, waiting: int) -> list[str]:
     """What the verdict does not cover."""
     lines = []
@@ -216,9 +240,11 @@ def limits(found: Verification, waiting: int) -> list[str]:
             "--anchor that keeps it."
         )
     if found.result is Result.OK and found.anchored < found.size:
+        count = found.size - found.anchored
+        last = "The last event came" if count == 1 else f"The last {count_of(count)} came"
         lines.append(
-            f"The last {found.size - found.anchored:,} events came after that checkpoint: only the signing key vouches "
-            "for them, and more that were cut off would not be missed."
+            f"{last} after that checkpoint: only the signing key vouches for {'it' if count == 1 else 'them'}, and "
+            "more that were cut off would not be missed."
         )
     lines += dict.fromkeys(text for warning in found.warnings if (text := _LIMITS.get(warning.kind)))
     lines += [
@@ -245,7 +271,7 @@ def limits(found: Verification, waiting: int) -> list[str]:
 
 def _row(trail: AuditTrail, finding: Finding) -> Row | None:
     """The row that a finding names. It may be anything: it is what was tampered with."""
-    if finding.sequence is None or finding.kind not in {"edited", "unlinked", "duplicate", "schema"}:
+    if finding.sequence is None or finding.kind not in {"edited", "edited.unsigned", "unlinked", "duplicate", "schema"}:
         return None
     try:
         return trail.store.row(finding.sequence)

@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from audit_core.canonical import MAX_RECORD_BYTES, format_timestamp
-from audit_core.chain import AuditChain
-from audit_core.chain.purged import Purged, purged_among, purged_in
+from audit_core.chain.purged import Purged, purged_in
 from audit_core.chain.subtrees import Span, Subtrees
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.archive import Archive, new_archive
+from audit_core.evidence.gone import is_gone, statements_of_gone
 from audit_core.evidence.kept import Held, Shown, ask, show
 from audit_core.evidence.page import write_page
-from audit_core.evidence.selection import Selection, draw
+from audit_core.evidence.selection import Selection
 from audit_core.evidence.spool import Spool
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.keyring import Keyring, Reign
 from audit_core.integrity.merkle import check_inclusion, plan_inclusion
 from audit_core.integrity.note import encode_base64, parse_note
-from audit_core.retention.months import next_month
 from audit_core.stores import AuditStore
 from audit_core.trail import AuditTrail
 
@@ -73,40 +72,31 @@ def write_bundle(
     if path.exists():
         raise ConfigurationError(f"The file {path} is there already, and is not overwritten: name another.")
     trust = _trust(trail)
-    asked, purged = selection.described(), purged_in(trail.store, selection.query)
-    _refuse_purged(selection, purged, trust.head.size, trail.store)
+    asked, purged = selection.described(), tuple(purged_in(trail.store, selection.query))
     not_noted = trail.note_reading("trail.read", {"export": "bundle", **asked, "tree_size": trust.head.size})
     with Spool.of(trust.head) as spool:
         _read(spool, selection, trail.chain.whole, progress)
         events = len(spool.sequences)
         wanted = {reign.sequence for reign in trust.reigns[1:]}
-        wanted |= _neighbours(spool) if selection.is_of_a_time else set()
-        besides = _fill(spool, wanted, trail.chain)
+        wanted |= _warnings(trust)
+        wanted |= statements_of_gone(spool, selection, trail.store, trust.keys)
+        if selection.is_of_a_time:
+            beside = _neighbours(spool) - set(spool.sequences)
+            wanted |= {place for place in beside if not is_gone(place, trail.store, trust.keys)}
+        besides = _fill(spool, wanted, trail.chain.whole)
         nodes = _prove(spool, trail.store)
         held, troubles = ask(trail.anchoring.anchors, trail.chain, spool.sequences[-1], trust.head.size, trust.keys)
         shown = show([*(Held(note) for note in checkpoints), *held], trail.chain, trust.head, trust.keys)
         files = _small_files(trust, asked, events, besides, shown)
         with new_archive(path) as archive:
             _write(archive, files, shown, spool, nodes)
-    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, tuple(troubles), tuple(purged))
+    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, tuple(troubles), purged)
 
 
-def _refuse_purged(selection: Selection, purged: Sequence[Purged], size: int, store: AuditStore) -> None:
-    """Whoever checks draws a sample again, and counts the whole trail: neither holds without an event of it."""
-    if not purged:
-        return
-    if selection.sample is not None and selection.seed is not None:
-        drawn = draw(selection.seed, size, selection.sample)
-        if gone := purged_among(store, drawn):
-            raise ConfigurationError(
-                f"The sample has {len(gone)} of {len(drawn)} events of months that were purged, event {gone[0]} for "
-                "one, which nobody can show: let whoever audits choose another seed, or export a time (--since)."
-            )
-    elif not selection.described():
-        raise ConfigurationError(
-            f"The whole trail cannot be shown any more: {purged[0]}. Export what is left by its time: --since "
-            f"{next_month(purged[-1].month)}-01."
-        )
+def _warnings(trust: _Trust) -> set[int]:
+    """Where the trail says that a key was stolen or a backup put back: whoever checks should hear of it."""
+    found = {one.sequence for one in trust.keys.revocations} | {one.sequence for one in trust.keys.restorations}
+    return {sequence for sequence in found if sequence < trust.head.size}
 
 
 def _trust(trail: AuditTrail) -> _Trust:
@@ -140,17 +130,12 @@ def _neighbours(spool: Spool) -> set[int]:
     return between | {n + step for n in found for step in (-1, 1) if 0 <= n + step < spool.head.size}
 
 
-def _fill(spool: Spool, wanted: set[int], chain: AuditChain) -> list[int]:
-    """Add those that stand beside the others, as far as they were not purged."""
-    whole, besides, absent = chain.whole, [], []
-    for sequence in sorted(wanted - set(spool.sequences)):
-        if (row := whole.row(sequence)) is not None:
-            spool.add(row)
-            besides.append(sequence)
-        else:
-            absent.append(sequence)
-    if missing := sorted(set(absent) - set(purged_among(chain.store, absent))):
-        raise IntegrityError(f"The event {missing[0]} is missing: run `audit verify`.")
+def _fill(spool: Spool, wanted: set[int], store: AuditStore) -> list[int]:
+    besides = sorted(wanted - set(spool.sequences))
+    for sequence in besides:
+        if (row := store.row(sequence)) is None:
+            raise IntegrityError(f"The event {sequence} is missing: run `audit verify`.")
+        spool.add(row)
     return besides
 
 

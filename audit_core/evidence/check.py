@@ -16,6 +16,7 @@ from audit_core.evidence.check_events import check_events, check_selection
 from audit_core.evidence.check_kept import check_kept
 from audit_core.evidence.check_keys import check_keys, read_keys
 from audit_core.evidence.check_page import check_page
+from audit_core.evidence.check_purged import said
 from audit_core.evidence.checked import CheckedBundle, Checking, StopError, lines_of, read_json
 from audit_core.evidence.opened import OpenedBundle
 from audit_core.integrity.note import VerifierKey
@@ -28,14 +29,15 @@ _MEMBERS = {"format": int, "origin": str, "tree_size": int, "selection": dict, "
 def check_bundle(file: BinaryIO, trusted: Sequence[VerifierKey] = (), kept: Sequence[str] = ()) -> CheckedBundle:
     """Check everything in a bundle; ``trusted`` are keys, and ``kept`` signed checkpoints, both from elsewhere.
 
-    Raises IntegrityError for a file that is no bundle, ConfigurationError for one of a format to come.
+    Raises IntegrityError for a file that is no bundle, ConfigurationError for one of a format to come, and where what
+    was given belongs to another trail.
     """
     bundle = OpenedBundle(file)
     if "bundle.json" not in bundle.names and "SHA256SUMS" not in bundle.names:
         raise IntegrityError("it is a ZIP file, but no bundle of evidence")
     checking = Checking(bundle)
-    _check_archive(checking)
     try:
+        _check_archive(checking)
         _run(checking, "SHA256SUMS", _check_sums)
         for where, part in (("bundle.json", _read_about), ("keys.jsonl", read_keys)):
             _run(checking, where, part, needed=True)
@@ -45,8 +47,11 @@ def check_bundle(file: BinaryIO, trusted: Sequence[VerifierKey] = (), kept: Sequ
     _run(checking, "records.jsonl", check_events)
     _run(checking, "keys.jsonl", partial(check_keys, trusted=trusted))
     _run(checking, "bundle.json", check_selection)
+    _run(checking, "records.jsonl", _hear)
     _run(checking, "consistency.jsonl", partial(check_kept, mine=kept))
     _run(checking, "evidence.html", check_page)
+    if checking.question and not checking.found.faults:
+        raise ConfigurationError(checking.question)
     return checking.found
 
 
@@ -62,6 +67,8 @@ def _run(checking: Checking, where: str, part: Callable[[Checking], None], *, ne
 
 
 def _check_archive(checking: Checking) -> None:
+    for bomb in checking.bundle.bombs():
+        checking.stop("archive", bomb)
     for fault in checking.bundle.faults():
         checking.fault("archive", fault)
 
@@ -80,6 +87,12 @@ def _check_sums(checking: Checking) -> None:
             checking.fault("SHA256SUMS", f"{name[:200]} {'has no sum' if name not in listed else 'is not there'}")
         elif (got := _digest(bundle, name)) != listed[name]:
             checking.fault(name, f"it is not the file that was written: expected SHA-256 {listed[name]}, got {got}")
+
+
+def _hear(checking: Checking) -> None:
+    ring, found = said(checking), checking.found
+    found.revoked = [(one.sequence, str(one.key), one.since, one.reason) for one in ring.revocations]
+    found.restored = [(one.sequence, one.lost, one.lost_from, one.reason) for one in ring.restorations]
 
 
 def _digest(bundle: OpenedBundle, name: str) -> str:

@@ -9,9 +9,12 @@ from itertools import zip_longest
 from typing import Any
 
 from audit_core.errors import IntegrityError
-from audit_core.evidence.checked import Checking, read_json
+from audit_core.evidence.check_purged import gaps, purged, unexplained
+from audit_core.evidence.checked import FAULTS_AT_MOST, Checking, read_json
+from audit_core.evidence.opened import EVENTS
 from audit_core.integrity.merkle import check_inclusion, plan_inclusion
 from audit_core.integrity.note import decode_base64
+from audit_core.integrity.statement import ABOUT, STATEMENTS
 
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 _FIELDS = ("actor_id", "resource_type", "resource_id", "action", "outcome", "tenant_id")
@@ -26,6 +29,9 @@ def check_events(checking: Checking) -> None:
         if line is None or proof is None:
             checking.fault(where, "it has no proof" if proof is None else "there is a proof, and no record")
             return
+        if number > EVENTS or len(checking.found.faults) >= FAULTS_AT_MOST:
+            checking.fault(where, "no bundle has more events, or as many that are none: the rest was not read")
+            return
         try:
             record, sequence = _read_record(line, checking.about["origin"])
             where = f"event {sequence}"
@@ -34,11 +40,14 @@ def check_events(checking: Checking) -> None:
                 checking.fault(where, f"it stands after the event {before[0]}")
             if sequence == before[0] + 1 and before[1] and record.get("previous_hash") != before[1]:
                 checking.fault(where, f"it does not follow the event {before[0]}")
-            before = sequence, leaf.hex()
+            before = sequence, ""  # what is not proven is no neighbour to be compared with
             _see(checking, sequence)
             _check_proof(checking, leaf, sequence, proof)
+            before = sequence, leaf.hex()
             if sequence in checking.rotations:
                 checking.rotations[sequence] = record
+            elif record.get("resource_type") == ABOUT and record.get("action") in STATEMENTS:
+                checking.retained.append(record)
             if sequence not in besides:
                 _check_asked(record, checking.about["selection"])
         except IntegrityError as error:
@@ -108,15 +117,31 @@ def check_selection(checking: Checking) -> None:
     if "sample" in asked or "seed" in asked:
         _check_sample(checking, asked.get("sample"), asked.get("seed"), there - besides)
     if not asked and len(there) != checking.head.size:
-        checking.fault("bundle.json", "it says that it is the whole trail, and events are missing")
+        _check_purged(checking, checking.head.size - len(there))
+
+
+def _check_purged(checking: Checking, missing: int) -> None:
+    """Of a whole trail only that may be missing of which signed events say that it was destroyed."""
+    months = purged(checking)
+    place = unexplained(gaps(checking), months)
+    if place is not None or missing != sum(month.events for month in months):
+        which = "" if place is None else f": the event {place}, for one"
+        checking.fault("bundle.json", f"it says that it is the whole trail, and events are missing{which}")
+    else:
+        checking.found.purged = missing
 
 
 def _check_sample(checking: Checking, count: object, seed: object, there: Collection[int]) -> None:
     if type(count) is not int or not isinstance(seed, str):
         checking.fault("bundle.json", "a sample has a number and a seed")
         return
-    drawn = _draw(seed, checking.head.size, min(count, len(there) + 1))
+    months = purged(checking)
+    at_most = len(there) + sum(month.events for month in months)  # nobody draws for ever
+    drawn = _draw(seed, checking.head.size, min(count, at_most + 1))
     for sequence in sorted(drawn ^ set(there)):
+        if sequence in drawn and unexplained([(sequence, sequence)], months) is None:
+            checking.found.purged += 1
+            continue
         what = "was drawn by the seed, and is not there" if sequence in drawn else "was not drawn by the seed"
         checking.fault("sample", f"the event {sequence} {what}")
 

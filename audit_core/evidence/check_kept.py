@@ -8,9 +8,9 @@ from typing import Any
 
 from audit_core.errors import IntegrityError
 from audit_core.evidence.checked import Checking, lines_of, read_json
-from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.merkle import check_consistency
-from audit_core.integrity.note import decode_base64, parse_note
+from audit_core.integrity.note import VerifierKey, decode_base64, parse_note, split_signature
 
 _MALFORMED = (IntegrityError, LookupError, TypeError, ValueError, AttributeError)
 
@@ -33,7 +33,7 @@ def check_kept(checking: Checking, mine: Sequence[str]) -> None:
         if name.startswith("kept/") and name not in named:
             checking.fault(name, "consistency.jsonl says nothing of it")
     for note in mine:
-        _compare(checking, Checkpoint.parse(parse_note(note)[0]), there)
+        _compare(checking, note, there)
 
 
 def _check_one(checking: Checking, entry: dict[str, Any]) -> Checkpoint:
@@ -52,12 +52,32 @@ def _check_one(checking: Checking, entry: dict[str, Any]) -> Checkpoint:
     return old
 
 
-def _compare(checking: Checking, mine: Checkpoint, there: dict[int, bytes]) -> None:
-    if mine.origin != checking.head.origin:
-        checking.fault("checkpoint", f"the one that you gave is of another trail, {mine.origin}")
+def _compare(checking: Checking, note: str, there: dict[int, bytes]) -> None:
+    """What a bundle cannot be blamed for is a question."""
+    mine, head = Checkpoint.parse(parse_note(note)[0]), checking.head
+    if mine.origin != head.origin:
+        checking.ask(f"The checkpoint that you gave is of the trail {mine.origin}, and the bundle of {head.origin}.")
+    elif (signer := _signer_of(note, checking)) is None:
+        checking.fault("checkpoint", f"the one that you gave, of {mine.size} events, is signed with another key")
+    elif not _opens(note, signer):
+        checking.ask(f"The checkpoint of {mine.size} events is not as it was signed: give it as you were given it.")
     elif mine.size not in there:
         checking.found.uncompared.append(mine.size)
     elif there[mine.size] != mine.root:
         checking.fault("checkpoint", f"the one that you gave, of {mine.size} events, is of another history")
     else:
         checking.found.vouched = max(checking.found.vouched, mine.size)
+
+
+def _signer_of(note: str, checking: Checking) -> VerifierKey | None:
+    """The one of the trail's keys that a note names, the latest; whether its signature holds or not."""
+    named = {split_signature(encoded)[0] for name, encoded in parse_note(note)[1] if name == checking.head.origin}
+    return next((one.key for one in reversed(checking.keys) if one.key.key_hash in named), None)
+
+
+def _opens(note: str, key: VerifierKey) -> bool:
+    try:
+        open_checkpoint(note, key)
+    except IntegrityError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.note import VerifierKey, parse_note
 
 FAULTS_AT_MOST = 1_000
+_LARGEST = 2**53 - 1
 
 
 class Verdict(StrEnum):
@@ -48,6 +49,10 @@ class CheckedBundle:
     key: str = ""  # that signed the checkpoint, as the bundle says
     trusted: bool = False  # whether whoever checks has named that key, or one that was replaced by it
     replaced: bool = False  # whether it was one that was replaced
+    is_before: bool = False  # whether the checkpoint was signed before the key that was given came to sign
+    purged: int = 0  # events that belong to what was asked for, and were destroyed, as signed events say
+    revoked: list[tuple[int, str, str, str]] = field(default_factory=list)  # by which event, which key, since, why
+    restored: list[tuple[int, int, int, str]] = field(default_factory=list)  # by which event, lost, from where on, why
     kept: list[tuple[int, str, str]] = field(default_factory=list)  # size, where and since when, as the bundle says
     vouched: int = 0  # events that a checkpoint covers which whoever checks has kept
     uncompared: list[int] = field(default_factory=list)  # sizes of those of his that the bundle has no proof from
@@ -83,8 +88,10 @@ class Checking:
     about: dict[str, Any] = field(default_factory=dict)  # bundle.json
     keys: list[SigningKey] = field(default_factory=list)
     rotations: dict[int, dict[str, Any]] = field(default_factory=dict)  # records that are said to have named a key
+    retained: list[dict[str, Any]] = field(default_factory=list)  # other records in which the trail speaks of itself
     _head: Checkpoint | None = None
     sequences: list[int] = field(default_factory=list)
+    question: str = ""
     nodes: dict[tuple[int, int], str] = field(default_factory=dict)  # what the proofs have, by their leaves
 
     @property
@@ -101,6 +108,10 @@ class Checking:
         """One thing wrong. After the first thousand nobody reads on."""
         if len(self.found.faults) < FAULTS_AT_MOST:
             self.found.faults.append(Fault(where, what))
+
+    def ask(self, question: str) -> None:
+        """What the bundle cannot be blamed for, and whoever checks it has to answer; unless something is wrong."""
+        self.question = self.question or question
 
     def stop(self, where: str, what: str) -> NoReturn:
         """The same, and nothing more can be said. Raises StopError."""
@@ -119,7 +130,9 @@ class Checking:
 def read_json(text: str) -> Any:
     """Raises IntegrityError for what is no JSON, names a member twice, or holds what no record can."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_refuse)
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_refuse, parse_int=_integer
+        )
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"it is not JSON ({error})") from None
 
@@ -134,6 +147,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a member is named twice")
     return found
+
+
+def _integer(text: str) -> int:
+    """What every reader reads alike (RFC 7493, 2.2)."""
+    return int(text) if len(text) <= len(str(-_LARGEST)) and abs(int(text)) <= _LARGEST else _refuse(text)
 
 
 def _refuse(text: str) -> NoReturn:

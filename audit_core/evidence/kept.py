@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from audit_core.anchors import Anchor
 from audit_core.chain import AuditChain
 from audit_core.chain.proof import prove_consistency
-from audit_core.errors import AuditError, IntegrityError
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.merkle import check_consistency
@@ -45,14 +45,9 @@ class Held(NamedTuple):
     signed: bytes | None = None  # an RFC 3161 response
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        """The tree that it names, whoever has signed it. Raises IntegrityError for what is no checkpoint."""
+    def tree(self) -> Checkpoint:
+        """What it says. Raises IntegrityError for what is no checkpoint."""
         return Checkpoint.parse(parse_note(self.note)[0])
-
-    @property
-    def size(self) -> int:
-        """Of which it says that it is. Raises IntegrityError for what is no checkpoint."""
-        return self.checkpoint.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +62,17 @@ class Shown:
 def held_by(anchor: Anchor, chain: AuditChain, last: int, size: int, keys: Keyring) -> list[Held]:
     """Of what an anchor keeps up to ``size``, the newest, and the first that covers the event ``last``.
 
-    What a restored backup has left behind, as the trail says, proves nothing of it. Raises what asking it raises.
+    Not what a restored backup has left behind: a signed event in the trail says that. Raises what asking it raises.
     """
     newest = first = None
     for held in _all_of(anchor, chain):
         try:
-            there, is_left = held.size, keys.abandons(held.checkpoint)
+            there = held.tree
         except IntegrityError:  # what lies there may be anything: `audit verify` tells of it
             continue
-        if there <= size and not is_left:
+        if there.size <= size and not keys.abandons(there):
             newest = newest or held
-            first = held if there > last else first
+            first = held if there.size > last else first
     return [held for held in dict.fromkeys((first, newest)) if held is not None]
 
 
@@ -107,14 +102,23 @@ def ask(
 
 
 def show(held: Sequence[Held], chain: AuditChain, head: Checkpoint, keys: Keyring) -> list[Shown]:
-    """Each with its proof. Raises IntegrityError where one is of another key or trail, or is not extended."""
+    """Each with its proof.
+
+    Raises IntegrityError where one is of another key or trail, or is not extended, ConfigurationError where a restored
+    backup has left it behind.
+    """
     return [_show(one, chain, head, keys) for one in dict.fromkeys(held)]
 
 
 def _show(held: Held, chain: AuditChain, head: Checkpoint, keys: Keyring) -> Shown:
     where = f"that {held.where} keeps" if held.where else "that you gave"
+    if keys.abandons(held.tree):
+        raise ConfigurationError(
+            f"The checkpoint {where} is of {held.tree.size:,} events, some of which a restored backup lacks, as the "
+            "trail says (trail.restored): leave it out."
+        )
     try:
-        old = open_checkpoint(held.note, keys.key_at(held.size))
+        old = open_checkpoint(held.note, keys.key_at(held.tree.size))
         hashes = prove_consistency(chain.store, old.size, head.size)
         check_consistency(old.size, head.size, hashes, old.root, head.root)
     except IntegrityError as error:

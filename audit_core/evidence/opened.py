@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from itertools import pairwise
 from typing import IO, BinaryIO, TypeVar
 
 from audit_core.errors import IntegrityError
+from audit_core.evidence.one_reading import second_readings
 
 COMMENT = re.compile(rb"sha256:([0-9a-f]{64})")
 COMMENT_SIZE = 71
@@ -24,9 +23,10 @@ NEEDED = (
 )  # fmt: skip
 SMALL = 16 << 20  # bytes that a file may have that is read as a whole
 LINE = 1 << 17  # bytes of the longest line
+EVENTS = 100_000  # that a bundle has, at most
+_MOST = {"records.jsonl": EVENTS << 16, "proofs.jsonl": EVENTS << 12, "evidence.html": EVENTS << 17}  # bytes
 _CHUNK = 1 << 20
 T = TypeVar("T")
-_LOCAL = struct.Struct("<4s5H3I2H")  # APPNOTE 4.3.7
 
 
 class OpenedBundle:
@@ -50,13 +50,19 @@ class OpenedBundle:
             yield "it has no sum at its end"
         elif self._sum() != comment[1].decode():
             yield "it was changed or damaged after it was written: its bytes do not give the sum at its end"
-        yield from self._ambiguities()
+        yield from second_readings(self._file, self._archive, COMMENT_SIZE if comment else len(self._archive.comment))
         for name in sorted(set(self.names)):
             if self.names.count(name) > 1:
                 yield f"the file {name[:200]} is there {self.names.count(name)} times"
             if not NAMES.fullmatch(name):
                 yield f"the file {name[:200]!r} does not belong into a bundle"
         yield from (f"the file {name} is missing" for name in NEEDED if name not in self.names)
+
+    def bombs(self) -> Iterator[str]:
+        """What no bundle has so much of: to unpack it would take for ever. No more comes out than the archive says."""
+        for info in self._archive.infolist():
+            if info.file_size > _MOST.get(info.filename, SMALL):
+                yield f"the file {info.filename[:200]} has {info.file_size:,} bytes, more than that of any bundle"
 
     def lines(self, name: str) -> Iterator[bytes]:
         """The lines of a file, each with its end. Raises IntegrityError."""
@@ -103,22 +109,6 @@ class OpenedBundle:
             found.update(chunk)
             left -= len(chunk)
         return found.hexdigest()
-
-    def _ambiguities(self) -> Iterator[str]:
-        """Readers of ZIP files differ in where they look: here all have to find the same files."""
-        infos = sorted(self._archive.infolist(), key=lambda info: info.header_offset)
-        places = [(info.header_offset, self._end_of(info)) for info in infos]
-        places.append((self._archive.start_dir, 0))
-        if places[0][0] != 0 or any(end != start for (_, end), (start, _) in pairwise(places)):
-            yield "it holds more than its files"
-
-    def _end_of(self, info: zipfile.ZipInfo) -> int:
-        self._file.seek(max(0, info.header_offset))  # as it says
-        header = self._file.read(_LOCAL.size)
-        if len(header) < _LOCAL.size:
-            return -1
-        *_, name, extra = _LOCAL.unpack(header)
-        return info.header_offset + _LOCAL.size + int(name) + int(extra) + info.compress_size
 
 
 def _guarded(name: str, read: Callable[[], T]) -> T:

@@ -9,6 +9,7 @@ from typing import Any
 
 from audit_core.canonical import format_timestamp
 from audit_core.errors import ConfigurationError
+from audit_core.normalise import clean_text
 from audit_core.query import EQUALS, EventQuery
 from audit_core.rows import Row
 from audit_core.stores import AuditStore
@@ -30,6 +31,8 @@ class Selection:
     def __post_init__(self) -> None:
         if (self.sample is None) != (self.seed is None):
             raise ConfigurationError("A sample needs both --sample and --seed: let whoever audits choose the seed.")
+        if self.seed is not None and clean_text(self.seed, len(self.seed)) != self.seed:
+            raise ConfigurationError("The seed has characters that are no UTF-8: choose another word.")
         if self.sample is not None and self._asked():
             raise ConfigurationError(
                 "A sample is of all events of the trail, so that it can be drawn again by whoever has none of them: "

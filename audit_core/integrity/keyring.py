@@ -6,7 +6,7 @@ by the one before, and has signed for it itself. What only looks like a statemen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -225,6 +225,16 @@ def leads_to(first: VerifierKey, statements: Iterable[Statement]) -> Iterator[Ve
     for statement in statements:
         if statement.kind == ROTATED and not is_after_loss(statement) and ring.follow(statement):
             yield ring.present
+
+
+def led_to(last: VerifierKey, statements: Sequence[Statement]) -> Iterator[VerifierKey]:
+    """The keys that led to this one, the latest first. They vouch for it, and it does not vouch for them."""
+    for statement in reversed(statements):
+        if new_key_of(statement) == last:
+            last = VerifierKey.parse(str(statement.says.get("old")))
+            if not statement.is_signed_by(last):
+                return
+            yield last
 
 
 def _restoration(sequence: int, says: Mapping[str, Any]) -> Restoration:

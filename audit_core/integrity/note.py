@@ -24,6 +24,14 @@ MAX_SIGNATURES = 100
 
 _ED25519 = b"\x01"  # the signature type
 _KEY_SIZE, _KEY_HASH_SIZE, _SIGNATURE_SIZE = 32, 4, 64
+# The y of the points of small order, as RFC 8032 encodes them and as it must not, without the sign of x: under one of
+# these a signature fits without a private key (https://eprint.iacr.org/2020/1244), and whoever handed it out could deny
+# what he signed.
+_PRIME = 2**255 - 19
+_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_OF_EVERYBODY = {
+    y.to_bytes(_KEY_SIZE, "little") for y in (0, 1, _PRIME - 1, _PRIME, _PRIME + 1, _ORDER_8, _PRIME - _ORDER_8)
+}
 _PREFIX = "— "
 _KEY_NAME = re.compile(r"[^\s+\x00-\x1f\ud800-\udfff]+")  # \s is every Unicode space
 _NOT_IN_A_NOTE = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")  # a lone surrogate has no UTF-8
@@ -55,6 +63,8 @@ class VerifierKey:
         check_key_name(self.name)
         if len(self.public_key) != _KEY_SIZE:
             raise IntegrityError(f"an Ed25519 public key has {_KEY_SIZE} bytes, got {len(self.public_key)}")
+        if self.public_key[:-1] + bytes([self.public_key[-1] & 0x7F]) in _OF_EVERYBODY:
+            raise IntegrityError("this public key is no key: a signature that fits it can be made by anybody")
 
     @property
     def key_hash(self) -> bytes:

@@ -17,6 +17,7 @@ from audit_core.chain import AuditChain
 from audit_core.event import AuditEvent
 from audit_core.integrity.retention import Archive
 from audit_core.integrity.statement import PURGED
+from audit_core.normalise import clean_text
 from audit_core.query import EventQuery
 from audit_core.retention.archiving import Held
 from audit_core.retention.holds import held_in, holds
@@ -69,7 +70,7 @@ class Purger:
             return Locked(archive.month, max(untils))
         says = {
             "archive": archive.sequence, "month": archive.month, "events": archive.events, "hashes": archive.hashes,
-            "object": archive.object, "sha256": archive.sha256, "reason": reason,
+            "object": archive.object, "sha256": archive.sha256, "reason": clean_text(reason),
         }  # fmt: skip
         with self.chain.store.transaction(patient=True) as connection:
             stated = self.chain.state(PURGED, says, self.make_event(PURGED), connection)

@@ -12,7 +12,8 @@ from audit_core.integrity.note import decode_base64, encode_base64
 from audit_core.rows import Row
 from audit_core.stores import StoredCheckpoint
 
-_KEY = re.compile(r"(\d{20})\.jsonl")
+_KEY = re.compile(r"([0-9]{20})\.jsonl")
+_LAST = 2**63 - 1  # that a tree can have
 _SEQUENCE = RECORD_COLUMNS.index("sequence")
 _DETAILS = RECORD_COLUMNS.index("details")
 _MEMBERS = {*RECORD_COLUMNS, "log", "v"}
@@ -33,7 +34,7 @@ def key_of(first_sequence: int) -> str:
 def first_of(name: str) -> int | None:
     """The sequence that a batch of this name begins with; None for a name that none of ours has."""
     match = _KEY.fullmatch(name)
-    return int(match[1]) if match else None
+    return int(match[1]) if match and int(match[1]) <= _LAST else None
 
 
 def write_batch(rows: Sequence[Row], checkpoint: StoredCheckpoint, log: str) -> bytes:

@@ -35,6 +35,13 @@ def test_a_trail_rewritten_with_another_key_fails_where_a_checkpoint_was_kept_el
     assert (code, found_kinds(out)) == (1, {"known"})
 
 
+def test_another_trail_in_its_place_is_no_mistake_of_whoever_has_kept_a_checkpoint(audit, path, kept):
+    rewrite(path, "example.com/other")
+    assert audit("verify", "--key", OUR_KEY)[0] == 2, "he may have named another database"
+    code, out, _ = audit("verify", "--key", OUR_KEY, "--checkpoint", kept)
+    assert (code, "FAILED." in out.splitlines()) == (1, True)
+
+
 def test_a_trail_rewritten_with_another_key_is_no_sound_one_without_a_checkpoint(audit, path):
     rewrite(path)
     code, out, err = audit("verify")

@@ -376,8 +376,13 @@ def test_a_trail_whose_events_are_gone_and_whose_checkpoints_stay_is_found(chain
 
 
 def test_a_key_of_another_origin_never_passes(chain):
-    found = chain.verify(VerifierKey("example.com/other", LocalSigner(b"k" * 32).public_key))
-    assert ("origin", 0) in kinds(found)
+    other = VerifierKey("example.com/other", LocalSigner(b"k" * 32).public_key)
+    with pytest.raises(ConfigurationError, match=r"the key that you gave is of the trail example\.com/other"):
+        chain.verify(other)
+    put_back(chain.store, changed(steal(chain.store), 5, actor_id="43"))
+    assert ("origin", 0) in kinds(chain.verify(other)), (
+        "a trail that is not sound by itself is no mistake of the auditor's"
+    )
 
 
 def test_a_known_checkpoint_of_another_key_is_a_finding(chain):

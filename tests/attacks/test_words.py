@@ -5,11 +5,22 @@ import json
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
+from audit_core.canonical import encode_record
+from audit_core.chain.verification import Verification
+from audit_core.cli.findings import Grouped
+from audit_core.cli.summary import summary
+from audit_core.cli.words import describe
+from audit_core.identity import new_event_id
+from audit_core.integrity.link import leaf_hash
+from audit_core.integrity.verify import Finding, Result
 from audit_core.keys import LocalSigner
+from audit_core.rows import STORED_COLUMNS
+from tests.attacks.attacker import without_guards
 from tests.attacks.conftest import OURS
 from tests.reports.trails import ORIGIN, about, seal, tamper
 
@@ -187,12 +198,67 @@ def test_a_kept_checkpoint_that_cannot_be_compared_is_not_said_to_lack_leaves(sa
     assert line.endswith("says nothing more: events that it covers were changed or removed.")
 
 
-def test_a_key_of_another_trail_may_be_the_auditors_mistake(said, path):
+def test_a_key_of_another_trail_is_a_question_with_its_answer(audit, path):
     other = str(VerifierKey("example.com/other", LocalSigner(OURS).public_key))
-    lines, found = said(key=other)
+    code, out, err = audit("verify", "--key", other)
+    assert (code, out) == (2, "")
+    assert f"This trail is {ORIGIN}, and the key that you gave is of the trail example.com/other" in err
+    assert "give the key that you were handed for this one" in err
+
+
+def test_a_first_event_that_names_another_trail_now_is_no_mistake_of_the_auditors(said, path):
+    """Its own hash is made new; the rest of the trail is as it was."""
+    with closing(sqlite3.connect(path)) as attacker, attacker, without_guards(attacker):
+        attacker.execute(
+            "UPDATE audit_events SET details = replace(details, ?, 'x/other') WHERE sequence = 0", (ORIGIN,)
+        )
+        columns = ", ".join(STORED_COLUMNS)
+        row = attacker.execute(f"SELECT {columns} FROM audit_events WHERE sequence = 0").fetchone()
+        digest = leaf_hash(encode_record(row[:-1], "x/other")).hex()
+        attacker.execute("UPDATE audit_events SET event_hash = ? WHERE sequence = 0", (digest,))
+    lines, found = said(key=str(VerifierKey(ORIGIN, LocalSigner(OURS).public_key)))
     assert "or you gave the key of another trail" in lines[0]
-    assert [line for line in lines if "another key" in line] == []
     assert "do not belong together" in found["summary"]
+
+
+@pytest.mark.parametrize("hashes", ["stay", "are made new"])
+def test_an_event_that_was_put_in_at_the_end_is_not_called_changed(said, path, hashes):
+    with closing(sqlite3.connect(path)) as attacker, attacker, without_guards(attacker):
+        columns = ", ".join(STORED_COLUMNS)
+        row = list(attacker.execute(f"SELECT {columns} FROM audit_events ORDER BY sequence DESC LIMIT 1").fetchone())
+        place = dict(zip(STORED_COLUMNS, range(len(row)), strict=True))
+        last, row[place["previous_hash"]] = row[place["sequence"]], row[place["event_hash"]]
+        row[place["sequence"]], row[place["event_id"]] = last + 1, new_event_id()
+        if hashes == "are made new":
+            row[place["event_hash"]] = leaf_hash(encode_record(row[:-1], ORIGIN)).hex()
+        attacker.execute(f"INSERT INTO audit_events ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+    lines, found = said()
+    assert "changed after it was sealed" not in "".join(lines)
+    assert any(word in found["summary"] for word in ("put in at the end", "stands after the last checkpoint"))
+    assert "event changed" not in found["summary"]
+
+
+@pytest.mark.parametrize("size", [0, 30])
+def test_an_event_that_was_changed_is_called_so_though_its_checkpoints_were_removed(said, path, size):
+    tamper(path, f"DELETE FROM audit_checkpoints WHERE tree_size > {size}", "UPDATE audit_events SET outcome = 'x' "
+           "WHERE sequence = 31")  # fmt: skip
+    lines, found = said()
+    assert "1 event changed (31)" in found["summary"]
+    assert any("was changed after it was sealed" in line for line in lines)
+    assert ("the last 3 events stand after the last checkpoint" if size else "checkpoints removed") in found["summary"]
+
+
+def test_the_verdict_says_which_trail_that_was_and_that_its_key_was_replaced(audit, path):
+    assert f"The trail is {ORIGIN}, and its key {ORIGIN}+" in audit("verify")[1]
+    new = LocalSigner(b"n" * 32)
+    with AuditTrail(f"sqlite:///{path}", signer=LocalSigner(OURS), lifecycle=False) as trail:
+        key = trail.rotate_key(new)
+        number = next(trail.events(action="key.rotated")).sequence
+    _, out, _ = audit("verify", "--key", key)
+    assert f"The trail is {ORIGIN}. Its key was replaced once, by event {number}, and now is {key}." in out
+    assert json.loads(audit("verify", "--key", key, "--json")[1])["keys"][-1] == str(key)
+    wrong = VerifierKey(ORIGIN, LocalSigner(THEIRS).public_key)
+    assert f"It was checked as the trail {ORIGIN}, with the key {wrong}." in audit("verify", "--key", wrong)[1]
 
 
 @pytest.mark.parametrize(
@@ -285,3 +351,31 @@ def test_a_key_that_is_no_file_either_is_one_sentence(audit):
     code, _, err = audit("verify", "--key", "nofile")
     assert code == 2
     assert "--key nofile is neither a verifier key nor a file that can be read." in err
+
+
+def test_an_object_that_is_none_of_the_trails_has_no_place_in_what_is_said():
+    finding = Finding("object", None, "each object once, locked", "another one, readme")
+    text, _ = describe(finding, None)
+    assert text == (
+        "In the bucket lies what is none of the trail's objects: expected each object once, locked, got another one, "
+        "readme."
+    )
+    found = Verification(Result.FAILED, (finding,), ORIGIN, 5)
+    plainly = summary(found, Grouped(others=[finding]))
+    assert plainly == (
+        "The events are what was recorded, but their bucket was tampered with: objects put in, written over, "
+        "marked as deleted or without a lock."
+    )
+
+
+def test_a_checkpoint_of_another_key_in_an_anchor_may_be_of_whoever_writes_there():
+    expected, got = "a trail signed by the key of the checkpoint", f"one signed by {KEY}"
+    finding = Finding("known", 5, expected, got, where="the folder /storage")
+    plainly = summary(Verification(Result.FAILED, (finding,), ORIGIN, 9), Grouped(others=[finding]))
+    assert plainly == (
+        "This trail was signed anew with another key since, or somebody has put what is none of its checkpoints into "
+        "the folder /storage."
+    )
+    mine = replace(finding, where="")
+    plainly = summary(Verification(Result.FAILED, (finding, mine), ORIGIN, 9), Grouped(others=[finding, mine]))
+    assert plainly == "This trail is not what was recorded: it was signed anew with another key since."

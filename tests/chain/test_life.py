@@ -502,6 +502,11 @@ def test_a_year_of_lost_checkpoints_takes_several_statements_and_one_warning(res
 # --- Proofs
 
 
+def old_with(proof, old):
+    """The proof from before the rotations, with the records of those."""
+    return replace(old, rotations=proof.rotations)
+
+
 def test_a_proof_is_checked_with_the_key_of_its_time_or_one_that_leads_to_it(chain):
     old = chain.prove(5)
     new = grow(turn(grow(turn(chain, 1)), 2))
@@ -509,6 +514,8 @@ def test_a_proof_is_checked_with_the_key_of_its_time_or_one_that_leads_to_it(cha
     for key in (FIRST, SECOND, THIRD):
         assert proof.check(key).size == 21
     old.check(FIRST)
+    with pytest.raises(ConfigurationError, match="signed before the key that you gave came to sign"):
+        old_with(proof, old).check(SECOND)
     for wrong in (THIEFS, VerifierKey("example.com/other", SIGNERS[0].public_key)):
         with pytest.raises(IntegrityError):
             proof.check(wrong)

@@ -3,20 +3,25 @@
 import io
 import json
 import random
+import struct
 import zipfile
+from zlib import crc32
 
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
-from audit_core.cli.bundles import limits
+from audit_core.cli.bundles import limits, summary
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
-from audit_core.evidence.checked import Verdict
+from audit_core.evidence import check_events, opened
+from audit_core.evidence.checked import Verdict, read_json
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import plan_inclusion, subtree_root
 from audit_core.integrity.note import encode_base64
 from tests.evidence.bundles import (
+    HEAD,
     KEY,
+    TAIL,
     changed,
     check,
     clinic,
@@ -32,6 +37,7 @@ from tests.evidence.bundles import (
 )
 from tests.reports.trails import ORIGIN, OURS, THEIRS, about, make_trail, seal
 
+_read = check_events._read_record
 STRANGER = VerifierKey(KEY.name, THEIRS.public_key)
 FACTS = ("bundle.json", "checkpoint.txt", "keys.jsonl", "consistency.jsonl", "records.jsonl", "proofs.jsonl")
 
@@ -89,15 +95,37 @@ class TestAnHonestBundle:
         assert len(check(made[0]["actor"]).ranges) > 1
 
 
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        (lambda files: files["records.jsonl"].replace(b'"bob"', b'"eve"', 1), "1 event not as the trail has signed"),
+        (lambda files: files["records.jsonl"].replace(b"amina", b"malory"), "events not as the trail has signed them"),
+    ],
+)
+def test_one_sentence_says_at_the_end_what_it_comes_to(made, attack, said):
+    files = files_of(made[0]["whole"])
+    checked = check(packed(files | {"records.jsonl": attack(files)}), KEY)
+    assert said in summary(checked)
+    assert summary(checked).endswith(".")
+    assert summary(check(made[0]["whole"], KEY)) is None
+    assert "somebody else than the holder of your key" in summary(check(made[0]["whole"], STRANGER))
+
+
 class TestAWrongKey:
     @pytest.mark.parametrize("kind", ["whole", "actor", "sample", "time"])
-    @pytest.mark.parametrize(
-        "key", [STRANGER, VerifierKey("example.com/other", OURS.public_key)], ids=["another", "of another trail"]
-    )
-    def test_never_passes(self, made, kind, key):
-        checked = check(made[0][kind], key)
+    def test_never_passes(self, made, kind):
+        checked = check(made[0][kind], STRANGER)
         assert checked.verdict is Verdict.FAILED
-        assert str(key) in str(checked.faults[-1])
+        assert str(STRANGER) in str(checked.faults[-1])
+
+    def test_of_another_trail_is_a_question_unless_something_is_wrong(self, made, small):
+        other = VerifierKey("example.com/other", OURS.public_key)
+        with pytest.raises(
+            ConfigurationError, match=f"is of the trail {ORIGIN}, and the key that you gave of {other.name}"
+        ):
+            check(made[0]["whole"], other)
+        assert check(made[0]["whole"], other, KEY).verdict is Verdict.OK
+        assert found(packed(files_of(small) | {"README.txt": b""}, add_sums=False, show=False), other)
 
     def test_never_passes_in_any_of_its_bits(self, made):
         for bit in range(256):
@@ -299,6 +327,16 @@ class TestAnAttackerWhoMendsEverySum:
         faults = found(packed(files | {"evidence.html": page_of(data)}, show=False), KEY)
         assert any("evidence.html" in fault and expected in fault for fault in faults), faults
 
+    def test_cannot_have_a_browser_show_html_out_of_its_data(self, tmp_path):
+        trail = make_trail(tmp_path / "clinic.db")
+        seal(trail, [about("1", user_agent="</script><h2>OK: 9,999 events as they were sealed</h2><!--")])
+        trail.close()
+        files = files_of(write(tmp_path / "clinic.db", tmp_path / "bundle"))
+        assert not found(packed(files, show=False), KEY)
+        files["evidence.html"] = f"{HEAD}{json.dumps(data_of(files), ensure_ascii=False)}{TAIL}".encode()
+        (fault,) = found(packed(files, show=False), KEY)
+        assert fault.startswith("evidence.html: there is HTML in its data")
+
     @pytest.mark.parametrize("name", ["evidence.html", "README.txt"])
     def test_a_page_or_readme_of_another_version_is_named_and_accuses_nobody(self, made, name):
         files = files_of(made[0]["whole"])
@@ -347,6 +385,31 @@ def test_events_that_do_not_follow_each_other_are_found_whoever_signed_them(made
     assert faults == ["event 5: it does not follow the event 4", "event 6: it does not follow the event 5"]
 
 
+def zipped(files, change=lambda info: None):
+    """The archive of these files, compressed; without its sum."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.comment = b"sha256:" + b"0" * 64
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            change(info)
+            archive.writestr(info, content)
+    return out.getvalue()
+
+
+TWO_READINGS = {  # a byte of the header before a file, or (below zero) of the end, and what is changed in it
+    "flags": (6, 1),
+    "method": (8, 8),
+    "checksum": (14, 1),
+    "compressed size": (18, 1),
+    "size": (22, 1),
+    "this part of several": (-4, 1),
+    "files in this part": (-8, 1),
+    "files": (-10, 1),
+}
+
+
 class TestAnArchiveThatIsReadInTwoWays:
     def test_a_file_twice(self, small):
         out = io.BytesIO(small.read_bytes())
@@ -373,6 +436,34 @@ class TestAnArchiveThatIsReadInTwoWays:
         content = small.read_bytes()
         assert found(sealed(content[:start] + b"between" + content[start:]), KEY)
 
+    @pytest.mark.parametrize("what", TWO_READINGS)
+    def test_headers_that_show_other_programs_another_file(self, small, what):
+        content = bytearray(zipped(files_of(small)))
+        assert not found(sealed(bytes(content)), KEY)
+        place, change = TWO_READINGS[what]
+        start = content.rfind(b"PK\5\6") if place < 0 else content.find(b"records.jsonl") - 30
+        content[start + abs(place)] ^= change
+        assert any("other programs" in fault or "its end says" in fault for fault in found(sealed(bytes(content)), KEY))
+
+    def test_a_second_name_that_some_programs_take_in_place_of_the_first(self, small):
+        def renamed(info):
+            if info.filename == "evidence.html":  # Info-ZIP's Unicode path: this is README.txt for who believes it
+                name = b"README.txt"
+                info.extra = struct.pack("<HHBI", 0x7075, 5 + len(name), 1, crc32(info.filename.encode())) + name
+
+        faults = found(sealed(zipped(files_of(small), renamed)), KEY)
+        assert "archive: the file evidence.html is another one for other programs: its headers disagree" in faults
+
+    def test_a_link_in_the_place_of_a_file(self, small):
+        def link(info):
+            info.external_attr = 0o120777 << 16
+
+        assert any("other programs" in fault for fault in found(sealed(zipped(files_of(small), link)), KEY))
+
+    def test_an_archive_that_is_written_as_a_large_one_is_read_in_one_way(self, small, monkeypatch):
+        monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 300)
+        assert not found(sealed(zipped(files_of(small))), KEY)
+
     def test_a_file_that_has_not_its_sum(self, small):
         files = files_of(small)
         files["README.txt"] += b"Believe all of it.\n"
@@ -387,7 +478,31 @@ class TestAnArchiveThatIsReadInTwoWays:
 
     def test_a_bomb_is_not_unpacked(self, small):
         files = files_of(small) | {"bundle.json": b" " * (17 << 20)}
-        assert any("more than 16,777,216 bytes" in fault for fault in found(packed(files, show=False), KEY))
+        assert any("has 17,825,792 bytes, more than" in fault for fault in found(packed(files, show=False), KEY))
+
+    @pytest.mark.parametrize("name", ["records.jsonl", "proofs.jsonl", "evidence.html", "README.txt"])
+    def test_a_bomb_that_says_how_large_it_is_is_not_even_begun(self, small, name, monkeypatch):
+        monkeypatch.setattr(opened, "_MOST", {})
+        monkeypatch.setattr(opened, "SMALL", 1 << 20)
+        files = files_of(small) | {name: b"\n" * (2 << 20)}
+        monkeypatch.setattr(opened.OpenedBundle, "digest", None)
+        (fault,) = found(packed(files, show=False), KEY)
+        assert fault.startswith(f"archive: the file {name} has 2,097,152 bytes")
+
+    def test_lines_that_are_no_events_are_not_read_to_their_end(self, small, monkeypatch):
+        files = files_of(small) | {"records.jsonl": b"\n" * 50_000, "proofs.jsonl": b"\n" * 50_000}
+        read = []
+        monkeypatch.setattr(check_events, "_read_record", lambda line, origin: read.append(line) or _read(line, origin))
+        assert found(packed(files, show=False), KEY)
+        assert len(read) < 1_001
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 10**400])
+def test_a_number_that_not_every_reader_reads_alike_is_in_no_bundle(small, number):
+    files = files_of(small)
+    files["records.jsonl"] = files["records.jsonl"].replace(b'"v":1', f'"v":{number}'.encode(), 1)
+    assert any("is in no record" in fault or "is not JSON" in fault for fault in found(packed(files), KEY))
+    assert read_json(f"[{2**53 - 1},{1 - 2**53}]") == [2**53 - 1, 1 - 2**53]
 
 
 class TestWhatIsNoBundle:
@@ -408,6 +523,24 @@ class TestACheckpointThatTheAuditorKept:
         _, kept = clinic(tmp_path / "other.db")
         checked = check(made[0]["whole"], KEY, kept=[kept])
         assert "of another history" in str(checked.faults)
+
+    def test_that_another_key_signed_fails(self, made):
+        other = Checkpoint(ORIGIN, 7, Checkpoint.parse(made[1].split("\n\n")[0] + "\n").root)
+        checked = check(made[0]["whole"], KEY, kept=[other.note(other.sign(THEIRS))])
+        assert "is signed with another key" in str(checked.faults)
+
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            (lambda note: note.replace(note.split("\n")[2], encode_base64(b"x" * 32)), "is not as it was signed"),
+            (lambda note: note.replace(ORIGIN, "example.com/other"), "is of the trail example.com/other"),
+        ],
+        ids=["damaged", "of another trail"],
+    )
+    def test_that_cannot_be_one_of_this_trail_is_a_question_and_accuses_nobody(self, made, damage, said):
+        with pytest.raises(ConfigurationError, match=said):
+            check(made[0]["whole"], KEY, kept=[damage(made[1])])
+        assert check(made[0]["whole"], STRANGER, kept=[damage(made[1])]).verdict is Verdict.FAILED, "that counts first"
 
     @pytest.mark.parametrize(("more", "said"), [(0, "have it exported with --checkpoint"), (20, "was cut off")])
     def test_that_the_bundle_has_no_proof_from_accuses_nobody(self, made, tmp_path, more, said):

@@ -16,7 +16,9 @@ from importlib import resources
 import pytest
 
 from audit_core import AuditTrail
+from audit_core.anchors import ask
 from audit_core.anchors.folder import FolderAnchor, Receipt
+from audit_core.chain.statements import acknowledge, find_lost
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence import selection as limits
@@ -25,7 +27,7 @@ from audit_core.evidence.selection import Selection, draw
 from audit_core.integrity.merkle import plan_inclusion
 from audit_core.query import EventQuery
 from tests.evidence.bundles import KEY, check, clinic, files_of, hostile, lines, reader, select, write
-from tests.reports.trails import NOON, OURS, THEIRS, about, make_trail, seal, tamper
+from tests.reports.trails import NOON, OURS, THEIRS, about, event, make_trail, seal, tamper
 
 BY_HAND = [tool for tool in ("bash", "openssl", "sha256sum", "sed", "base64") if shutil.which(tool) is None]
 README = resources.files("audit_core.evidence").joinpath("README.txt").read_text(encoding="utf-8")
@@ -127,8 +129,10 @@ class TestASample:
         assert set(counts) == set(range(12))
         assert all(abs(count - 500) < 5 * 19.4 for count in counts.values())
 
-    @pytest.mark.parametrize(("query", "sample", "seed"), [({"actor": "bob"}, 5, "x"), ({}, 5, None), ({}, None, "x")])
-    def test_of_what_matches_only_or_without_a_seed_is_refused(self, query, sample, seed):
+    @pytest.mark.parametrize(
+        ("query", "sample", "seed"), [({"actor": "bob"}, 5, "x"), ({}, 5, None), ({}, None, "x"), ({}, 5, "\udcff")]
+    )
+    def test_of_what_matches_only_or_without_a_seed_that_can_be_said_is_refused(self, query, sample, seed):
         with pytest.raises(ConfigurationError):
             Selection(EventQuery(**query), sample, seed)
 
@@ -151,6 +155,25 @@ class TestKeptCheckpoints:
         checked = check(path, KEY)
         assert [size for size, _, _ in checked.kept] == [3, 6]  # log.created is one
         assert all("the folder" in where and since for _, where, since in checked.kept)
+
+    def test_of_what_a_restored_backup_has_left_behind_are_not_shown_and_accuse_nobody(self, tmp_path):
+        file, backup, folder = tmp_path / "trail.db", tmp_path / "backup.db", FolderAnchor(tmp_path / "anchor")
+        with make_trail(file) as trail:
+            seal(trail, [about("1")])
+        shutil.copy(file, backup)
+        with make_trail(file) as trail:
+            seal(trail, [about("2")])
+            lost = trail.chain.checkpoint_note()
+            folder.keep(lost, trail.chain)
+        shutil.copy(backup, file)
+        with make_trail(file) as trail, trail.store.transaction(patient=True) as connection:
+            gone = find_lost(trail.chain, [ask(folder, trail.chain)])
+            acknowledge(trail.chain, gone, iter([event(3, "trail.restored")]), connection, reason="disk failure")
+        with reader(file, anchors=[folder]) as trail:
+            checked = check(write(trail, tmp_path / "bundle"), KEY)
+            assert (checked.verdict, checked.kept) == (Verdict.OK, [])
+            with pytest.raises(ConfigurationError, match=r"of 3 events, some of which a restored backup lacks"):
+                write(trail, tmp_path / "another", checkpoints=[lost])
 
     def test_of_an_anchor_that_is_away_are_missing_and_that_is_said(self, trail, tmp_path, capsys):
         assert main(["export", "--url", f"sqlite:///{trail[0]}", "--bundle", str(tmp_path / "bundle"),

@@ -9,6 +9,7 @@ from hashlib import sha256
 import pytest
 
 from audit_core import VerifierKey
+from audit_core.integrity.checkpoint import Checkpoint
 from tests.evidence.browser import CHROMIUM_AND_AT_LENGTH_FIREFOX, needs
 from tests.evidence.bundles import (
     HOSTILE,
@@ -23,7 +24,7 @@ from tests.evidence.bundles import (
     select,
     write,
 )
-from tests.reports.trails import THEIRS, about, make_trail, seal
+from tests.reports.trails import OURS, THEIRS, about, make_trail, seal
 
 STRANGER = VerifierKey(KEY.name, THEIRS.public_key)
 
@@ -67,10 +68,25 @@ class TestAGoodBundle:
         page = opened(made[0]["whole"]["evidence.html"], kept=made[1])
         assert page.verdict == "ok"
         assert "It vouches for the first 116 events." in page.whole
-        root = made[1].split("\n")[2]
-        page.give("kept", made[1].replace(root, base64.b64encode(b"x" * 32).decode()))
+        other = Checkpoint(KEY.name, 116, b"x" * 32)
+        page.give("kept", other.note(other.sign(OURS)))
         assert page.verdict == "failed"
         assert "of another history" in page.text
+        page.give("kept", other.note(other.sign(THEIRS)))
+        assert page.verdict == "failed"
+        assert "signed with another key" in page.text
+
+    def test_a_checkpoint_that_was_damaged_on_its_way_accuses_nobody(self, made, opened):
+        damaged = made[1].replace(made[1].split("\n")[2], base64.b64encode(b"x" * 32).decode())
+        page = opened(made[0]["whole"]["evidence.html"], kept=damaged)
+        assert page.verdict == "ok"
+        assert "Not taken: it is not as it was signed" in page.whole
+        assert "vouches for the first" not in page.whole
+
+    def test_the_key_of_another_trail_is_a_question(self, made, opened):
+        page = opened(made[0]["sample"]["evidence.html"], str(VerifierKey("example.com/other", OURS.public_key)))
+        assert page.verdict == "untrusted"
+        assert "This key is of another trail, example.com/other" in page.whole
 
     @pytest.mark.parametrize("key", ["nonsense", str(KEY)[:-4], str(KEY).replace("+", "+0", 1), ""])
     def test_a_key_that_is_none_decides_nothing(self, made, opened, key):
@@ -187,6 +203,16 @@ class TestACorruptedBundle:
         page = opened(made[0]["sample"]["evidence.html"].replace(b'"records"', b'"records', 1))
         assert page.verdict == "failed"
 
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"selection": None}, {"selection": []}, {"besides": None}, {"besides": {}}, {"events": "5"}, {"origin": 7}],
+        ids=repr,
+    )
+    def test_a_member_of_the_wrong_type_leaves_nobody_waiting_for_a_verdict(self, made, opened, wrong):
+        data = data_of(made[0]["sample"])
+        data["files"]["bundle.json"] = json.dumps(json.loads(data["files"]["bundle.json"]) | wrong)
+        assert opened(data).verdict == "failed"
+
     def test_a_changed_event_is_marked_and_can_be_jumped_to(self, made, opened):
         data = data_of(made[0]["whole"])
         _record(217, lambda text: text.replace('"bob"', '"eve"').replace("amina", "eve"))(data)
@@ -207,6 +233,36 @@ class TestHostileNames:
         assert not re.search("[\u202e\u2028\x1b]", shown)
         assert "show all 30,000 characters" in shown
         assert HOSTILE not in files["evidence.html"].decode()
+
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [
+            ("dr-ada\u200c", "dr-ada\\u200c"),
+            ("dr-\u200dada", "dr-\\u200dada"),
+            ("dr-ada\U000e0041\U000e0042", "dr-ada\\u{e0041}\\u{e0042}"),
+            ("\u3164", "\\u3164"),
+            ("dr\ufe0f-a\u0301\u200cda\u034f", "dr\\ufe0f-a\u0301\\u200cda\\u034f"),
+            ("محمد\u200cعلی", "محمد\u200cعلی"),
+            ("क्\u200dष", "क्\u200dष"),
+            ("👩\u200d⚕\ufe0f ❤\ufe0f\u200d🔥", "👩\u200d⚕\ufe0f ❤\ufe0f\u200d🔥"),
+        ],
+    )
+    def test_a_name_that_looks_like_another_is_told_apart(self, made, opened, name, shown):
+        data = data_of(made[0]["sample"])
+        record = json.loads(data["records"][0]) | {"actor_id": name}
+        data["records"][0] = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        of_it = "[...document.querySelector('#events .who').childNodes].filter((one) => one.className !== 'small')"
+        assert opened(data).value(f"{of_it}.map((one) => one.textContent).join('')") == shown
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [('"action":', '"action":"nothing","action":'), ('"v":1', '"v": 1'), ('"v":1', '"v":9007199254740993')],
+        ids=["a member twice", "a space", "a number that is shown as another"],
+    )
+    def test_a_record_that_two_readers_read_in_two_ways_is_none(self, made, opened, old, new):
+        data = data_of(made[0]["sample"])
+        data["records"][0] = data["records"][0].replace(old, new, 1)
+        assert "it is no record in canonical form (RFC 8785)" in opened(data).text
 
     def test_nothing_may_be_loaded_or_run_besides(self, made, opened):
         page = opened(made[0]["sample"]["evidence.html"])

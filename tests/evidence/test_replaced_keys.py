@@ -2,15 +2,24 @@
 
 import io
 import json
+from importlib import resources
 
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
-from audit_core.chain.statements import rotate
+from audit_core.canonical import encode, encode_record
+from audit_core.chain.statements import Lost, acknowledge, revoke, rotate
+from audit_core.cli.bundles import limits
+from audit_core.cli.bundles import verdict as said_of
 from audit_core.evidence.checked import Verdict
+from audit_core.evidence.page import write_page
+from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.link import leaf_hash
+from audit_core.integrity.merkle import plan_inclusion, subtree_root
+from audit_core.integrity.note import encode_base64
 from audit_core.keys import LocalSigner
-from tests.evidence.bundles import check, files_of, joined, lines, packed, select, write
-from tests.reports.trails import ORIGIN, OURS, THEIRS, about, event, seal
+from tests.evidence.bundles import check, files_of, joined, lines, packed, reader, select, write
+from tests.reports.trails import NOON, ORIGIN, OURS, THEIRS, about, event, seal
 
 SIGNERS = [OURS, LocalSigner(b"2" * 32), LocalSigner(b"3" * 32)]
 FIRST, SECOND, THIRD = (VerifierKey(ORIGIN, signer.public_key) for signer in SIGNERS)
@@ -119,7 +128,70 @@ def test_keys_that_are_not_those_of_the_trail_are_found(rotated, attack):
     assert any(fault.where in {"keys.jsonl", "checkpoint.txt"} for fault in checked.faults), checked.faults
 
 
+def forged_by_the_thief_of_the_first_key(rotated_trail):
+    """A bundle that ends where the first key's reign does: the second signed what was before it, and not this tree."""
+    with reader(rotated_trail[0]) as trail:
+        records = [encode_record(row[:-1], ORIGIN) for row in trail.store.rows(0, 5)]
+    lie = json.loads(records[2]) | {"actor_id": "amina", "action": "drug.steal"}
+    records[2] = encode(lie)
+    leaves = [leaf_hash(record) for record in records]
+    head = Checkpoint(ORIGIN, 5, subtree_root(leaves))
+    plans = {place: plan_inclusion(place, 5) for place in (2, 4)}
+    nodes = {span: subtree_root(leaves[slice(*span)]) for plan in plans.values() for span in plan}
+    about_it = {"format": 1, "origin": ORIGIN, "tree_size": 5, "selection": {"actor_id": "amina"}, "events": 1}
+    keys = [{"from": 1, "key": str(FIRST), "event": None}, {"from": 6, "key": str(SECOND), "event": 4}]
+    files = {
+        "bundle.json": json.dumps(about_it | {"besides": [4]}), "checkpoint.txt": head.note(head.sign(SIGNERS[0])),
+        "keys.jsonl": joined(map(json.dumps, keys)).decode(), "consistency.jsonl": "",
+    }  # fmt: skip
+    page = b"".join(write_page(files, nodes, [records[place] for place in plans]))
+    proofs = [
+        json.dumps({"index": place, "hashes": [encode_base64(nodes[span]) for span in plan]})
+        for place, plan in plans.items()
+    ]
+    return {name: text.encode() for name, text in files.items()} | {
+        "README.txt": resources.files("audit_core.evidence").joinpath("README.txt").read_bytes(),
+        "records.jsonl": joined(records[place].decode() for place in plans), "proofs.jsonl": joined(proofs),
+        "evidence.html": page,
+    }  # fmt: skip
+
+
+def test_that_a_key_was_stolen_or_a_backup_put_back_is_told_with_whatever_was_asked_for(tmp_path, opened):
+    path, _ = make(tmp_path)
+    with trail_at(path, 2) as trail:
+        with trail.store.transaction(patient=True) as connection:
+            revoke(trail.chain, FIRST, event(40, "key.revoked"), connection, since=NOON, reason="laptop stolen")
+        with trail.store.transaction(patient=True) as connection:
+            lost = Lost([(99, "")], 12, 12, [])
+            acknowledge(trail.chain, lost, iter([event(41, "trail.restored")]), connection, reason="disk failure")
+    bundle = write(path, tmp_path / "bundle", select(resource_id="2"))
+    checked = check(bundle, FIRST)
+    assert (checked.verdict, checked.besides) == (Verdict.OK, 4), checked.faults
+    page = opened(files_of(bundle)["evidence.html"], str(FIRST))
+    assert page.verdict == "ok", page.text
+    for text in ("\n".join(limits(checked)), page.whole):
+        assert f"Event 12 says that the key {FIRST} may have been in other hands" in text
+        assert "Event 13 says that a backup lacks 87 events from sequence 12 on (disk failure)." in text
+
+
+def test_whoever_has_pinned_a_later_key_is_not_deceived_by_the_thief_of_an_earlier_one(rotated_trail):
+    forged = packed(forged_by_the_thief_of_the_first_key(rotated_trail), show=False)
+    for key, verdict in ((FIRST, Verdict.OK), (SECOND, Verdict.UNTRUSTED), (STRANGER, Verdict.FAILED)):
+        checked = check(forged, key)
+        assert checked.verdict is verdict, (key, checked.faults)
+    text = " ".join([said_of(check(forged, SECOND))[0], *limits(check(forged, SECOND))])
+    assert "signed before the key that you gave came to sign" in text
+    assert f"an earlier key, {FIRST}: whoever stole that could have made all of it" in text
+
+
 class TestThePage:
+    def test_is_not_ok_with_a_key_that_came_after_the_one_that_signed(self, rotated_trail, opened):
+        page = opened(forged_by_the_thief_of_the_first_key(rotated_trail)["evidence.html"], str(SECOND))
+        assert page.verdict == "untrusted", page.text
+        assert "signed before the key that you gave came to sign" in page.text
+        page.give("key", str(FIRST))
+        assert page.verdict == "ok", page.text
+
     @pytest.mark.parametrize("key", [FIRST, SECOND, THIRD])
     def test_says_ok_with_any_of_them(self, rotated, opened, key):
         page = opened(files_of(rotated)["evidence.html"], str(key))

@@ -323,3 +323,29 @@ class BrokenSigner(SeedSigner):
 def test_a_signer_that_makes_no_ed25519_signature_is_noticed_before_anything_is_written() -> None:
     with pytest.raises(IntegrityError, match="expected 64 bytes, got 63"):
         sign_text(TEXT, NAME, BrokenSigner(1))
+
+
+# Every encoding of the eight points of small order, beyond the prime too; each with both signs of x.
+SMALL = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+
+
+@pytest.mark.parametrize("sign", [0, 0x80])
+@pytest.mark.parametrize("encoded", SMALL)
+def test_a_key_under_which_anybody_can_sign_is_none(encoded, sign):
+    raw = bytes.fromhex(encoded)
+    raw = raw[:-1] + bytes([raw[-1] | sign])
+    with pytest.raises(IntegrityError, match="can be made by anybody"):
+        VerifierKey("example.com/clinic", raw)
+
+
+def test_an_honest_key_is_never_called_one_of_those():
+    for seed in range(256):
+        assert VerifierKey("example.com/clinic", SeedSigner(seed).public_key)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from audit_core.reports import AuditReporter, write_csv, write_json, write_page, write_table
 from audit_core.reports.table import TABLE_ROWS
-from audit_core.reports.text import spreadsheet_cell, visible
+from audit_core.reports.text import safe_json, spreadsheet_cell, visible
 from tests.reports.trails import NOON, about, event, seal, started
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\x7f"
@@ -82,6 +82,12 @@ class TestHostileValues:
     def test_names_in_any_script_stay_readable(self):
         for name in ("Åsa Öberg", "山田太郎", "می‌خواهم", "O'Brien"):
             assert visible(name) == name
+
+    def test_names_that_look_like_another_are_told_apart_and_json_keeps_them(self):
+        for name in ("dr-ada\u200c", "\u200ddr-ada", "dr-ada\u3164", "dr-\u034fada", "dr-ada\U000e0041"):
+            assert visible(name).isascii()
+            assert safe_json(json.dumps(name, ensure_ascii=False)).isascii()
+            assert json.loads(safe_json(json.dumps(name, ensure_ascii=False))) == name
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "＝", "\t="])

@@ -103,6 +103,21 @@ def test_a_strange_object_is_a_finding(chain):
     assert found_in(chain) == (Result.FAILED, {("object", None)})
 
 
+@pytest.mark.parametrize("name", [f"{2**63:020d}", "٠" * 20], ids=["2^63", "digits of another script"])
+def test_an_object_with_a_number_that_no_event_has_stops_nobody_and_is_a_finding(chain, name):
+    client().put_object(Bucket=chain.store._bucket.name, Key=f"{chain.store._prefix}{name}.jsonl", Body=b"{}")
+    assert found_in(chain) == (Result.FAILED, {("object", None)})
+    seal(chain, [make_event()])
+    assert chain.store.extent() == (6, 6)
+
+
+@pytest.mark.parametrize(("first", "body"), [(5_000, b"garbage"), (2**63 - 1, b"{}")])
+def test_an_object_at_a_place_that_is_far_away_is_a_finding_and_no_crash(chain, first, body):
+    put(chain.store, first, body)
+    result, kinds = found_in(chain)
+    assert (result, ("object", first) in kinds) == (Result.FAILED, True)
+
+
 def test_a_bucket_without_object_lock_is_refused_at_the_start(state):
     with pytest.raises(ConfigurationError, match="lacks versioning and Object Lock"):
         AuditTrail(new_place(lock=False), outbox="memory:")
@@ -355,6 +370,21 @@ def test_what_an_application_records_is_sealed_into_the_bucket(url, outbox, tmp_
     assert "a consistent chain" in capsys.readouterr().out
     assert main(["events", "--url", url, "--limit", "1"]) == 0
     assert main(["verify", "--url", url, "--jobs", "2"]) == 3
+
+
+def test_commands_are_told_of_the_outbox_of_a_trail_in_a_bucket(url, tmp_path, state, capsys):
+    waits = f"sqlite:///{tmp_path}/app.db"
+    with AuditTrail(url, outbox=waits, lifecycle=False) as trail:
+        trail.record("chart.read")
+        trail.flush()
+    for words in (["key", "rotate"], ["seal"], ["export", "--bundle", str(tmp_path / "bundle.zip")]):
+        assert main(["--outbox", waits, *words, "--url", url]) == 0, words
+    new = capsys.readouterr().out.split()[2]
+    assert main(["--outbox", waits, "verify", "--key", new, "--url", url]) == 3
+    assert main(["check-bundle", str(tmp_path / "bundle.zip"), "--key", new]) == 0
+    capsys.readouterr()
+    assert main(["--outbox", f"sqlite:///{tmp_path}/nowhere.db", "seal", "--url", url]) == 2
+    assert "nowhere.db" in capsys.readouterr().err
 
 
 def test_a_trail_in_a_bucket_says_that_it_needs_an_outbox(url, state):

@@ -1,0 +1,125 @@
+"""Bundles of a trail of which months were purged: what a signed event says is gone is missed by nobody, all else is."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from audit_core.archives.places import open_place
+from audit_core.cli import main
+from audit_core.errors import IntegrityError
+from audit_core.evidence.checked import Verdict
+from audit_core.integrity.note import VerifierKey
+from audit_core.retention.archiving import Archiver
+from tests.evidence.bundles import check, files_of, joined, lines, packed, select, write
+from tests.reports.trails import tamper
+from tests.retention.scenes import make_year, opened
+
+GONE = 13  # three months of four events, and one that came late
+
+
+@pytest.fixture(scope="module")
+def purged(tmp_path_factory):
+    """The path of a trail whose first three months are gone, and its key."""
+    folder = tmp_path_factory.mktemp("purged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDIT_STATE_DIR", str(folder / "state"))
+        url = f"sqlite:///{folder / 'clinic.db'}"
+        key = VerifierKey.parse(make_year(url))
+        with opened(url) as trail:
+            list(Archiver(trail.chain, open_place((folder / "archive").as_uri()), trail.event).run("2025-04"))
+        assert main(["purge", "--keep", "1m", "--reason", "over", "--url", url]) == 0
+    return folder / "clinic.db", key
+
+
+@pytest.fixture(scope="module")
+def bundles(purged, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    selections = {"whole": select(), "sample": select(20, "monday")}
+    return {name: write(purged[0], folder / name, one) for name, one in selections.items()}
+
+
+@pytest.mark.parametrize("kind", ["whole", "sample"])
+def test_is_ok_and_says_how_many_events_there_is_no_record_of(purged, bundles, kind, opened):
+    checked = check(bundles[kind], purged[1])
+    assert (checked.verdict, checked.faults) == (Verdict.OK, [])
+    assert checked.purged == GONE if kind == "whole" else 0 < checked.purged < GONE
+    page = opened(files_of(bundles[kind])["evidence.html"], str(purged[1]))
+    assert page.verdict == "ok", page.text
+    assert f"Not shown: {checked.purged} event" in page.whole
+
+
+def test_of_a_time_it_has_the_neighbours_that_there_are(purged, tmp_path):
+    april = select(since=datetime(2025, 4, 1, tzinfo=UTC), until=datetime(2025, 5, 1, tzinfo=UTC))
+    checked = check(write(purged[0], tmp_path / "bundle", april), purged[1])
+    assert (checked.verdict, checked.events, checked.ranges) == (Verdict.OK, 4, [(13, 17)])
+
+
+def without(files, wanted):
+    """As if there were no records but these, in all files."""
+    kept = [(record, proof) for record, proof in zip(*map(lines, (files["records.jsonl"], files["proofs.jsonl"])),
+            strict=True) if wanted(json.loads(record))]  # fmt: skip
+    files["records.jsonl"], files["proofs.jsonl"] = (joined(part) for part in zip(*kept, strict=True))
+    about = json.loads(files["bundle.json"])
+    there = {json.loads(record)["sequence"] for record, _ in kept}
+    about["besides"] = [place for place in about["besides"] if place in there]
+    about["events"] = len(there) - len(about["besides"])
+    files["bundle.json"] = json.dumps(about).encode()
+    return files
+
+
+LEFT_OUT = {
+    "another event": lambda record: record["sequence"] != 30,
+    "another event between the first and the last of a purged month": lambda record: record["sequence"] != 14,
+    "a month of which no statement says that it was purged": lambda record: record["timestamp"][:7] != "2025-05",
+    "a statement that a month was purged": lambda record: record["action"] != "trail.purged",
+    "a statement where a month was archived": lambda record: record["action"] != "trail.archived",
+}
+
+
+@pytest.mark.parametrize("what", LEFT_OUT)
+def test_of_a_whole_trail_whatever_else_is_left_out_is_missed(purged, bundles, what):
+    checked = check(packed(without(files_of(bundles["whole"]), LEFT_OUT[what])), purged[1])
+    assert checked.verdict is Verdict.FAILED
+    assert any("events are missing" in fault.what for fault in checked.faults), checked.faults
+
+
+def test_the_page_misses_it_too(purged, bundles, opened, tmp_path):
+    for what in list(LEFT_OUT)[1:4]:
+        files = without(files_of(bundles["whole"]), LEFT_OUT[what])
+        (tmp_path / "bundle").write_bytes(packed(files))
+        page = opened(files_of(tmp_path / "bundle")["evidence.html"], str(purged[1]))
+        assert page.verdict == "failed", what
+        assert "events are missing" in page.text
+
+
+def test_of_a_sample_a_drawn_event_that_no_statement_calls_purged_is_missed(purged, bundles):
+    files = files_of(bundles["sample"])
+    there = [json.loads(line) for line in lines(files["records.jsonl"])]
+    besides = json.loads(files["bundle.json"])["besides"]
+    drawn = next(one["sequence"] for one in there if one["sequence"] > 25 and one["sequence"] not in besides)
+    for left_out in (lambda record: record["sequence"] != drawn, LEFT_OUT["a statement that a month was purged"]):
+        checked = check(packed(without(files_of(bundles["sample"]), left_out)), purged[1])
+        assert checked.verdict is Verdict.FAILED
+        assert any("was drawn by the seed, and is not there" in fault.what for fault in checked.faults)
+
+
+@pytest.mark.parametrize("selection", [select(), select(50, "monday")], ids=["whole", "sample"])
+def test_an_event_that_somebody_removed_is_not_passed_over_as_if_it_were_purged(purged, tmp_path, selection):
+    path = tmp_path / "clinic.db"
+    path.write_bytes(purged[0].read_bytes())
+    tamper(path, "DELETE FROM audit_events WHERE sequence IN (14, 20)")
+    with pytest.raises(IntegrityError, match="event 14 is missing"):
+        write(path, tmp_path / "bundle", selection)
+
+
+def test_what_was_purged_is_called_so_where_each_record_is_needed(purged, tmp_path, capsys):
+    url = f"sqlite:///{purged[0]}"
+    for words, code, said in (
+        (["prove", "2"], 2, "The record of event 2 was purged"),
+        (["export", "--tiles", str(tmp_path / "tiles")], 0, "1 bundle of entries left out: events in them were purged"),
+    ):
+        assert main([*words, "--url", url]) == code
+        assert said in " ".join(capsys.readouterr().err.split())
+    with opened(url) as trail:
+        assert trail.prove(30).check(purged[1])
