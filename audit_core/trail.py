@@ -300,7 +300,7 @@ class AuditTrail:
         newest_first: bool = True,
         after: str | None = None,
     ) -> Iterator[AuditEvent]:
-        """Events that match, sealed and waiting ones, by time; ``event.sealed`` tells which.
+        """Events that match, sealed and waiting ones, by time; ``event.sealed`` tells which. Purged ones are gone.
 
         Streams in constant memory. A page is ``itertools.islice(trail.events(...), 50)``; the next one begins
         ``after`` the last ``event_id`` of it. ``since`` is included, ``until`` is not. Raises LookupError when the
@@ -427,9 +427,10 @@ class AuditTrail:
     ) -> Erasing:
         """Remove what the trail keeps of a person outside of its records, and say in a signed event what and why.
 
-        Of what an ``actor`` did, the address and the user agent; of what was done to ``resources``, the details that
-        are kept apart. What still waits to be sealed is sealed first, where this process may. Raises ConfigurationError
-        where nothing can be erased or an event is under a legal hold, and when this process's key is not the trail's.
+        Of what an ``actor`` did, the address and the user agent, and details that are about no one resource; of what
+        was done to ``resources``, the details that are kept apart. What still waits to be sealed is sealed first, where
+        this process may. Where nothing is left, what was erased ``before`` is told. Raises ConfigurationError where
+        nothing can be erased or an event is under a legal hold, and when this process's key is not the trail's.
         """
         subject = Subject(actor, tuple(whole_resource(resource) for resource in resources))
         if self.store.may_append():

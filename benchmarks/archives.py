@@ -1,4 +1,4 @@
-"""Archive one month of two, restore it, and verify with it and without.
+"""Archive one month of two, restore it, verify with it and without, and report over both.
 
 python -m benchmarks.archives sqlite|postgres [EVENTS]
 """
@@ -15,6 +15,7 @@ from uuid import UUID
 
 from audit_core import AuditTrail
 from audit_core.archives.places import open_place
+from audit_core.reports import AuditReporter
 from audit_core.retention.archiving import Archiver
 from audit_core.testing import make_event
 
@@ -45,6 +46,12 @@ def fill(trail: AuditTrail, count: int) -> None:
                 trail.chain.append(events[start : start + BATCH], connection)
 
 
+def report(trail: AuditTrail) -> None:
+    end = datetime(2025, 3, 1, tzinfo=UTC)
+    for _ in AuditReporter(trail).access_report("patient", None, None, end):
+        pass
+
+
 def timed(what: str, count: int, action: Callable[[], object]) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     action()
@@ -65,12 +72,16 @@ def main() -> None:
         place = open_place((folder / "archive").as_uri())
         with AuditTrail(url, lifecycle=False) as trail:
             fill(trail, count)
+            timed("report, both live", 2 * count, lambda: report(trail))
             found: list[object] = []
             timed("archive", count, lambda: found.extend(Archiver(trail.chain, place, trail.event).run(MONTHS[1])))
             (archive,) = found
             print(f"{archive.size / archive.events:,.0f} bytes per event")  # type: ignore[attr-defined]
             timed("restore", count, lambda: trail.chain.shelf.restored(archive, trail.chain.origin or ""))  # type: ignore[arg-type]
             timed("verify with it", 2 * count, trail.verify)
+            timed("report, one restored", 2 * count, lambda: report(trail))
+        with AuditTrail(url, lifecycle=False) as trail:
+            timed("report, one archived", 2 * count, lambda: report(trail))
         (folder / "archive").rename(folder / "away")
         with AuditTrail(url, lifecycle=False) as trail:
             timed("verify without it", 2 * count, trail.verify)

@@ -1,14 +1,16 @@
 """Checks a copy of an audit trail with nothing of audit-core: written from formats.md alone.
 
-    python verify_without_us.py copy.db clinic.example/audit+0123abcd+AbC... [kept.checkpoint]
+    python verify_without_us.py copy.db clinic.example/audit+0123abcd+AbC... [kept.checkpoint] [folder]
 
-The key is any that the trail has had, and that no later one says to have been lost. The third is a file with a
-checkpoint that you kept: without it nobody sees that the end was cut off. Needs Python 3.11 and the package
-`cryptography`. Exit status 0 if all fits, 1 at the first thing that does not, and 2 if what you gave cannot be used:
+The key is any that the trail has had, and that no later one says to have been lost. A file is a checkpoint that you
+kept: without it nobody sees that the end was cut off. A folder has the objects of months that were archived: without it
+their events are compared by their hashes alone, and you are told so. Needs Python 3.11 and the package `cryptography`.
+Exit status 0 if all fits, 1 at the first thing that does not, and 2 if what you gave cannot be used:
 then nothing is said about the trail.
 """
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -58,6 +60,14 @@ def open_key(text):
     check(whole, "The key that you gave is not whole: copy it again", Unusable)
     check(typed[0] == 1, "The key that you gave is not of Ed25519", Unusable)
     return origin, bytes.fromhex(key_hash), Ed25519PublicKey.from_public_bytes(typed[1:])
+
+
+def sort_out(paths):
+    """The file with a checkpoint, and the folder with archives, or None."""
+    files = [path for path in paths if not Path(path).is_dir()]
+    folders = [path for path in paths if Path(path).is_dir()]
+    check(len(files) < 2 and len(folders) < 2, "Give one file and one folder at most", Unusable)
+    return (files or [None])[0], (folders or [None])[0]
 
 
 def open_kept(path, origin):
@@ -115,6 +125,7 @@ class Keys:
     def __init__(self, first, yours):
         self.reigns, self.yours, self.vouched = [(0, first)], yours, first == yours
         self.abandoned, self.erased, self.remarks = set(), [], []
+        self.archives, self.purged = {}, {}  # by the sequence of the statement that archived
 
     def at(self, size):
         """The one that signs a tree of this size."""
@@ -138,6 +149,10 @@ class Keys:
                 self.remarks.append(
                     f"A backup was put back: {says['lost']} events from {says['lost_from']} on are lost."
                 )
+            elif event["action"] == "trail.archived" and is_signed(text, signatures, present):
+                self.archives[event["sequence"]] = says
+            elif event["action"] == "trail.purged" and is_signed(text, signatures, present):
+                self.purged[says["archive"]] = event["sequence"]
             elif event["action"] == "trail.erased" and is_signed(text, signatures, present):
                 ranges = [(place, *one) for place, all_ in says["erased"].items() for one in all_]
                 if all(first <= last < event["sequence"] for _, first, last in ranges):
@@ -180,30 +195,125 @@ def values_of(database, event, are_kept):
     return [(event["sequence"], name, name in names) for name in committed]
 
 
-def verify(path, verifier_key, kept_path=None):
+def has_table(database, name):
+    return bool(list(database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))))
+
+
+def rows_of(database):
+    """In order of sequence: the hash, the event if it is there, and what is left of it if it was archived."""
+    query = "SELECT sequence, event_hash, event_id, archive FROM audit_archived ORDER BY sequence"
+    all_left = iter(database.execute(query) if has_table(database, "audit_archived") else ())
+    left = next(all_left, None)
+    for event_hash, *values in database.execute(
+        f"SELECT event_hash, {', '.join(COLUMNS)} FROM audit_events ORDER BY sequence"
+    ):
+        event = dict(zip(COLUMNS, values, strict=True))
+        while left and left[0] < event["sequence"]:
+            yield left[1], None, left
+            left = next(all_left, None)
+        both = left if left and left[0] == event["sequence"] else None  # its removal was interrupted
+        yield event_hash, event, both
+        left = next(all_left, None) if both else left
+    while left:
+        yield left[1], None, left
+        left = next(all_left, None)
+
+
+class Archived:
+    """What is left of archived events, and their records, where those are at hand."""
+
+    def __init__(self, database, origin, folder):
+        self.database, self.origin, self.folder, self.tallies = database, origin, folder, {}
+
+    def add(self, left, stored):
+        """Count in what is left of an event, if it was archived."""
+        if left is None:
+            return
+        sequence, event_hash, event_id, archive = left
+        check(event_hash == stored, f"what is left of the event {sequence} was changed")
+        digest, count, first, _ = self.tallies.get(archive, (hashlib.sha256(), 0, sequence, 0))
+        digest.update(f"{sequence} {event_hash} {event_id}\n".encode())
+        self.tallies[archive] = digest, count + 1, first, sequence
+
+    def check(self, keys):
+        """That signed statements say so of each; then the events whose records were read."""
+        for number, (digest, count, first, last) in self.tallies.items():
+            says = keys.archives.get(number)
+            check(says, f"no signed statement says that the events {first} to {last} were archived")
+            signed = says["events"], says["first"], says["last"], says["hashes"]
+            check(signed == (count, first, last, digest.hexdigest()), f"of {says['month']} another archive is signed")
+            alone = f"{count} events were compared by their hashes alone"
+            if number in keys.purged:
+                self.check_forgotten(number)
+                keys.remarks.append(f"{says['month']} was purged by event {keys.purged[number]}: {alone}.")
+            elif self.folder is None:
+                keys.remarks.append(f"{says['month']} is archived: {alone}; give the folder with {says['object']}.")
+            else:
+                yield from self.read(says, number)
+
+    def read(self, says, number):
+        """The events of an object."""
+        lines = self.database.execute(
+            "SELECT sequence, event_hash FROM audit_archived WHERE archive = ? ORDER BY sequence", (number,)
+        )
+        path = Path(self.folder) / says["object"]
+        check(path.is_file(), f"There is no {says['object']} in {self.folder}", Unusable)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        check(digest == says["sha256"], f"{says['object']} is another one than was archived")
+        with gzip.open(path) as file:
+            check(json.loads(file.readline())["log"] == self.origin, f"{says['object']} is of another trail")
+            for line, (sequence, event_hash) in zip(file, lines, strict=True):
+                record = json.loads(line)["record"]
+                event = {name: record[name] for name in COLUMNS} | {"details": to_json(record["details"])}
+                fits = event["sequence"] == sequence and leaf_of(event, self.origin).hex() == event_hash
+                check(fits, f"the event {sequence} was changed before it was archived")
+                follows = event["previous_hash"] == self.hash_before(sequence)
+                check(follows, f"the event {sequence} does not follow the one before")
+                yield event
+
+    def hash_before(self, sequence):
+        """Of the event before, which may be archived, too."""
+        query = "SELECT event_hash FROM {} WHERE sequence = ?"
+        for table in ("audit_events", "audit_archived"):
+            if found := self.database.execute(query.format(table), (sequence - 1,)).fetchone():
+                return found[0]
+        return None
+
+    def check_forgotten(self, number):
+        """What lay beside the records of a purged month was removed with them."""
+        if has_table(self.database, "audit_private"):
+            query = "SELECT count(*) FROM audit_private JOIN audit_archived USING (sequence) WHERE archive = ?"
+            (count,) = self.database.execute(query, (number,)).fetchone()
+            check(not count, "there are values beside the records of a month that was purged")
+
+
+def verify(path, verifier_key, *more):
     """How many events fit, how many a kept checkpoint vouches for, and what else there is to say."""
     origin = open_key(verifier_key)[0]
+    kept_path, folder = sort_out(more)
     kept_size, kept_root, kept_by = open_kept(kept_path, origin) if kept_path else (0, "", [])
     database = open_database(path)
-    rows = database.execute(f"SELECT event_hash, {', '.join(COLUMNS)} FROM audit_events ORDER BY sequence")
+    rows, archived = rows_of(database), Archived(database, origin, folder)
     edge, size, previous, keys, kept_fits, beside = [], 0, "0" * 64, None, False, []
-    are_kept = bool(list(database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit_private'")))
+    are_kept = has_table(database, "audit_private")
     for tree_size, first, root, signature, frontier in database.execute(
         "SELECT tree_size, first_sequence, root, signature, frontier FROM audit_checkpoints ORDER BY tree_size"
     ):
         check(first == size and tree_size > size, f"there is no checkpoint from {size} on")
-        for event_hash, *values in islice(rows, tree_size - size):
-            event = dict(zip(COLUMNS, values, strict=True))
-            check(event["sequence"] == size, f"the event {size} is missing")
-            check(event["previous_hash"] == previous, f"the event {size} does not follow the one before")
-            leaf = leaf_of(event, origin)
+        for event_hash, event, left in islice(rows, tree_size - size):
+            check((event["sequence"] if event else left[0]) == size, f"the event {size} is missing")
+            archived.add(left, event_hash)
+            check(not event or event["previous_hash"] == previous, f"the event {size} does not follow the one before")
+            leaf = leaf_of(event, origin) if event else bytes.fromhex(event_hash)
             check(leaf.hex() == event_hash, f"the event {size} was changed")
             if size == 0:
                 created = json.loads(event["details"])
                 check(created["origin"] == origin, "it names another key, or you gave that of another trail")
                 keys = Keys(created["key"], verifier_key)
-            keys.follow(event, origin)
-            beside += values_of(database, event, are_kept)
+            if event:
+                keys.follow(event, origin)
+                beside += values_of(database, event, are_kept)
             grow(edge, size, leaf)
             size, previous = size + 1, event_hash
             kept_fits = kept_fits or (size == kept_size and base64.b64encode(root_of(edge)).decode() == kept_root)
@@ -222,15 +332,25 @@ def verify(path, verifier_key, kept_path=None):
         kept_size = 0
     check(size >= kept_size, f"it ends after {size} events, and the checkpoint that you kept has {kept_size}")
     check(kept_fits or not kept_size, f"the first {kept_size} events are not those of the checkpoint that you kept")
+    for event in archived.check(keys):
+        beside += values_of(database, event, are_kept)
     for sequence, name, is_there in beside:
         what = "is there again, and was erased" if is_there else "is gone, and no statement says that it was erased"
         check(is_there != keys.has_erased(sequence, name), f"the value {name} of the event {sequence} {what}")
+    check_tables(database, size, are_kept)
+    return size, kept_size, keys.remarks
+
+
+def check_tables(database, size, are_kept):
+    """What no walk over the chain finds."""
     query = "SELECT count(*) FROM audit_private WHERE NOT (sequence >= 0 AND sequence < ?)"
     beyond = database.execute(query, (size,)).fetchone()[0] if are_kept else 0
     check(not beyond, "there are values beside the records that belong to no event")
-    (different,) = database.execute("SELECT count(DISTINCT event_id) FROM audit_events").fetchone()
+    query = "SELECT event_id FROM audit_events"
+    if has_table(database, "audit_archived"):
+        query += " UNION SELECT event_id FROM audit_archived"
+    (different,) = database.execute(f"SELECT count(DISTINCT event_id) FROM ({query})").fetchone()
     check(different == size, "an event is there twice")
-    return size, kept_size, keys.remarks
 
 
 def say(size, kept, remarks):
@@ -243,9 +363,9 @@ def say(size, kept, remarks):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in {3, 4} or sys.argv[2].count("+") < 2:
+    if len(sys.argv) not in {3, 4, 5} or sys.argv[2].count("+") < 2:
         print(
-            "Usage: verify_without_us.py FILE VERIFIER_KEY [CHECKPOINT_FILE] (the key itself, and not in a file)",
+            "Usage: verify_without_us.py FILE VERIFIER_KEY [CHECKPOINT_FILE] [FOLDER OF ARCHIVES] (the key itself)",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -257,5 +377,5 @@ if __name__ == "__main__":
     except sqlite3.DatabaseError as error:
         print(f"This file cannot be read as a trail: {error}.", file=sys.stderr)
         sys.exit(2)
-    except (Wrong, InvalidSignature, ValueError, TypeError, KeyError) as error:
+    except (Wrong, InvalidSignature, ValueError, TypeError, KeyError, EOFError, gzip.BadGzipFile) as error:
         sys.exit(f"This trail was tampered with: {str(error) or 'a signature does not verify'}.")

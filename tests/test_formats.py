@@ -8,10 +8,12 @@ import subprocess
 import sys
 import zlib
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta  # noqa: F401 - for the page's values
 from decimal import Decimal  # noqa: F401
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID  # noqa: F401
 
 import pytest
@@ -23,6 +25,8 @@ from audit_core.integrity.merkle import Frontier
 from audit_core.keys import LocalSigner
 from audit_core.normalise import DETAILS_BUDGET, FIELD_LIMITS, clean_text, fit
 from audit_core.outbox.spill import SpillFile
+from audit_core.retention.policies import Retention
+from audit_core.retention.purging import Purger
 from audit_core.rows import to_json
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore
@@ -31,6 +35,7 @@ from audit_core.testing.making import EDGES, NOON
 from tests.attacks import test_erasure as erasure
 from tests.attacks.attacker import put_back, steal
 from tests.chain import test_life as life
+from tests.retention.scenes import archive, make_year, opened, put
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "formats.md").read_text()
@@ -65,6 +70,25 @@ def original(tmp_path_factory):
     key = str(chain.key)
     store.close()
     return path, key
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory):
+    """A year whose first three months are archived, the first of them purged: URL, key, folder, names of objects."""
+    folder = tmp_path_factory.mktemp("archived")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDIT_STATE_DIR", str(folder / "state"))
+        url, place = f"sqlite:///{folder / 'clinic.db'}", (folder / "archive").as_uri()
+        with opened(url, erasable=True) as trail:
+            event = trail.event("patient.read", details={"email": "ada@secret.example"})
+            put(trail, [replace(event, timestamp=datetime(2025, 2, 9, tzinfo=UTC))])
+        key = make_year(url)
+        objects = [one.object for one in archive(url, place)]
+        with opened(url) as trail:
+            list(
+                Purger(trail.chain, trail.event, Retention.parse("13m", datetime(2026, 3, 15, tzinfo=UTC))).run("over")
+            )
+    return url, key, folder / "archive", objects
 
 
 @pytest.fixture
@@ -137,6 +161,48 @@ class TestAVerifierThatIsNotOurs:
         done = subprocess.run([sys.executable, "-I", VERIFIER, *given], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (2, "")
         assert len(done.stderr.splitlines()) == 1
+
+    def test_it_reads_archived_months_and_tells_of_those_whose_records_it_has_not(self, archived):
+        url, key, folder, objects = archived
+        path = urlsplit(url).path
+        done = verify(path, key, folder)
+        assert (done.returncode, done.stdout.count("hashes alone")) == (0, 1), done.stderr
+        assert "2025-01 was purged by event" in done.stdout
+        done = verify(path, key)
+        assert (done.returncode, done.stdout.count("hashes alone")) == (0, 3), done.stderr
+        assert (
+            f"2025-02 is archived: 5 events were compared by their hashes alone; give the folder with {objects[1]}."
+            in (done.stdout)
+        )
+
+    @pytest.mark.parametrize(("attack", "word"), [
+        (f"UPDATE audit_archived SET event_hash = '{'0' * 64}' WHERE sequence = 7", "root of the first"),
+        ("UPDATE audit_archived SET event_id = 'x' WHERE sequence = 7", "of 2025-02 another archive is signed"),
+        ("UPDATE audit_archived SET archive = 99 WHERE sequence IN (1, 6, 7, 8, 9)", "no signed statement says"),
+        ("DELETE FROM audit_archived WHERE sequence = 3", "event 3 is missing"),
+        ("UPDATE audit_private SET value = '\"eve\"' WHERE sequence = 1", "value /details/email of the event 1 was"),
+        ("DELETE FROM audit_private WHERE sequence = 1", "of the event 1 is gone"),
+        ("INSERT INTO audit_private VALUES (2, '/details/email', '', '')", "a month that was purged"),
+    ])  # fmt: skip
+    def test_it_finds_what_was_changed_of_archived_months(self, archived, tmp_path, attack, word):
+        url, key, folder, _ = archived
+        (copy := tmp_path / "copy.db").write_bytes(Path(urlsplit(url).path).read_bytes())
+        tamper(copy, attack)
+        done = verify(copy, key, folder)
+        assert (done.returncode, word in done.stderr) == (1, True), (done.stdout, done.stderr)
+
+    def test_it_finds_another_object_and_asks_for_one_that_is_not_there(self, archived, tmp_path):
+        url, key, folder, objects = archived
+        copied = tmp_path / "copied"
+        shutil.copytree(folder, copied)
+        (copied / objects[2]).chmod(0o600)
+        content = (copied / objects[2]).read_bytes()
+        (copied / objects[2]).write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        done = verify(urlsplit(url).path, key, copied)
+        assert (done.returncode, f"{objects[2]} is another one than was archived" in done.stderr) == (1, True)
+        (copied / objects[2]).unlink()
+        done = verify(urlsplit(url).path, key, copied)
+        assert (done.returncode, f"There is no {objects[2]} in" in done.stderr) == (2, True)
 
     def test_it_takes_no_other_key(self, original):
         path, key = original

@@ -303,6 +303,8 @@ def test_a_backup_from_before_a_rotation_goes_on_with_the_key_beside_and_takes_t
     assert record(url) == new
     code, out, _ = audit("verify", "--anchor", folder, "--key", new)
     assert (code, "A backup was put back" in out) == (3, True), out
+    code, _, err = audit("export", "--bundle", tmp_path / "after.zip", "--anchor", folder)
+    assert (code, main(["check-bundle", str(tmp_path / "after.zip"), "--key", new])) == (0, 0), err
 
 
 def test_a_signer_of_ones_own_is_replaced_by_the_programs_own_call(path, state):

@@ -116,7 +116,8 @@ class ArchivedEvents:
             digest = bytes.fromhex(left.event_hash)
         except (ValueError, TypeError):
             digest = b""
-        return left.sequence, Unknown.LINK, left.event_hash, digest, "", "", None, None
+        private = "" if left.archive in self._purged else None  # what lay beside it was removed with it
+        return left.sequence, Unknown.LINK, left.event_hash, digest, "", "", None, private
 
     def _tally(self, left: Left) -> Tally:
         return self._tallies.setdefault(left.archive, Tally())

@@ -14,7 +14,7 @@ from audit_core.canonical import RECORD_COLUMNS
 from audit_core.chain import AuditChain
 from audit_core.errors import ConfigurationError
 from audit_core.event import AuditEvent
-from audit_core.integrity.erasure import as_ranges
+from audit_core.integrity.erasure import Erased, as_ranges
 from audit_core.integrity.retention import Hold
 from audit_core.integrity.statement import ERASED
 from audit_core.private import DETAILS, FIELDS
@@ -23,7 +23,7 @@ from audit_core.rows import Row, from_row
 from audit_core.stores.values import ValueStore
 
 RANGES_AT_ONCE = 1_000  # that one statement lists
-_SEQUENCE, _PRIVATE, _TYPE = map(RECORD_COLUMNS.index, ("sequence", "private", "resource_type"))
+_SEQUENCE, _PRIVATE, _ID = map(RECORD_COLUMNS.index, ("sequence", "private", "resource_id"))
 NO_VALUES = "This trail keeps no values outside of its records, from where they could be erased (erasable=True)."
 
 
@@ -36,13 +36,14 @@ class Subject(NamedTuple):
 
 @dataclass(slots=True)
 class Erasing:
-    """What was erased, and where the trail says so."""
+    """What was erased, and where the trail says so; if nothing was left to erase, what had been ``before``."""
 
     basis: str
     approved_by: str
     erased: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # by place, ranges of sequences
     values: int = 0
     statements: list[int] = field(default_factory=list)  # their sequences
+    before: bool = False
 
 
 def erase(
@@ -50,8 +51,9 @@ def erase(
 ) -> Erasing:
     """Remove the values of ``subject`` that are there, with their salts, in the transaction of ``connection``.
 
-    Of an actor's events the address and the user agent are erased, and the details where they are about no resource; of
-    the events about a resource the details. ``events`` say who does it, one for each statement. Raises
+    If none are left, what was erased of them before is told: whoever was interrupted still gets his certificate. Of
+    an actor's events the address and the user agent are erased, and the details where they are about no one resource;
+    of the events about a resource the details. ``events`` say who does it, one for each statement. Raises
     ConfigurationError where an event is under a legal hold, or nothing can be erased; what ``AuditChain.state`` raises.
     """
     values = chain.store.values
@@ -65,13 +67,35 @@ def erase(
         if place := next((one for one in chosen[sequence] if name == one or name.startswith(f"{one}/")), None):
             found.setdefault(place, set()).add(sequence)
             gone.append((sequence, name))
-    result = Erasing(basis, approved_by, {place: as_ranges(sorted(all_)) for place, all_ in found.items()}, len(gone))
+    if not gone:
+        return _erased_before(chain, chosen) or Erasing(basis, approved_by)
+    result = Erasing(basis, approved_by, _as_ranges(found), len(gone))
     for says in _in_parts(result.erased):
         whole = {"erased": says, "basis": basis, "approved_by": approved_by}
         checkpoint = chain.state(ERASED, whole, next(events), connection)
         result.statements.append(checkpoint.tree_size - 1)
     _remove(values, gone, connection)
     return result
+
+
+def _erased_before(chain: AuditChain, chosen: Mapping[int, set[str]]) -> Erasing | None:
+    """What statements that are there already say of these places; None where none does."""
+    found: dict[str, set[int]] = {}
+    said = []
+    for erasure in chain.keyring.erasures if chain.keyring else ():
+        erased = Erased([erasure])
+        places = [(place, n) for n, all_ in chosen.items() for place in all_ if erased.has(n, place)]
+        for place, sequence in places:
+            found.setdefault(place, set()).add(sequence)
+        said += [erasure] if places else []
+    if not said:
+        return None
+    statements = [one.sequence for one in said]
+    return Erasing(said[-1].basis, said[-1].approved_by, _as_ranges(found), 0, statements, before=True)
+
+
+def _as_ranges(found: Mapping[str, set[int]]) -> dict[str, list[tuple[int, int]]]:
+    return {place: as_ranges(sorted(all_)) for place, all_ in found.items()}
 
 
 def _choose(chain: AuditChain, subject: Subject) -> Iterator[tuple[int, set[str]]]:
@@ -112,7 +136,7 @@ def _places(row: Row, *, by_actor: bool) -> Iterable[str]:
     if not by_actor:
         return (DETAILS,)
     own = tuple(f"/{name}" for name in FIELDS)
-    return own if row[_TYPE] is not None else (*own, DETAILS)
+    return own if row[_ID] is not None else (*own, DETAILS)  # about a type alone nobody could be asked for
 
 
 def _in_parts(erased: Mapping[str, list[tuple[int, int]]]) -> Iterator[dict[str, list[list[int]]]]:

@@ -25,7 +25,7 @@ from audit_core.integrity.hashed import Hashed
 from audit_core.integrity.known_trees import KnownTree
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.note import Signer, VerifierKey, parse_note
-from audit_core.integrity.statement import ABOUT, ARCHIVED
+from audit_core.integrity.statement import ABOUT, ARCHIVED, PURGED
 from audit_core.integrity.verify import Finding, Result
 from audit_core.query import EventQuery
 from audit_core.rows import Row
@@ -33,7 +33,7 @@ from audit_core.stores import AuditStore, Extent
 
 FINDINGS_AT_MOST = 100_000  # kept one by one; further ones are counted
 PROGRESS_EVERY = 5_000  # events
-TRIES = 3  # of a verification during which months are archived
+TRIES = 3  # of a verification during which months are archived or purged
 NOT_BEGUN = (
     "The trail is empty: there is nothing to verify yet. {} or the first event begins it. If it had events, they were "
     "removed: verify it with the verifier key, or with a checkpoint that was kept elsewhere."
@@ -77,20 +77,21 @@ def verify_store(
     """See ``AuditChain.verify``. Whoever has been asked was asked before: what is sealed since is more than he has."""
     shelf, tries = shelf or Shelf(), 0
     while True:
-        before = _archives(store)
+        before = _moved(store)
         found = _verify(
             store, key, answers, own, progress, jobs=jobs, open_store=open_store, seen=seen, whole=whole, shelf=shelf
         )
         tries += 1
-        # A month that was archived meanwhile may have been read neither here nor there.
-        if found.result is not Result.FAILED or tries == TRIES or _archives(store) == before:
+        # A month that was archived meanwhile may have been read neither here nor there; one that was purged, nowhere.
+        if found.result is not Result.FAILED or tries == TRIES or _moved(store) == before:
             return found
 
 
-def _archives(store: AuditStore) -> int:
-    """How many statements there are of months that were archived."""
+def _moved(store: AuditStore) -> int:
+    """How many statements there are of months that were archived or purged."""
+    kinds = (EventQuery(action=kind, resource_type=ABOUT) for kind in (ARCHIVED, PURGED))
     try:
-        return sum(1 for _ in store.select(EventQuery(action=ARCHIVED, resource_type=ABOUT)))
+        return sum(1 for query in kinds for _ in store.select(query))
     except AuditError:  # a column is missing, say
         return 0
 

@@ -29,7 +29,7 @@ class WholeStore:
     """
 
     def __init__(self, store: AuditStore, shelf: Shelf) -> None:
-        self._store, self._shelf = store, shelf
+        self._store, self._shelf, self._log = store, shelf, ""
 
     def __getattr__(self, name: str) -> Any:
         """Everything but to read events is the store's."""
@@ -46,7 +46,7 @@ class WholeStore:
     def select(self, query: EventQuery) -> Iterator[Row]:
         """Stored and archived rows that match, by (timestamp, sequence), in constant memory."""
         archives = self._archives()
-        wanted = [archive for archive in archives if _touches(archive, query)]
+        wanted = [archive for archive in archives if touches(archive, query)]
         live = self._unless_archived_meanwhile(self._store.select(query), len(archives))
         if not wanted:
             return live
@@ -71,7 +71,7 @@ class WholeStore:
         ring = read_keyring(self._store)
         if ring is not None and left.archive in ring.purges:
             return None
-        if (archive := next((one for one in self._archives() if one.sequence == left.archive), None)) is None:
+        if ring is None or (archive := ring.archives.get(left.archive)) is None:
             raise IntegrityError(
                 f"No signed statement says where event {left.sequence} is archived: run `audit verify`."
             )
@@ -101,8 +101,10 @@ class WholeStore:
             ) from error
 
     def _origin(self) -> str:
-        ring = read_keyring(self._store)
-        return ring.origin if ring else ""
+        """Of the chain, which never changes: it is asked for with each row."""
+        if not self._log and (ring := read_keyring(self._store)):
+            self._log = ring.origin
+        return self._log
 
     def _unless_archived_meanwhile(self, rows: Iterable[Row], archives: int) -> Iterator[Row]:
         yield from rows
@@ -110,7 +112,8 @@ class WholeStore:
             raise StoreUnavailableError("A month was archived while events were read: read them again.")
 
 
-def _touches(archive: Archive, query: EventQuery) -> bool:
+def touches(archive: Archive, query: EventQuery) -> bool:
+    """Whether its month is in the interval of the query."""
     until = None if query.until is None else format_timestamp(query.until)
     since = None if query.since is None else format_timestamp(query.since)
     return (until is None or f"{archive.month}-01T" < until) and (since is None or f"{archive.month}~" > since)

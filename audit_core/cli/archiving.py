@@ -15,12 +15,22 @@ from audit_core.cli.proofs import write_proof
 from audit_core.cli.report import moment
 from audit_core.cli.terminal import note, progress_bar, say
 from audit_core.cli.words import count_of
-from audit_core.errors import IntegrityError
+from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.verify import Result
 from audit_core.retention.archiving import Archiver, Held
 from audit_core.retention.months import checked_month
-from audit_core.retention.purging import Locked, Purger, months_of
+from audit_core.retention.policies import Kept, Retention
+from audit_core.retention.purging import Locked, Purger
 from audit_core.trail import AuditTrail
+
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep", envvar="AUDIT_RETENTION", show_envvar=True, metavar="POLICIES",
+        help="How long events are kept: hipaa (6 years), pci (1 year, 3 months at hand), sox (7 years), or your own, "
+        "10y or 12m/3m; with what it is about, tag:cards=pci; several with commas.",
+    ),
+]  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,18 +47,23 @@ def archive(
         datetime, typer.Option(metavar="DATE", parser=moment, help="Every whole month before this day goes.")
     ],
     to: Annotated[str, typer.Option(metavar="URL", help="s3://bucket/prefix with Object Lock, or file:///folder.")],
+    keep: Keep = None,
     anchor: Anchors = None,
 ) -> None:
     """Move old months out of the trail. It can prove them as before. Run it again if it was interrupted."""
-    month, place = checked_month(before, datetime.now(UTC)), open_place(to)
+    now, place = datetime.now(UTC), open_place(to)
+    month, retention = checked_month(before, now), Retention.parse(keep, now) if keep else None
     with open_trail(context, url) as trail:
         may_state(trail, "archive")
         _check(trail, anchor)
         archived = 0
-        for found in Archiver(trail.chain, place, trail.event).run(month):
+        for found in Archiver(trail.chain, place, trail.event, retention).run(month):
             if isinstance(found, Held):
                 hold = found.hold
                 note(f"{found.month} stays: the {hold.kind} {hold.name} is held ({hold.reason}).", "yellow")
+                continue
+            if isinstance(found, Kept):
+                note(f"{found} at hand.", "yellow")
                 continue
             archived += found.events
             say(f"{found.month}  {count_of(found.events):>16}  {found.size:>12,} bytes  {found.object}")
@@ -60,14 +75,7 @@ def purge(
     context: typer.Context,
     *,
     url: Url = None,
-    keep: Annotated[
-        str,
-        typer.Option(
-            envvar="AUDIT_RETENTION", show_envvar=True, metavar="POLICY",
-            help="How long events are kept: hipaa (6 years), pci (1 year), sox (7 years), or your own, 18m or 10y; of "
-            "several, with commas between, the longest.",
-        ),
-    ],
+    keep: Keep = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands in the trail.")],
     archive: Archives = None,
     certificates: Annotated[
@@ -76,12 +84,18 @@ def purge(
     ] = None,
 ) -> None:  # fmt: skip
     """Destroy archived months whose retention is over. Run it again if it was interrupted."""
-    months, purged = months_of(keep), 0
+    if not keep:
+        raise ConfigurationError(
+            "How long are events kept? Say it with --keep, or AUDIT_RETENTION: hipaa, say, or 10y."
+        )
+    retention, purged = Retention.parse(keep, datetime.now(UTC)), 0
     with open_trail(context, url, archives=archive or ()) as trail:
         may_state(trail, "purge")
-        for found in Purger(trail.chain, trail.event, tuple(archive or ())).run(months, datetime.now(UTC), reason):
+        for found in Purger(trail.chain, trail.event, retention, tuple(archive or ())).run(reason):
             if isinstance(found, Held):
                 note(f"{found.month} stays: the {found.hold.kind} {found.hold.name} is held.", "yellow")
+            elif isinstance(found, Kept):
+                note(f"{found}.", "yellow")
             elif isinstance(found, Locked):
                 note(f"{found.month} stays: it is locked until {found.until:%Y-%m-%d}.", "yellow")
             else:

@@ -35,7 +35,7 @@ def erase(
     url: Url = None,
     actor: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Whose addresses and user agents, and details of what was about no resource."),
+        typer.Option(metavar="ID", help="Whose addresses, user agents, and details of what was about no one resource."),
     ] = None,
     resource: Annotated[
         list[str] | None, typer.Option(metavar="RESOURCE", help="Whose details: patient:42; repeatable.")
@@ -85,12 +85,19 @@ def _certificate(trail: AuditTrail, done: Erasing) -> dict[str, Any]:
     }
 
 
+def _said(done: Erasing) -> str:
+    if done.before:
+        events = ", ".join(f"{sequence:,}" for sequence in done.statements)
+        return f"Nothing is left of that: it was erased before, by event {events}, and nothing was erased now."
+    spans = {n for ranges in done.erased.values() for first, last in ranges for n in range(first, last + 1)}
+    return f"{count_of(done.values, 'value')} of {count_of(len(spans))} erased, with their salts."
+
+
 def _say(trail: AuditTrail, done: Erasing, out: Path, *, vacuum: bool) -> None:
     if not done.statements:
         say("Nothing is kept of that outside of the records: nothing was erased, and no event says so.", "yellow")
     else:
-        spans = {n for ranges in done.erased.values() for first, last in ranges for n in range(first, last + 1)}
-        say(f"{count_of(done.values, 'value')} of {count_of(len(spans))} erased, with their salts.")
+        say(_said(done))
         say(f"certificate   {out}")
     if vacuum and trail.store.values is not None and trail.store.values.forget():
         note("The file was written anew: it holds nothing of them any more.")

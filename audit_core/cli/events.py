@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audit_core.canonical import format_timestamp
+from audit_core.chain.purged import purge_of
 from audit_core.cli.place import Url, open_trail
 from audit_core.cli.report import As, Format, Since, Until, write
 from audit_core.cli.terminal import note, say_json
@@ -65,7 +66,10 @@ def show(
 ) -> None:
     """Show one event in full, as JSON. It says whether the event is sealed."""
     with open_trail(context, url) as trail:
-        found = trail.find(int(event) if event.isascii() and event.isdecimal() else event)
+        wanted = int(event) if event.isascii() and event.isdecimal() else event
+        found = trail.find(wanted)
+        if found is None and (gone := purge_of(trail.store, wanted)):
+            raise LookupError(f"The event {event} is not there any more: {gone}; only its hash is left.")
         if found is None:
             raise LookupError(
                 f"There is no event {event}: `audit events` shows sequences, and with --format csv event ids."

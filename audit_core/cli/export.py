@@ -93,6 +93,8 @@ def _of_resource(resource: str | None) -> tuple[str | None, str | None]:
 def _say_written(bundle: Path, written: Written) -> None:
     for trouble in written.troubles:
         note(trouble, "yellow")
+    for gone in written.purged:
+        note(f"{gone}, and cannot be in it.", "yellow")
     if written.not_noted:
         note(not_recorded(written.not_noted), "yellow")
     beside = f", and {count_of(written.besides)} beside them" if written.besides else ""

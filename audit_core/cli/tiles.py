@@ -29,4 +29,10 @@ def write_tiles(trail: AuditTrail, folder: Path) -> None:
     with progress_bar("Exporting") as progress:
         done = export_tiles(trail.chain, folder, progress)
     new = f"{done.size - done.before:,} of them new"
+    if done.lacking:
+        note(
+            f"{count_of(done.lacking, 'bundle')} of entries left out: events in them were purged, and only hashes are "
+            f"left. From sequence {done.whole_from:,} on every entry is there.",
+            "yellow",
+        )
     say(f"{count_of(done.size)} in {folder}, {new}. Whoever gets them needs the verifier key by another way.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audit_core.canonical import MAX_RECORD_BYTES, format_timestamp
+from audit_core.chain.purged import Purged, purged_in
 from audit_core.chain.subtrees import Span, Subtrees
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.archive import Archive, new_archive
@@ -44,6 +45,7 @@ class Written:
     origin: str
     not_noted: str | None  # why this reading is not in the trail
     troubles: tuple[str, ...]  # anchors that could not be asked
+    purged: tuple[Purged, ...] = ()  # what is not there any more of the time that was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def write_bundle(
     if path.exists():
         raise ConfigurationError(f"The file {path} is there already, and is not overwritten: name another.")
     trust = _trust(trail)
-    asked = selection.described()
+    asked, purged = selection.described(), tuple(purged_in(trail.store, selection.query))
     not_noted = trail.note_reading("trail.read", {"export": "bundle", **asked, "tree_size": trust.head.size})
     with Spool.of(trust.head) as spool:
         _read(spool, selection, trail.chain.whole, progress)
@@ -88,7 +90,7 @@ def write_bundle(
         files = _small_files(trust, asked, events, besides, shown)
         with new_archive(path) as archive:
             _write(archive, files, shown, spool, nodes)
-    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, tuple(troubles))
+    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, tuple(troubles), purged)
 
 
 def _warnings(trust: _Trust) -> set[int]:

@@ -1,5 +1,8 @@
 """A trail as a folder of tiles (https://c2sp.org/tlog-tiles), for other people's tools.
 
+Of events that were purged there are hashes and no records: a bundle of 256 entries with one of them is left out, and
+every tile of hashes is there.
+
 An attacker who can change the folder can deny what it holds: whatever he puts there does not fit the checkpoint, unless
 he holds the signing key as well.
 """
@@ -31,6 +34,7 @@ from audit_core.integrity.tiles import (
     write_entries,
 )
 from audit_core.outbox.locks import try_lock_alone
+from audit_core.rows import Row
 
 CHECKPOINT = "checkpoint"
 _NEW = ".new"  # a file on its way
@@ -41,10 +45,12 @@ Progress = Callable[[int, int], None] | None
 
 
 class Exported(NamedTuple):
-    """How many events the tiles hold, and how many of them were there before."""
+    """How many events the tiles hold, and how many of them were there before; which of them lack their records."""
 
     size: int
     before: int
+    lacking: int = 0  # bundles of up to 256 entries, in which events were purged
+    whole_from: int = 0  # the sequence from which on no bundle is lacking
 
 
 def export_tiles(chain: AuditChain, folder: Path, progress: Progress = None) -> Exported:
@@ -61,16 +67,26 @@ def export_tiles(chain: AuditChain, folder: Path, progress: Progress = None) -> 
     with _locked(folder):
         note = str(chain.checkpoint_note())  # not before: another export may just have ended with a newer one
         head = Checkpoint.parse(parse_note(note)[0])
-        there = _find_checkpoint(folder, head.origin)
-        tree = _find_tree(folder, chain, there, head)
+        there, lacking = _find_checkpoint(folder, head.origin), _lacking(chain, head.size)
+        tree = _find_tree(folder, chain, there, head, lacking)
         if there.size < head.size:
-            _write(folder, chain, tree, head, progress)
+            _write(folder, chain, tree, head, lacking=lacking, progress=progress)
             _put(folder / CHECKPOINT, note.encode(), durably=True)
             _sync(folder)
             # A crash from here on leaves partial tiles that nobody asks for.
             for tile in _replaced(there.size, head.size):
                 _remove(folder, tile)
-    return Exported(head.size, there.size)
+    whole_from = min((max(lacking, default=-1) + 1) * WIDTH, head.size)
+    return Exported(head.size, there.size, len(lacking), whole_from)
+
+
+def _lacking(chain: AuditChain, size: int) -> frozenset[int]:
+    """The numbers of the bundles whose records are not all there, as a signed statement says."""
+    ring = chain.keyring
+    if ring is None or not ring.purges:
+        return frozenset()
+    left = chain.store.left(0, size)
+    return frozenset(one.sequence // WIDTH for one in left if one.archive in ring.purges)
 
 
 @contextmanager
@@ -111,7 +127,9 @@ def _strangers(folder: Path) -> Iterator[str]:
         yield from (f"tile/{each.name}" for each in tiles.iterdir() if not _LEVEL.fullmatch(each.name))
 
 
-def _find_tree(folder: Path, chain: AuditChain, there: Checkpoint, head: Checkpoint) -> TiledTree:
+def _find_tree(
+    folder: Path, chain: AuditChain, there: Checkpoint, head: Checkpoint, lacking: frozenset[int]
+) -> TiledTree:
     """The tree of the tiles there. Its checkpoint needs no signature: the trail itself must extend it."""
     if there.size > head.size or chain.stored_root(there.size) != there.root:
         raise IntegrityError(
@@ -120,7 +138,7 @@ def _find_tree(folder: Path, chain: AuditChain, there: Checkpoint, head: Checkpo
         )
     try:
         for tile in plan_tiles(there.size):
-            _check_there(folder, tile)
+            _check_there(folder, tile, lacking)
         tree = TiledTree.from_edge(there.size, [(folder / tile.path).read_bytes() for tile in plan_edge(there.size)])
     except (FileNotFoundError, IntegrityError) as error:
         raise _changed(folder, error) from None
@@ -129,12 +147,12 @@ def _find_tree(folder: Path, chain: AuditChain, there: Checkpoint, head: Checkpo
     return tree
 
 
-def _check_there(folder: Path, tile: Tile) -> None:
+def _check_there(folder: Path, tile: Tile, lacking: frozenset[int]) -> None:
     """Raises FileNotFoundError, IntegrityError. What full tiles hold is compared by whoever reads them."""
     size = (folder / tile.path).stat().st_size
     if size != tile.width * HASH_SIZE:
         raise IntegrityError(f"{tile.path} has {size} bytes")
-    if tile.level == 0 and not (folder / tile.entries_path).stat().st_size:
+    if tile.level == 0 and tile.number not in lacking and not (folder / tile.entries_path).stat().st_size:
         raise IntegrityError(f"{tile.entries_path} is empty")
 
 
@@ -148,13 +166,15 @@ def _changed(folder: Path, why: object) -> ConfigurationError:
 # --- Writing
 
 
-def _write(folder: Path, chain: AuditChain, tree: TiledTree, head: Checkpoint, progress: Progress) -> None:
+def _write(
+    folder: Path, chain: AuditChain, tree: TiledTree, head: Checkpoint, *, lacking: frozenset[int], progress: Progress
+) -> None:
     """The tiles that are not there yet; none that is there changes. Raises IntegrityError as ``export_tiles`` does."""
     before, start, tree = tree.size, tree.without_partial(), tree.without_partial()
-    _check_not_purged(chain, tree.size, head)
-    for records in _bundles(chain, tree.size, head):
-        _put(folder / Tile(0, tree.size // WIDTH, len(records)).entries_path, write_entries(records))
-        for tile, data in tree.add(list(map(leaf_hash, records))):
+    for leaves, records in _bundles(chain, tree.size, head, lacking):
+        if records is not None:
+            _put(folder / Tile(0, tree.size // WIDTH, len(records)).entries_path, write_entries(records))
+        for tile, data in tree.add(leaves):
             _put(folder / tile.path, data)
         if progress:
             progress(tree.size, head.size)
@@ -162,38 +182,49 @@ def _write(folder: Path, chain: AuditChain, tree: TiledTree, head: Checkpoint, p
         raise IntegrityError("What is stored is not what the newest checkpoint signs: run `audit verify`.")
     for tile, data in tree.edge():
         _put(folder / tile.path, data)
-    _check_written(folder, start, head)
+    _check_written(folder, start, head, lacking)
     for each in _folders(folder, before, head.size):
         _sync(each)
 
 
-def _check_not_purged(chain: AuditChain, start: int, head: Checkpoint) -> None:
-    """Raises ConfigurationError where records from ``start`` on were destroyed: a tile has every record."""
-    purges = {} if (ring := chain.keyring) is None else ring.purges
-    if (
-        gone := next((left for left in chain.store.left(start, head.size) if left.archive in purges), None)
-    ) is not None:
-        raise ConfigurationError(
-            f"Tiles hold every record, and that of event {gone.sequence} was purged by event "
-            f"{purges[gone.archive].sequence}: export what is left with --bundle."
-        )
+def _bundles(
+    chain: AuditChain, start: int, head: Checkpoint, lacking: frozenset[int]
+) -> Iterator[tuple[list[bytes], list[bytes] | None]]:
+    """Leaves from ``start`` on, 256 at a time, with their records where no event among them was purged."""
+    rows: Iterator[Row] | None = None
+    while start < head.size:
+        stop = min(start + WIDTH, head.size)
+        if start // WIDTH in lacking:
+            rows = None
+            yield _stored_leaves(chain, start, stop), None
+        else:
+            rows = rows or iter(chain.whole.rows(start, head.size))
+            records = _records(rows, stop - start, head.origin)
+            yield list(map(leaf_hash, records)), records
+        start = stop
 
 
-def _bundles(chain: AuditChain, start: int, head: Checkpoint) -> Iterator[list[bytes]]:
-    """Records from ``start`` on, 256 at a time. Raises IntegrityError where a row is none."""
-    rows = chain.whole.rows(start, head.size)
+def _records(rows: Iterator[Row], count: int, log: str) -> list[bytes]:
+    """The next ones. Raises IntegrityError where a row is none."""
     try:
-        while records := [encode_record(row[:-1], head.origin) for row in islice(rows, WIDTH)]:
-            yield records
+        return [encode_record(row[:-1], log) for row in islice(rows, count)]
     except (TypeError, ValueError, OverflowError):
         raise IntegrityError("An event was tampered with and is no record: run `audit verify`.") from None
 
 
-def _check_written(folder: Path, tree: TiledTree, head: Checkpoint) -> None:
-    """From the records up: that what lies there has the signed root. Raises IntegrityError."""
+def _stored_leaves(chain: AuditChain, start: int, stop: int) -> list[bytes]:
+    """As the store has them: the signed root tells whether they are. Raises IntegrityError for what is no hash."""
+    try:
+        return list(map(bytes.fromhex, chain.store.leaf_hashes(start, stop)))
+    except (TypeError, ValueError):
+        raise IntegrityError("What is left of an event was tampered with: run `audit verify`.") from None
+
+
+def _check_written(folder: Path, tree: TiledTree, head: Checkpoint, lacking: frozenset[int]) -> None:
+    """From the records up, where they are there: that what lies there has the signed root. Raises IntegrityError."""
     while tree.size < head.size:
         bundle = Tile(0, tree.size // WIDTH, min(WIDTH, head.size - tree.size))
-        for tile, data in tree.add(_read_leaves(folder, bundle)):
+        for tile, data in tree.add(_read_leaves(folder, bundle, lacking)):
             _compare(folder, tile, data)
     for tile, data in tree.edge():
         _compare(folder, tile, data)
@@ -201,7 +232,10 @@ def _check_written(folder: Path, tree: TiledTree, head: Checkpoint) -> None:
         raise _unreadable(folder, "tile")
 
 
-def _read_leaves(folder: Path, bundle: Tile) -> list[bytes]:
+def _read_leaves(folder: Path, bundle: Tile, lacking: frozenset[int]) -> list[bytes]:
+    if bundle.number in lacking:
+        data = _read(folder / bundle.path)
+        return [data[at : at + HASH_SIZE] for at in range(0, len(data), HASH_SIZE)]
     try:
         leaves = list(map(leaf_hash, read_entries(_read(folder / bundle.entries_path))))
     except IntegrityError:
@@ -229,7 +263,7 @@ def _remove(folder: Path, tile: Tile) -> None:
     for path in [tile.path, tile.entries_path] if tile.level == 0 else [tile.path]:
         (folder / path).unlink(missing_ok=True)
         parent = (folder / path).parent
-        if not any(parent.iterdir()):
+        if parent.is_dir() and not any(parent.iterdir()):  # of a lacking bundle there was nothing
             parent.rmdir()
 
 

@@ -48,6 +48,8 @@ class Coverage:
     noted: bool  # whether this reading is in the trail
     not_noted: str | None = None  # and why not
     reads: tuple[str, ...] = ()  # why reads of the resource may be missing
+    purged: tuple[str, ...] = ()  # in a sentence each: what was destroyed of the interval after its retention
+    archived: tuple[str, ...] = ()  # months of the interval that were read from archives, as 2026-01
     unknown: str | None = None  # a resource type that was asked for, if no event is about any such resource
 
     @property
@@ -64,7 +66,7 @@ class Coverage:
             found.append(f"the trail begins only at {format_timestamp(self.begins)}")
         if self.unknown is not None:
             found.append(f"no event of this trail is about a resource of the type {self.unknown!r}")
-        return [*found, *self.reads]
+        return [*found, *self.purged, *self.reads]
 
     def sentences(self) -> list[str]:
         """For a reader."""
@@ -75,6 +77,8 @@ class Coverage:
             f"Read from {_count(self.sealed, 'sealed event')}, and {self.waiting:,} that waited to be sealed.",
             "Whether the sealed ones are unchanged is for `audit verify` to say.",
         ]
+        if self.archived:
+            lines.append(f"Read from archives: {', '.join(self.archived)}.")
         lines += [f"Incomplete: {shortcoming}." for shortcoming in self.shortcomings]
         if self.not_noted and EMPTY not in self.shortcomings:
             lines.append(not_recorded(self.not_noted))

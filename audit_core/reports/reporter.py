@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import Any
 
 from audit_core.canonical import format_timestamp
+from audit_core.chain.purged import archived_in, purged_in
 from audit_core.compose import Resource, split_resource
 from audit_core.errors import IntegrityError
 from audit_core.event import ActorType, AuditEvent, Outcome
@@ -44,7 +45,8 @@ class AuditReporter:
     def __init__(self, trail: AuditTrail | AuditTrails) -> None:
         """Of several chains a report has the events of all, and each chain has an event of its being read."""
         self._trail = trail
-        self._trails = [trail] if isinstance(trail, AuditTrail) else list(trail.chains.values())
+        self._named = {"": trail} if isinstance(trail, AuditTrail) else trail.chains
+        self._trails = list(self._named.values())
 
     def access_report(
         self,
@@ -188,6 +190,7 @@ class AuditReporter:
             yield missing_reads(kind, started, start)
 
     def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, not_noted: str | None) -> Coverage:
+        asked = EventQuery(since=start, until=end)
         gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
         return Coverage(
             start=start,
@@ -197,9 +200,16 @@ class AuditReporter:
             waiting=sum(1 for trail in self._trails for _ in trail.waiting()),
             gaps=len(gaps),
             lost=sum(gaps),
+            purged=tuple(self._purged(asked)),
+            archived=tuple(sorted({month for trail in self._trails for month in archived_in(trail.store, asked)})),
             noted=not_noted is None,
             not_noted=not_noted,
         )
+
+    def _purged(self, asked: EventQuery) -> Iterator[str]:
+        """What is not there any more, and of several chains in which one."""
+        for name, trail in self._named.items():
+            yield from (f"{name}: {one}" if name else str(one) for one in purged_in(trail.store, asked))
 
     def _begin(self) -> datetime | None:
         """Of several chains the one that is longest there: the others had nothing before they began."""

@@ -20,6 +20,7 @@ from audit_core.integrity.retention import Archive, Hold, Tally
 from audit_core.integrity.statement import ARCHIVED
 from audit_core.retention.holds import held_in
 from audit_core.retention.months import Months, left_of, open_months, stays
+from audit_core.retention.policies import Kept, Retention
 from audit_core.rows import Row
 
 TRIES = 3  # to write a month into which late events come meanwhile
@@ -35,13 +36,17 @@ class Held:
 
 @dataclass(slots=True)
 class Archiver:
-    """Moves the months of one trail to one place. ``make_event`` says who does it, and when."""
+    """Moves the months of one trail to one place. ``make_event`` says who does it, and when.
+
+    What the ``retention`` keeps at hand stays.
+    """
 
     chain: AuditChain
     place: ArchivePlace
     make_event: Callable[[str], AuditEvent]
+    retention: Retention | None = None
 
-    def run(self, before: str) -> Iterator[Archive | Held]:
+    def run(self, before: str) -> Iterator[Archive | Held | Kept]:
         """Archive every month before this one; each as it is done. May be run again at any time.
 
         Raises ConfigurationError for a store that is not archived, for who may not, and for a trail that has not
@@ -56,7 +61,9 @@ class Archiver:
             if (found := self._archive(months, month, log)) is not None:
                 yield found
 
-    def _archive(self, months: Months, month: str, log: str) -> Archive | Held | None:
+    def _archive(self, months: Months, month: str, log: str) -> Archive | Held | Kept | None:
+        if self.retention and (kept := self.retention.keeps_at_hand(month, lambda: months.rows(month), log)):
+            return kept
         ring = self.chain.keyring
         if ring is not None and (hold := held_in(self.chain.store, month, ring.holds.values())) is not None:
             return Held(month, hold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from audit_core.chain import AuditChain
@@ -14,7 +14,7 @@ from audit_core.integrity.retention import KINDS, Hold
 from audit_core.integrity.statement import HELD, LIFTED
 from audit_core.normalise import clean_text
 from audit_core.query import EventQuery
-from audit_core.retention.months import next_month
+from audit_core.retention.months import interval_of
 from audit_core.stores import AuditStore
 
 
@@ -39,7 +39,7 @@ def find_hold(
 
 def held_in(store: AuditStore, month: str, holds: Iterable[Hold]) -> Hold | None:
     """The first hold that something in a month is under."""
-    since, until = _start(month), _start(next_month(month))
+    since, until = interval_of(month)
     return next((hold for hold in holds if any(True for _ in store.select(query_of(hold, since, until)))), None)
 
 
@@ -70,7 +70,3 @@ def lift(chain: AuditChain, number: int, reason: str, event: AuditEvent, connect
     if number not in {hold.sequence for hold in holds(chain)}:
         raise ConfigurationError(f"There is no hold {number}: `audit hold list` shows those that there are.")
     chain.state(LIFTED, {"hold": number, "reason": clean_text(reason)}, event, connection)
-
-
-def _start(month: str) -> datetime:
-    return datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)

@@ -74,6 +74,12 @@ def next_month(month: str) -> str:
     return f"{year + number // 12:04d}-{number % 12 + 1:02d}"
 
 
+def interval_of(month: str) -> tuple[datetime, datetime]:
+    """When a month begins, and when the next one does."""
+    since, until = (datetime.fromisoformat(f"{one}-01").replace(tzinfo=UTC) for one in (month, next_month(month)))
+    return since, until
+
+
 def month_of(moment: datetime) -> str:
     """The month of a moment, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m}"

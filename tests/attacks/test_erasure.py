@@ -203,6 +203,15 @@ def test_of_an_actor_the_address_is_erased_and_not_what_he_changed_of_others(cha
     assert {one.name for one in chain.store.values.of([2])} == {OLD, NEW}
 
 
+def test_what_is_about_a_type_alone_is_erased_with_whoever_did_it(tmp_path):
+    with empty_store("memory", tmp_path) as store:
+        chain = make_chain(store)
+        seal(chain, [told(1, actor="2", patient=None), told(2, actor="2")])
+        assert forget(chain, actor="2").erased == {"/details": [(1, 1)], IP: [(1, 2)], USER_AGENT: [(1, 2)]}
+        assert {one.name for one in chain.store.values.of([1, 2])} == {OLD, NEW}
+        assert kinds(chain) == []
+
+
 AFTERWARDS = {
     "an erased value is put back": (lambda chain, old: write(chain.store, [], [old]), [("private.returned", 1)]),
     "an erased value is put back into another event": (

@@ -5,10 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from audit_core.errors import ConfigurationError
+from audit_core.archives.shelf import Shelf
+from audit_core.evidence.tiles import Exported, export_tiles
 from audit_core.integrity.verify import Result
 from audit_core.postgres.partitions import Partitions
-from audit_core.retention.purging import Locked, Purger, months_ago, months_of
+from audit_core.retention.policies import Retention
+from audit_core.retention.purging import Locked, Purger
+from audit_core.retention.sqlite_months import SqliteMonths
+from audit_core.testing import make_event
+from tests.attacks.test_erasure import write
+from tests.evidence.reader import bundle, files_in, node, open_checkpoint, path_of, tree_root
 from tests.retention.scenes import KINDS, archive, checkpoint, make_year, opened, place_of, put, run, url_of, verify
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
@@ -24,7 +30,7 @@ def url(tmp_path, state):
 
 def purge(url, keep, places=()):
     with opened(url) as trail:
-        return list(Purger(trail.chain, trail.event, places).run(keep, NOW, "retention is over"))
+        return list(Purger(trail.chain, trail.event, Retention.parse(f"{keep}m", NOW), places).run("over"))
 
 
 def objects(tmp_path):
@@ -94,29 +100,6 @@ def test_what_is_locked_in_a_bucket_is_not_said_to_be_purged(tmp_path, state):
     assert (found.result, found.unread) == (Result.OK, ())
 
 
-@pytest.mark.parametrize(
-    ("policy", "months"), [("hipaa", 72), ("pci", 12), ("pci, hipaa", 72), ("18m", 18), ("10y", 120), ("SOX", 84)]
-)
-def test_a_policy_is_a_number_of_months_and_of_several_the_longest_counts(policy, months):
-    assert months_of(policy) == months
-
-
-@pytest.mark.parametrize("policy", ["", "0m", "y", "12", "1w", "hipaa,", "-1y"])
-def test_what_is_no_policy_is_refused(policy):
-    with pytest.raises(ConfigurationError, match="A retention is hipaa, pci, sox"):
-        months_of(policy)
-
-
-def test_months_are_counted_back_over_years():
-    assert [months_ago("2026-03", n) for n in (0, 2, 3, 13, 72)] == [
-        "2026-03",
-        "2026-01",
-        "2025-12",
-        "2025-02",
-        "2020-03",
-    ]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_lies_beside_the_records_goes_with_them_and_nothing_else_does(kind, tmp_path, state):
     url, moments = url_of(kind, tmp_path), [datetime(2025, month, 3, tzinfo=UTC) for month in (1, 2, 5)]
@@ -129,8 +112,93 @@ def test_what_lies_beside_the_records_goes_with_them_and_nothing_else_does(kind,
     with opened(url) as trail:
         assert len(list(trail.store.values.values())) == 3
     note = checkpoint(url)
+    with opened(url) as trail:
+        old = next(trail.store.values.values())
     assert [one.month for one, _ in purge(url, 13)] == ["2025-01"]
     with opened(url) as trail:
         assert [value.sequence for value in trail.store.values.values()] == [2, 3]
     found = verify(url, [note])
     assert (found.result, found.findings) == (Result.OK, ())
+    with opened(url) as trail:
+        write(trail.store, there=[old])
+    assert [(one.kind, one.sequence) for one in verify(url, [note]).findings] == [("private.stray", 1)]
+
+
+def test_after_a_backup_from_before_a_purge_it_is_purged_again(url, tmp_path, capsys):
+    backup, anchor = (tmp_path / "clinic.db").read_bytes(), (tmp_path / "anchor").as_uri()
+    assert len(purge(url, 13)) == 1
+    assert run(capsys, "anchor", "--anchor", anchor, "--url", url)[0] == 0
+    (tmp_path / "clinic.db").write_bytes(backup)
+    why = ["--anchor", anchor, "--reason", "disk failure", "--url", url]
+    assert run(capsys, "acknowledge-restore", *why)[0] == 0
+    assert {one.kind for one in verify(url, anchors=[anchor]).findings} == {"archive"}
+    assert len(purge(url, 13)) == 1
+    assert run(capsys, "anchor", "--anchor", anchor, "--url", url)[0] == 0
+    found = verify(url, anchors=[anchor])
+    assert (found.result, found.findings, {one.kind for one in found.warnings}) == (Result.OK, (), {"restored"})
+
+
+def test_what_an_interrupted_archive_has_left_in_the_trail_is_purged_with_its_month(tmp_path, state, monkeypatch):
+    url = url_of("sqlite", tmp_path)
+    with opened(url, erasable=True) as trail:
+        event = trail.event("patient.read", details={"email": "ada@clinic.example"})
+        put(trail, [replace(event, timestamp=datetime(2025, 1, 3, tzinfo=UTC))])
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteMonths, "_remove", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            archive(url, place_of("sqlite", tmp_path), before="2025-02")
+    assert [one.month for one, _ in purge(url, 13)] == ["2025-01"]
+    with opened(url) as trail:
+        assert (trail.find(1), trail.store.row(1), list(trail.store.values.values())) == (None, None, [])
+    assert verify(url, [checkpoint(url)]).findings == ()
+
+
+def test_a_month_that_is_purged_while_the_trail_is_verified_is_no_finding(url, monkeypatch):
+    note, done, rows = checkpoint(url), [], Shelf.rows
+
+    def rows_of_what_is_just_purged(self, archive, log):
+        if not done:
+            done.extend(purge(url, 13))
+        return rows(self, archive, log)
+
+    monkeypatch.setattr(Shelf, "rows", rows_of_what_is_just_purged)
+    found = verify(url, [note])
+    assert (found.result, found.findings, len(done)) == (Result.OK, (), 1)
+
+
+def test_tiles_of_a_trail_with_purged_months_have_every_hash_and_say_which_records_they_lack(tmp_path, state, capsys):
+    url, folder = url_of("sqlite", tmp_path), tmp_path / "tiles"
+    january, may = (datetime(2025, month, 3, tzinfo=UTC) for month in (1, 5))
+    with opened(url) as trail:
+        put(trail, [make_event(timestamp=moment) for moment in [january] * 300 + [may] * 300])
+        key = str(trail.chain.key)
+        export_tiles(trail.chain, before := tmp_path / "before")
+    archive(url, place_of("sqlite", tmp_path), before="2025-02")
+    assert len(purge(url, 13)) == 1
+    code, _, err = run(capsys, "export", "--tiles", folder, "--url", url)
+    assert (code, "2 bundles of entries left out" in err, "From sequence 512 on every entry is there" in err) == (
+        0, True, True,
+    )  # fmt: skip
+    check_tiles(folder, key, [2])
+    with opened(url) as trail:
+        put(trail, [make_event(timestamp=may) for _ in range(200)])
+        size = trail.store.extent().events
+        assert export_tiles(trail.chain, folder) == Exported(size, size - 200, 2, 512)
+        export_tiles(trail.chain, before)  # what was there before the purge stays
+    check_tiles(folder, key, [2, 3])
+    check_tiles(before, key, [0, 1, 2, 3])
+
+
+def check_tiles(folder, key, bundles):
+    """As a reader that knows the specification alone: which bundles are there, and that all fits the checkpoint."""
+    files = files_in(folder)
+    size, root = open_checkpoint(files["checkpoint"], key)
+    widths = [min(256, size - start) for start in range(0, size, 256)]
+    tiles = [files[path_of("0", number, width)] for number, width in enumerate(widths)]
+    leaves = [tile[at : at + 32] for tile in tiles for at in range(0, len(tile), 32)]
+    assert tree_root(leaves) == root
+    entries = {path_of("entries", number, widths[number]): number for number in bundles}
+    assert {path for path in files if path.startswith("tile/entries")} == entries.keys()
+    for path, number in entries.items():
+        hashes = [node(b"\0", record) for record in bundle(files[path])]
+        assert hashes == leaves[number * 256 : number * 256 + widths[number]]
