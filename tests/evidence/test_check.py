@@ -398,6 +398,12 @@ def zipped(files, change=lambda info: None):
     return out.getvalue()
 
 
+def large_end(count, size, start, end):
+    """What a large archive has between its directory, which ends there, and its end record."""
+    record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    return record + struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+
+
 TWO_READINGS = {  # a byte of the header before a file, or (below zero) of the end, and what is changed in it
     "flags": (6, 1),
     "method": (8, 8),
@@ -459,6 +465,52 @@ class TestAnArchiveThatIsReadInTwoWays:
             info.external_attr = 0o120777 << 16
 
         assert any("other programs" in fault for fault in found(sealed(zipped(files_of(small), link)), KEY))
+
+    def test_a_second_directory_in_what_the_first_one_says_of_a_file(self, small):
+        """Info-ZIP reads the second: the end record leads there. Python believes the end record of large archives."""
+        content = bytearray(zipped(files_of(small)))
+        end, start = content.rfind(b"PK\5\6"), content.find(b"PK\1\2")
+        listed = bytes(content[start:end])
+        last = listed.rfind(b"PK\1\2")
+        there = bytearray(listed)
+        there[last + 32 : last + 34] = struct.pack("<H", len(listed))  # of its comment
+        count = len(files_of(small))
+        said = large_end(count, 2 * len(listed), start, start + 2 * len(listed))
+        second = struct.pack("<4s4H2I", b"PK\5\6", 0, 0, count, count, len(listed), start + len(listed))
+        archive = sealed(bytes(content[:start] + there + listed + said + second + content[end + 20 :]))
+        assert zipfile.ZipFile(io.BytesIO(archive)).namelist() == list(files_of(small)), "it can be read"
+        assert "archive: its directory holds more than its files" in found(archive, KEY)
+
+    @pytest.mark.parametrize("place", [12, 16])  # of its size, and of where it begins, in the end record
+    @pytest.mark.parametrize("is_large", [False, True])
+    def test_an_end_that_leads_to_another_directory(self, small, place, is_large):
+        content = bytearray(zipped(files_of(small)))
+        end, start = content.rfind(b"PK\5\6"), content.find(b"PK\1\2")
+        if is_large:
+            content[end:end] = large_end(len(files_of(small)), end - start, start, end)
+            assert not found(sealed(bytes(content)), KEY)
+            end = content.rfind(b"PK\5\6")
+        content[end + place] ^= 1
+        assert found(sealed(bytes(content)), KEY)
+
+    @pytest.mark.parametrize("place", [*range(24, 60), 64])
+    def test_two_ends_that_disagree(self, small, place):
+        content = bytearray(zipped(files_of(small)))
+        end, start = content.rfind(b"PK\5\6"), content.find(b"PK\1\2")
+        said = bytearray(large_end(len(files_of(small)), end - start, start, end))
+        said[place] ^= 1
+        content[end:end] = said
+        assert found(sealed(bytes(content)), KEY)
+
+    def test_bytes_between_directory_and_end(self, small):
+        content = zipped(files_of(small))
+        end = content.rfind(b"PK\5\6")
+        assert found(sealed(content[:end] + b"between" + content[end:]), KEY)
+
+    def test_a_comment_of_a_file_that_is_not_there(self, small):
+        content = bytearray(zipped(files_of(small)))
+        content[content.rfind(b"PK\1\2") + 32] = 9
+        assert any("its directory holds" in fault for fault in found(sealed(bytes(content)), KEY))
 
     def test_an_archive_that_is_written_as_a_large_one_is_read_in_one_way(self, small, monkeypatch):
         monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 300)
