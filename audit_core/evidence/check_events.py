@@ -135,9 +135,11 @@ def _check_sample(checking: Checking, count: object, seed: object, there: Collec
     if type(count) is not int or not isinstance(seed, str):
         checking.fault("bundle.json", "a sample has a number and a seed")
         return
+    if count > EVENTS:  # nobody draws for ever
+        checking.fault("bundle.json", f"no sample has {count:,} events: it was not drawn again")
+        return
     months = purged(checking)
-    at_most = len(there) + sum(month.events for month in months)  # nobody draws for ever
-    drawn = _draw(seed, checking.head.size, min(count, at_most + 1))
+    drawn = _draw(seed, checking.head.size, count)
     for sequence in sorted(drawn ^ set(there)):
         if sequence in drawn and unexplained([(sequence, sequence)], months) is None:
             checking.found.purged += 1

@@ -23,7 +23,7 @@ NEEDED = (
 )  # fmt: skip
 SMALL = 16 << 20  # bytes that a file may have that is read as a whole
 LINE = 1 << 17  # bytes of the longest line
-EVENTS = 100_000  # that a bundle has, at most
+EVENTS = 100_000  # that a bundle has, at most: no browser opens a page with many more
 _MOST = {"records.jsonl": EVENTS << 16, "proofs.jsonl": EVENTS << 12, "evidence.html": EVENTS << 17}  # bytes
 _CHUNK = 1 << 20
 T = TypeVar("T")

@@ -9,19 +9,18 @@ from typing import Any
 
 from audit_core.canonical import format_timestamp
 from audit_core.errors import ConfigurationError
+from audit_core.evidence.opened import EVENTS
 from audit_core.normalise import clean_text
 from audit_core.query import EQUALS, EventQuery
 from audit_core.rows import Row
 from audit_core.stores import AuditStore
-
-MOST = 100_000  # events: no browser opens a page with many more
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What ``query`` asks for; or a ``sample`` of so many events of the whole trail, drawn by ``seed``.
 
-    Raises ConfigurationError for a sample without a seed, or of what matches only.
+    Raises ConfigurationError for a sample without a seed, of what matches only, or of more than ``EVENTS``.
     """
 
     query: EventQuery
@@ -31,6 +30,8 @@ class Selection:
     def __post_init__(self) -> None:
         if (self.sample is None) != (self.seed is None):
             raise ConfigurationError("A sample needs both --sample and --seed: let whoever audits choose the seed.")
+        if self.sample is not None and self.sample > EVENTS:
+            raise ConfigurationError(f"A sample has {EVENTS:,} events at most: ask for fewer (--sample).")
         if self.seed is not None and clean_text(self.seed, len(self.seed)) != self.seed:
             raise ConfigurationError("The seed has characters that are no UTF-8: choose another word.")
         if self.sample is not None and self._asked():

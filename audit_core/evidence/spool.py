@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 from audit_core.canonical import RECORD_COLUMNS, encode_record
 from audit_core.errors import ConfigurationError, IntegrityError
-from audit_core.evidence.selection import MOST
+from audit_core.evidence.opened import EVENTS
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import leaf_hash
 from audit_core.rows import Row
@@ -51,10 +51,10 @@ class Spool:
             return
         if sequence in self._places:
             raise IntegrityError(f"The event {sequence} is there twice: run `audit verify`.")
-        if len(self._places) >= MOST:
+        if len(self._places) >= EVENTS:
             raise ConfigurationError(
-                f"These are more than {MOST:,} events, which no browser opens in one page: ask for a shorter time, or "
-                "for a sample of them (--sample 10000 --seed ...)."
+                f"These are more than {EVENTS:,} events, which no browser opens in one page: ask for a shorter time, "
+                "or for a sample of them (--sample 10000 --seed ...)."
             )
         self._file.write(record + b"\n")
         self._places[sequence] = _Place(self._end, len(record), leaf_hash(record))

@@ -42,9 +42,10 @@ class Archive(NamedTuple):
         ):
             raise TypeError("no archive")
         forms = zip((_MONTH, _HASH, _OBJECT, _HASH), texts, strict=False)
-        if not all(form.fullmatch(text) for form, text in forms) or not numbers[1] <= numbers[2] < sequence:
-            raise ValueError("no archive")
         events, first, last, size = numbers
+        fits = first <= last < sequence and events <= last - first + 1
+        if not fits or not all(form.fullmatch(text) for form, text in forms):
+            raise ValueError("no archive")
         month, hashes, name, digest, place = texts
         return cls(sequence, month, events, first, last, hashes, name, digest, size, place)
 

@@ -300,6 +300,14 @@ ATTACKS = {
 
 
 class TestAnAttackerWhoMendsEverySum:
+    def test_cannot_have_more_drawn_than_any_bundle_has(self, made, monkeypatch):
+        files, drawn = files_of(made[0]["sample"]), []
+        monkeypatch.setattr(check_events, "_draw", lambda seed, size, count: drawn.append(count) or set())
+        files["bundle.json"] = changed(files["bundle.json"], selection={"sample": 10**12, "seed": "tuesday"})
+        expected = "bundle.json: no sample has 1,000,000,000,000 events: it was not drawn again"
+        assert expected in found(packed(files), KEY)
+        assert drawn == []
+
     @pytest.mark.parametrize("attack", ATTACKS)
     def test_is_found_and_it_is_said_where(self, made, attack):
         kind, changes, expected = ATTACKS[attack]

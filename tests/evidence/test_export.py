@@ -130,9 +130,10 @@ class TestASample:
         assert all(abs(count - 500) < 5 * 19.4 for count in counts.values())
 
     @pytest.mark.parametrize(
-        ("query", "sample", "seed"), [({"actor": "bob"}, 5, "x"), ({}, 5, None), ({}, None, "x"), ({}, 5, "\udcff")]
+        ("query", "sample", "seed"),
+        [({"actor": "bob"}, 5, "x"), ({}, 5, None), ({}, None, "x"), ({}, 5, "\udcff"), ({}, 100_001, "x")],
     )
-    def test_of_what_matches_only_or_without_a_seed_that_can_be_said_is_refused(self, query, sample, seed):
+    def test_of_what_matches_only_of_too_many_or_without_a_seed_that_can_be_said_is_refused(self, query, sample, seed):
         with pytest.raises(ConfigurationError):
             Selection(EventQuery(**query), sample, seed)
 

@@ -180,6 +180,9 @@ CORRUPTIONS = {
     "the time that it is about": (
         "time", _about(selection={"since": "2026-01-31T12:00:05.000000Z"}), "not of the time that was asked for"
     ),
+    "a sample that nobody can draw": (
+        "sample", _about(selection={"sample": 10**12, "seed": "tuesday"}), "no sample has 1,000,000,000,000 events"
+    ),
     "the seed": ("sample", _about(selection={"sample": 5, "seed": "monday"}), "by the seed"),
     "what was asked for, so that it is all": ("actor", _about(selection={}), "events are missing"),
     "the tree size": ("whole", _about(tree_size=232), "bundle.json says 232"),
