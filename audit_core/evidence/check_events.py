@@ -123,7 +123,7 @@ def check_selection(checking: Checking) -> None:
 def _check_purged(checking: Checking, missing: int) -> None:
     """Of a whole trail only that may be missing of which signed events say that it was destroyed."""
     months = purged(checking)
-    place = unexplained(gaps(checking), months)
+    place = next(unexplained(gaps(checking), months), None)
     if place is not None or missing != sum(month.events for month in months):
         which = "" if place is None else f": the event {place}, for one"
         checking.fault("bundle.json", f"it says that it is the whole trail, and events are missing{which}")
@@ -140,10 +140,10 @@ def _check_sample(checking: Checking, count: object, seed: object, there: Collec
         return
     months = purged(checking)
     drawn = _draw(seed, checking.head.size, count)
-    for sequence in sorted(drawn ^ set(there)):
-        if sequence in drawn and unexplained([(sequence, sequence)], months) is None:
-            checking.found.purged += 1
-            continue
+    absent = sorted(drawn.difference(there))
+    missed = set(unexplained([(sequence, sequence) for sequence in absent], months))
+    checking.found.purged += len(absent) - len(missed)
+    for sequence in sorted(missed | (set(there) - drawn)):
         what = "was drawn by the seed, and is not there" if sequence in drawn else "was not drawn by the seed"
         checking.fault("sample", f"the event {sequence} {what}")
 

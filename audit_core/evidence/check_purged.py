@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from audit_core.evidence.check_keys import statement_of
@@ -35,14 +35,17 @@ def gaps(checking: Checking) -> list[tuple[int, int]]:
     return [(a + 1, b - 1) for (_, a), (b, _) in pairwise(edges) if b > a + 1]
 
 
-def unexplained(missing: _Ranges, months: Sequence[Archive]) -> int | None:
-    """The first of the sequences that lies in no month that was purged; None where each lies in one."""
-    covered = sorted((one.first, one.last) for one in months)
+def unexplained(missing: _Ranges, months: Sequence[Archive]) -> Iterator[int]:
+    """Of each range, in order, the first sequence that lies in no month that was purged, if there is one.
+
+    In one pass over both: whoever makes a bundle chooses how many there are of each.
+    """
+    starts = sorted(((one.first, one.last) for one in months), reverse=True)
+    explained = -1  # without a gap from whatever is asked for next
     for first, last in missing:
-        place = first
-        for start, end in covered:
-            if start <= place <= end:
-                place = end + 1
+        place = max(first, explained + 1)
+        while starts and starts[-1][0] <= place:
+            explained = max(explained, starts.pop()[1])
+            place = max(first, explained + 1)
         if place <= last:
-            return place
-    return None
+            yield place

@@ -1,6 +1,8 @@
 """Bundles of a trail of which months were purged: what a signed event says is gone is missed by nobody, all else is."""
 
 import json
+import random
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -8,8 +10,10 @@ import pytest
 from audit_core.archives.places import open_place
 from audit_core.cli import main
 from audit_core.errors import IntegrityError
+from audit_core.evidence.check_purged import unexplained
 from audit_core.evidence.checked import Verdict
 from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.retention import Archive
 from audit_core.retention.archiving import Archiver
 from tests.evidence.bundles import check, files_of, joined, lines, packed, select, write
 from tests.reports.trails import tamper
@@ -47,6 +51,29 @@ def test_is_ok_and_says_how_many_events_there_is_no_record_of(purged, bundles, k
     page = opened(files_of(bundles[kind])["evidence.html"], str(purged[1]))
     assert page.verdict == "ok", page.text
     assert f"Not shown: {checked.purged} event" in page.whole
+
+
+def months_of(*ranges):
+    says = {"month": "2025-01", "hashes": "0" * 64, "object": "o", "sha256": "0" * 64, "bytes": 1, "place": "p"}
+    return [Archive.of(10**9, says | {"events": 1, "first": a, "last": b}) for a, b in ranges]
+
+
+def test_what_lies_in_no_purged_month_is_what_lies_in_none_of_them():
+    chance = random.Random(1)
+    for _ in range(500):
+        places = sorted(chance.sample(range(40), 8))
+        missing = list(zip(places[::2], places[1::2], strict=True))
+        ranges = [sorted(chance.choices(range(40), k=2)) for _ in range(chance.randrange(6))]
+        outside = [[n for n in range(a, b + 1) if not any(c <= n <= d for c, d in ranges)] for a, b in missing]
+        assert list(unexplained(missing, months_of(*ranges))) == [some[0] for some in outside if some]
+
+
+def test_as_many_purged_months_as_events_that_are_missing_take_no_longer_than_to_read_them():
+    """Whoever makes a bundle chooses how many there are of each."""
+    months, missing = months_of(*((3 * n, 3 * n) for n in range(30_000))), [(3 * n, 3 * n) for n in range(30_000)]
+    before = time.process_time()
+    assert list(unexplained(missing, months)) == []
+    assert time.process_time() - before < 5
 
 
 def test_of_a_time_it_has_the_neighbours_that_there_are(purged, tmp_path):
