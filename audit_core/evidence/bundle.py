@@ -15,7 +15,7 @@ from audit_core.chain.purged import Purged, purged_in
 from audit_core.chain.subtrees import Span, Subtrees
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.archive import Archive, new_archive
-from audit_core.evidence.gone import is_gone, statements_of_gone
+from audit_core.evidence.gone import is_gone, statements_of_gone, unless_purged_meanwhile
 from audit_core.evidence.kept import Held, Shown, ask, show
 from audit_core.evidence.page import write_page
 from audit_core.evidence.selection import Selection
@@ -67,15 +67,16 @@ def write_bundle(
 
     ``checkpoints`` are signed notes that were kept elsewhere; the trail's anchors are asked for more. What does not
     hold is not written: raises IntegrityError, LookupError where no event matches, ConfigurationError for a file that
-    is there already and for too many events.
+    is there already, for too many events, and where a month was purged meanwhile.
     """
     if path.exists():
         raise ConfigurationError(f"The file {path} is there already, and is not overwritten: name another.")
     trust = _trust(trail)
-    asked, purged = selection.described(), tuple(purged_in(trail.store, selection.query))
+    asked = selection.described()
     not_noted = trail.note_reading("trail.read", {"export": "bundle", **asked, "tree_size": trust.head.size})
-    with Spool.of(trust.head) as spool:
+    with unless_purged_meanwhile(trail.store, trust.keys), Spool.of(trust.head) as spool:
         _read(spool, selection, trail.chain.whole, progress)
+        purged = tuple(purged_in(trail.store, selection.query))
         events = len(spool.sequences)
         wanted = {reign.sequence for reign in trust.reigns[1:]}
         wanted |= _warnings(trust)

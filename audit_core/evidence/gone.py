@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from audit_core.errors import IntegrityError
+from audit_core.chain.keys import read_keyring
+from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.selection import Selection, draw
 from audit_core.evidence.spool import Spool
 from audit_core.integrity.keyring import Keyring
 from audit_core.stores import AuditStore
+
+_MEANWHILE = "A month was purged meanwhile, and what was read before is another trail than what is left: export again."
+
+
+@contextmanager
+def unless_purged_meanwhile(store: AuditStore, keys: Keyring | None) -> Iterator[None]:
+    """What is missing accuses nobody where a month was purged since ``keys`` were read: raises ConfigurationError."""
+    try:
+        yield
+    except IntegrityError as error:
+        now = read_keyring(store)
+        if keys is None or now is None or len(now.purges) == len(keys.purges):
+            raise
+        raise ConfigurationError(_MEANWHILE) from error
 
 
 def is_gone(sequence: int, store: AuditStore, keys: Keyring) -> bool:
@@ -20,7 +36,8 @@ def is_gone(sequence: int, store: AuditStore, keys: Keyring) -> bool:
 def statements_of_gone(spool: Spool, selection: Selection, store: AuditStore, keys: Keyring) -> set[int]:
     """The sequences of the statements about what was asked for and is not there: of its archive, and of its purge.
 
-    Raises IntegrityError where an event is missing of which none says so.
+    Raises IntegrityError where an event is missing of which none says so, ConfigurationError where the one that says so
+    was sealed after the checkpoint, and is not in its tree.
     """
     size, there = spool.head.size, set(spool.sequences)
     if selection.sample is not None and selection.seed is not None:
@@ -33,7 +50,10 @@ def statements_of_gone(spool: Spool, selection: Selection, store: AuditStore, ke
         archives = set(gone)
     else:
         archives = set()
-    return archives | {keys.purges[number].sequence for number in archives}
+    purges = {keys.purges[number].sequence for number in archives}
+    if max(purges, default=0) >= size:
+        raise ConfigurationError(_MEANWHILE)
+    return archives | purges
 
 
 def _archive_of(sequence: int, store: AuditStore, keys: Keyring) -> int:

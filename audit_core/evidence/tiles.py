@@ -20,7 +20,9 @@ from typing import NamedTuple
 from audit_core.canonical import encode_record
 from audit_core.chain import AuditChain
 from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.evidence.gone import unless_purged_meanwhile
 from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import EMPTY_ROOT, HASH_SIZE
 from audit_core.integrity.note import parse_note
@@ -59,7 +61,8 @@ def export_tiles(chain: AuditChain, folder: Path, progress: Progress = None) -> 
     Everything that is written is read again and compared with the checkpoint, which comes last: until then the one that
     was there before holds, with all its tiles. ``progress`` is called with how many events are written, and of how
     many. Raises ConfigurationError for a folder that holds something else, IntegrityError when the folder is of another
-    history of the trail, and when the trail does not fit its checkpoint; OSError.
+    history of the trail, and when the trail does not fit its checkpoint; ConfigurationError also where a month was
+    purged meanwhile; OSError.
     """
     if chain.store.head() is None:
         raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
@@ -67,10 +70,12 @@ def export_tiles(chain: AuditChain, folder: Path, progress: Progress = None) -> 
     with _locked(folder):
         note = str(chain.checkpoint_note())  # not before: another export may just have ended with a newer one
         head = Checkpoint.parse(parse_note(note)[0])
-        there, lacking = _find_checkpoint(folder, head.origin), _lacking(chain, head.size)
+        there, ring = _find_checkpoint(folder, head.origin), chain.keyring
+        lacking = _lacking(chain, ring, head.size)
         tree = _find_tree(folder, chain, there, head, lacking)
         if there.size < head.size:
-            _write(folder, chain, tree, head, lacking=lacking, progress=progress)
+            with unless_purged_meanwhile(chain.store, ring):
+                _write(folder, chain, tree, head, lacking=lacking, progress=progress)
             _put(folder / CHECKPOINT, note.encode(), durably=True)
             _sync(folder)
             # A crash from here on leaves partial tiles that nobody asks for.
@@ -80,9 +85,8 @@ def export_tiles(chain: AuditChain, folder: Path, progress: Progress = None) -> 
     return Exported(head.size, there.size, len(lacking), whole_from)
 
 
-def _lacking(chain: AuditChain, size: int) -> frozenset[int]:
+def _lacking(chain: AuditChain, ring: Keyring | None, size: int) -> frozenset[int]:
     """The numbers of the bundles whose records are not all there, as a signed statement says."""
-    ring = chain.keyring
     if ring is None or not ring.purges:
         return frozenset()
     left = chain.store.left(0, size)

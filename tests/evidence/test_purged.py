@@ -3,13 +3,15 @@
 import json
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from audit_core.archives.places import open_place
 from audit_core.cli import main
-from audit_core.errors import IntegrityError
+from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.evidence import bundle, tiles
 from audit_core.evidence.check_purged import unexplained
 from audit_core.evidence.checked import Verdict
 from audit_core.integrity.note import VerifierKey
@@ -17,7 +19,8 @@ from audit_core.integrity.retention import Archive
 from audit_core.retention.archiving import Archiver
 from tests.evidence.bundles import check, files_of, joined, lines, packed, select, write
 from tests.reports.trails import tamper
-from tests.retention.scenes import make_year, opened
+from tests.retention.scenes import make_year, month_of_events, put
+from tests.retention.scenes import opened as opened_trail
 
 GONE = 13  # three months of four events, and one that came late
 
@@ -30,7 +33,7 @@ def purged(tmp_path_factory):
         patch.setenv("AUDIT_STATE_DIR", str(folder / "state"))
         url = f"sqlite:///{folder / 'clinic.db'}"
         key = VerifierKey.parse(make_year(url))
-        with opened(url) as trail:
+        with opened_trail(url) as trail:
             list(Archiver(trail.chain, open_place((folder / "archive").as_uri()), trail.event).run("2025-04"))
         assert main(["purge", "--keep", "1m", "--reason", "over", "--url", url]) == 0
     return folder / "clinic.db", key
@@ -140,6 +143,67 @@ def test_an_event_that_somebody_removed_is_not_passed_over_as_if_it_were_purged(
         write(path, tmp_path / "bundle", selection)
 
 
+@pytest.fixture
+def archived(tmp_path, monkeypatch):
+    """The URL of a trail whose first three months are archived, and what purges them."""
+    monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "state"))
+    url = f"sqlite:///{tmp_path / 'clinic.db'}"
+    with opened_trail(url) as trail:
+        for month in ("2025-01", "2025-02", "2025-04"):
+            put(trail, month_of_events(month))
+        list(Archiver(trail.chain, open_place((tmp_path / "archive").as_uri()), trail.event).run("2025-03"))
+    return url, lambda: main(["purge", "--keep", "1m", "--reason", "over", "--url", url])
+
+
+def purging_before(step, purge):
+    def purge_and(*given, **named):
+        assert purge() == 0
+        return step(*given, **named)
+
+    return purge_and
+
+
+def of_the_time_before(trust, purge):
+    def found(trail):
+        old = trust(trail)
+        assert purge() == 0
+        return replace(old, keys=trail.chain.keyring)
+
+    return found
+
+
+@pytest.mark.parametrize(
+    ("step", "change"), [("_read", purging_before), ("_fill", purging_before), ("_trust", of_the_time_before)]
+)
+def test_what_is_purged_during_an_export_is_not_called_missing(archived, tmp_path, monkeypatch, step, change):
+    url, purge = archived
+    monkeypatch.setattr(bundle, step, change(getattr(bundle, step), purge))
+    selection = select(since=datetime(2025, 4, 1, tzinfo=UTC)) if step == "_fill" else select()
+    with opened_trail(url) as trail:
+        with pytest.raises(ConfigurationError, match="A month was purged meanwhile"):
+            write(trail, tmp_path / "bundle", selection)
+        monkeypatch.undo()
+        assert check(write(trail, tmp_path / "bundle", selection), trail.chain.key).verdict is Verdict.OK
+
+
+def test_what_is_purged_during_an_export_is_told_with_what_was_purged_before(archived, tmp_path, monkeypatch):
+    url, purge = archived
+    monkeypatch.setattr(bundle, "_read", purging_before(bundle._read, purge))
+    with opened_trail(url) as trail:
+        written = bundle.write_bundle(trail, select(resource_type="patient"), tmp_path / "bundle")
+    assert (written.events, [one.month for one in written.purged]) == (4, ["2025-01", "2025-02"])
+
+
+def test_what_is_purged_during_an_export_of_tiles_is_not_called_missing(archived, tmp_path, monkeypatch):
+    url, purge = archived
+    monkeypatch.setattr(tiles, "_write", purging_before(tiles._write, purge))
+    with opened_trail(url) as trail:
+        with pytest.raises(ConfigurationError, match="A month was purged meanwhile"):
+            tiles.export_tiles(trail.chain, tmp_path / "tiles")
+        monkeypatch.undo()
+        assert tiles.export_tiles(trail.chain, tmp_path / "tiles").lacking == 1
+
+
 def test_what_was_purged_is_called_so_where_each_record_is_needed(purged, tmp_path, capsys):
     url = f"sqlite:///{purged[0]}"
     for words, code, said in (
@@ -148,5 +212,5 @@ def test_what_was_purged_is_called_so_where_each_record_is_needed(purged, tmp_pa
     ):
         assert main([*words, "--url", url]) == code
         assert said in " ".join(capsys.readouterr().err.split())
-    with opened(url) as trail:
+    with opened_trail(url) as trail:
         assert trail.prove(30).check(purged[1])
