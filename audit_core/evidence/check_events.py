@@ -10,7 +10,7 @@ from typing import Any
 
 from audit_core.errors import IntegrityError
 from audit_core.evidence.check_purged import gaps, purged, unexplained
-from audit_core.evidence.checked import FAULTS_AT_MOST, Checking, read_json
+from audit_core.evidence.checked import FAULTS_AT_MOST, Checking, Fault, read_json
 from audit_core.evidence.opened import EVENTS
 from audit_core.integrity.merkle import check_inclusion, plan_inclusion
 from audit_core.integrity.note import decode_base64
@@ -30,7 +30,8 @@ def check_events(checking: Checking) -> None:
             checking.fault(where, "it has no proof" if proof is None else "there is a proof, and no record")
             return
         if number > EVENTS or len(checking.found.faults) >= FAULTS_AT_MOST:
-            checking.fault(where, "no bundle has more events, or as many that are none: the rest was not read")
+            what = "no bundle has more events" if number > EVENTS else "so much was wrong before it"
+            checking.found.faults.append(Fault(where, f"{what}: from here on nothing was read"))
             return
         try:
             record, sequence = _read_record(line, checking.about["origin"])
