@@ -561,6 +561,7 @@ class TestProofs:
         other = VerifierKey("example.com/other", LocalSigner(b"t" * 32).public_key)
         said = refused("check-proof", proof, "--key", other)
         assert f"The proof is of the trail {ORIGIN}, and the key that you gave of example.com/other" in said
+        assert 0 < said.index("somebody has changed it") < said.index("give the key")
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", "7", "[" * 100_000,
                                       '{"record": 1, "index": 1, "hashes": [], "checkpoint": ""}',

@@ -144,9 +144,10 @@ def _doubt(found: Verification, trust: Trust, origin: object, is_sound_alone: Ca
         raise trust.doubt
     if _is_of_another(found, trust) and is_sound_alone():
         raise ConfigurationError(
-            f"This trail is {origin}, and the key that you gave is of the trail {trust.origin}: give the key that you "
-            "were handed for this one, or the URL of that one. If this is to be that one, somebody has put another "
-            "trail in its place."
+            f"This trail is {origin}, and the key that you gave is of the trail {trust.origin}. If this is to be that "
+            "one, somebody has put another trail in its place: give a checkpoint of it that was kept elsewhere, with "
+            "--checkpoint or --anchor, and that is a finding. Only if you meant this one, give the key that you were "
+            "handed for this one."
         )
 
 

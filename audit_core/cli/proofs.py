@@ -116,8 +116,9 @@ def _check_trail(proof: Proof, key: VerifierKey) -> None:
         return
     if origin != key.name:
         raise ConfigurationError(
-            f"The proof is of the trail {origin}, and the key that you gave of {key.name}: give the key that you were "
-            "handed for that trail. If the proof is to be of this one, somebody has changed it."
+            f"The proof is of the trail {origin}, and the key that you gave of {key.name}. If it is to be of the key's "
+            "trail, somebody has changed it, or given you another one. Only if you meant the other trail, give the key "
+            "that you were handed for that."
         )
 
 

@@ -124,6 +124,8 @@ class TestAWrongKey:
             ConfigurationError, match=f"is of the trail {ORIGIN}, and the key that you gave of {other.name}"
         ):
             check(made[0]["whole"], other)
+        (said,) = found(made[0]["whole"], other)
+        assert 0 < said.index("you were given another") < said.index("give the key"), "a cure that only suits a forger"
         assert check(made[0]["whole"], other, KEY).verdict is Verdict.OK
         assert found(packed(files_of(small) | {"README.txt": b""}, add_sums=False, show=False), other)
 
@@ -553,8 +555,12 @@ class TestAnArchiveThatIsReadInTwoWays:
         files = files_of(small) | {"records.jsonl": b"\n" * 50_000, "proofs.jsonl": b"\n" * 50_000}
         read = []
         monkeypatch.setattr(check_events, "_read_record", lambda line, origin: read.append(line) or _read(line, origin))
-        assert found(packed(files, show=False), KEY)
+        faults = found(packed(files, show=False), KEY)
         assert len(read) < 1_001
+        assert "records.jsonl line 1001: so much was wrong before it: from here on nothing was read" in faults
+        monkeypatch.setattr(check_events, "EVENTS", 10)
+        faults = found(packed(files, show=False), KEY)
+        assert "records.jsonl line 11: no bundle has more events: from here on nothing was read" in faults
 
 
 @pytest.mark.parametrize("number", [2**53, -(2**53), 10**400])
