@@ -63,8 +63,8 @@ def _check_trust(checking: Checking, ring: Keyring, trusted: Sequence[VerifierKe
     if trusted and all(each.name != origin for each in trusted):
         checking.ask(
             f"The bundle is of the trail {origin}, and the key that you gave of {trusted[0].name}. If you asked for "
-            "one of the key's trail, you were given another. Only if you meant the other trail, give the key that you were "
-            "handed for that."
+            "one of the key's trail, you were given another. Only if you meant the other trail, give the key that you "
+            "were handed for that."
         )
     elif trusted and not (found.trusted or found.is_before):
         given = ", ".join(map(str, trusted))

@@ -87,6 +87,7 @@ class TestAGoodBundle:
         page = opened(made[0]["sample"]["evidence.html"], str(VerifierKey("example.com/other", OURS.public_key)))
         assert page.verdict == "untrusted"
         assert "This key is of another trail, example.com/other" in page.whole
+        assert 0 < page.whole.index("you were given another") < page.whole.index("paste the key")
 
     @pytest.mark.parametrize("key", ["nonsense", str(KEY)[:-4], str(KEY).replace("+", "+0", 1), ""])
     def test_a_key_that_is_none_decides_nothing(self, made, opened, key):
