@@ -24,6 +24,7 @@ from tests.evidence.bundles import (
     select,
     write,
 )
+from tests.reports.names import NAMES
 from tests.reports.trails import OURS, THEIRS, about, make_trail, seal
 
 STRANGER = VerifierKey(KEY.name, THEIRS.public_key)
@@ -226,6 +227,11 @@ class TestACorruptedBundle:
         assert "217" in marked
 
 
+def _written_out(character):
+    code = f"{ord(character):04x}"
+    return f"\\x{code[2:]}" if code < "0100" else f"\\u{code}" if len(code) == 4 else f"\\u{{{code}}}"
+
+
 class TestHostileNames:
     def test_run_nothing_and_hide_nothing(self, opened, tmp_path):
         files = files_of(write(hostile(tmp_path / "trail.db"), tmp_path / "bundle"))
@@ -238,25 +244,14 @@ class TestHostileNames:
         assert "show all 30,000 characters" in shown
         assert HOSTILE not in files["evidence.html"].decode()
 
-    @pytest.mark.parametrize(
-        ("name", "shown"),
-        [
-            ("dr-ada\u200c", "dr-ada\\u200c"),
-            ("dr-\u200dada", "dr-\\u200dada"),
-            ("dr-ada\U000e0041\U000e0042", "dr-ada\\u{e0041}\\u{e0042}"),
-            ("\u3164", "\\u3164"),
-            ("dr\ufe0f-a\u0301\u200cda\u034f", "dr\\ufe0f-a\u0301\\u200cda\\u034f"),
-            ("محمد\u200cعلی", "محمد\u200cعلی"),
-            ("क्\u200dष", "क्\u200dष"),
-            ("👩\u200d⚕\ufe0f ❤\ufe0f\u200d🔥", "👩\u200d⚕\ufe0f ❤\ufe0f\u200d🔥"),
-        ],
-    )
-    def test_a_name_that_looks_like_another_is_told_apart(self, made, opened, name, shown):
+    @pytest.mark.parametrize(("name", "hidden"), NAMES)
+    def test_a_name_that_looks_like_another_is_told_apart(self, made, opened, name, hidden):
         data = data_of(made[0]["sample"])
         record = json.loads(data["records"][0]) | {"actor_id": name}
         data["records"][0] = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         of_it = "[...document.querySelector('#events .who').childNodes].filter((one) => one.className !== 'small')"
-        assert opened(data).value(f"{of_it}.map((one) => one.textContent).join('')") == shown
+        shown = opened(data).value(f"{of_it}.map((one) => one.textContent).join('')")
+        assert shown == "".join(_written_out(one) if one in hidden else one for one in name)
 
     @pytest.mark.parametrize(
         ("old", "new"),

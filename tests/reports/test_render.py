@@ -15,6 +15,7 @@ from rich.console import Console
 from audit_core.reports import AuditReporter, write_csv, write_json, write_page, write_table
 from audit_core.reports.table import TABLE_ROWS
 from audit_core.reports.text import safe_json, spreadsheet_cell, visible
+from tests.reports.names import NAMES
 from tests.reports.trails import NOON, about, event, seal, started
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\x7f"
@@ -82,6 +83,11 @@ class TestHostileValues:
     def test_names_in_any_script_stay_readable(self):
         for name in ("Åsa Öberg", "山田太郎", "می‌خواهم", "O'Brien"):
             assert visible(name) == name
+
+    @pytest.mark.parametrize(("name", "hidden"), NAMES)
+    def test_the_same_characters_are_written_out_as_by_the_page_of_a_bundle(self, name, hidden):
+        expected = (one.encode("unicode_escape").decode() if one in hidden else one for one in name)
+        assert visible(name) == "".join(expected)
 
     def test_names_that_look_like_another_are_told_apart_and_json_keeps_them(self):
         for name in ("dr-ada\u200c", "\u200ddr-ada", "dr-ada\u3164", "dr-\u034fada", "dr-ada\U000e0041"):
