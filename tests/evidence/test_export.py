@@ -240,7 +240,7 @@ class TestWhatIsNotExported:
             write(path, tmp_path / "other", select(since=NOON))
 
     def test_more_than_a_browser_opens(self, trail, tmp_path, monkeypatch):
-        monkeypatch.setattr("audit_core.evidence.spool.MOST", 100)
+        monkeypatch.setattr("audit_core.evidence.spool.EVENTS", 100)
         with pytest.raises(ConfigurationError, match="more than 100 events"):
             write(trail[0], tmp_path / "bundle")
         assert limits.MOST == 100_000
