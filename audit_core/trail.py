@@ -119,7 +119,7 @@ class AuditTrail:
             renew=self.signing_key.renew,
             shelf=Shelf([archives] if isinstance(archives, str) else [*archives]),
         )
-        self.sealer = Sealer(self.chain, self.outboxes, self._places.tables, queue=self.queue)
+        self.sealer = Sealer(self.chain, self.outboxes, self._places.tables)
         self.anchoring = Anchoring(
             self.chain, open_anchors(anchors), self._beat, anchor_every,
             freed=self._seal_again, held=self.signing_key.held,

@@ -21,7 +21,6 @@ from audit_core.errors import (
 )
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting, may_be_more
-from audit_core.outbox.queue import Queue
 from audit_core.waiting import draft_or_unreadable, read_draft, unreadable_draft
 from audit_core.writing.drain import Drain
 from audit_core.writing.refusal import Refusal
@@ -41,13 +40,10 @@ class Sealer:
     crash between the two, the second try finds the event's id in the chain and only removes it.
     """
 
-    def __init__(
-        self, chain: AuditChain, outboxes: Sequence[Outbox], tables: Tables | None = None, *, queue: Queue | None = None
-    ) -> None:
-        """Without ``tables`` everything is made, and the first outbox is in the store's own database."""
-        self.chain, self.outboxes = chain, outboxes
-        self.tables = tables or Tables(chain.store, outboxes)
-        self.drain = Drain(queue, chain, outboxes[0]) if queue else None
+    def __init__(self, chain: AuditChain, outboxes: Sequence[Outbox], tables: Tables) -> None:
+        """The ``tables`` are of the chain's store and these outboxes, and know the queue, where there is one."""
+        self.chain, self.outboxes, self.tables = chain, outboxes, tables
+        self.drain = Drain(tables.queue, chain, outboxes[0]) if tables.queue else None
         self.trouble: str | None = None  # why nothing is sealed just now
         self._next_try = 0.0
         self._refusal = Refusal("the outbox")
