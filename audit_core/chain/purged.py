@@ -42,8 +42,7 @@ def archived_in(store: AuditStore, query: EventQuery) -> list[str]:
     """The months of the interval that have events in archives, which are read with the others."""
     if (ring := read_keyring(store)) is None:
         return []
-    archives = (one for one in ring.archives.values() if one.sequence not in ring.purges)
-    return sorted({one.month for one in archives if touches(one, query)})
+    return sorted({one.month for one in ring.not_purged() if touches(one, query)})
 
 
 def _purges(store: AuditStore) -> Iterator[tuple[Archive, Purge]]:
