@@ -21,7 +21,7 @@ from audit_core.anchors.folder import FolderAnchor, Receipt
 from audit_core.chain.statements import acknowledge, find_lost
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError, IntegrityError
-from audit_core.evidence import selection as limits
+from audit_core.evidence import opened as limits
 from audit_core.evidence.checked import Verdict
 from audit_core.evidence.selection import Selection, draw
 from audit_core.integrity.merkle import plan_inclusion
@@ -243,7 +243,7 @@ class TestWhatIsNotExported:
         monkeypatch.setattr("audit_core.evidence.spool.EVENTS", 100)
         with pytest.raises(ConfigurationError, match="more than 100 events"):
             write(trail[0], tmp_path / "bundle")
-        assert limits.MOST == 100_000
+        assert limits.EVENTS == 100_000
 
     def test_over_a_file_that_is_there(self, trail, tmp_path):
         (tmp_path / "bundle").write_bytes(b"mine")
