@@ -446,3 +446,16 @@ def test_on_postgresql_who_erases_has_a_role_of_its_own_and_the_trails_key(state
         assert trail.verify().findings == ()
         news = {e.resource_id: e.details["changes"]["email"]["new"] for e in trail.events(action="update")}
     assert news == {"0": "0@secret.example", "1": "[erased]", "2": "2@secret.example"}
+
+
+def test_what_was_done_to_a_secret_is_erased_by_the_secret(state):
+    url, token = f"sqlite:///{state}/clinic.db", "wAtch-me-go-by"
+    for rules in ({}, {"api_token": "keep"}):
+        with AuditTrail(url, erasable=True, redact=rules, lifecycle=False) as trail:
+            trail.record("token.given", resource=("api_token", token), details={"email": "ada@secret.example"})
+    with AuditTrail(url, erasable=True, lifecycle=False) as trail:
+        assert trail.erase(resources=[("api_token", token)], basis="x", approved_by="y").values == 2
+        trail._redactor = Redactor(erasable=True)
+        (state / "state" / "hash.key").unlink()
+        with pytest.raises(ConfigurationError, match="set AUDIT_HASH_KEY"):
+            trail.erase(resources=[("api_token", token)], basis="x", approved_by="y")
