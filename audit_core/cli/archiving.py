@@ -91,6 +91,8 @@ def purge(
     retention, purged = Retention.parse(keep, datetime.now(UTC)), 0
     with open_trail(context, url, archives=archive or ()) as trail:
         may_state(trail, "purge")
+        for rule in retention.unused(trail.store):
+            note(f"The policy {rule.text} is about no event that is still in the trail: is it misspelt?", "yellow")
         for found in Purger(trail.chain, trail.event, retention, tuple(archive or ())).run(reason):
             if isinstance(found, Held):
                 note(f"{found.month} stays: the {found.hold.kind} {found.hold.name} is held.", "yellow")

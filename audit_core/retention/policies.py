@@ -7,21 +7,23 @@ longest rule says that is about it, and one that no rule is about for ever.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from audit_core.canonical import RECORD_COLUMNS, decode
 from audit_core.errors import ConfigurationError
+from audit_core.query import EventQuery
 from audit_core.retention.months import SEQUENCE, month_of, stays
 from audit_core.rows import Row
+from audit_core.stores import AuditStore
 
 # Months, and how many of them at hand: 45 CFR 164.316(b)(2)(i), PCI DSS 4.0.1 10.5.1, 17 CFR 210.2-06.
 POLICIES = {"hipaa": (72, 0), "pci": (12, 3), "sox": (84, 0)}
 TAGS = "tags"  # the details that have an event's tags
 _OWN = re.compile(r"([1-9]\d{0,3})([my])(?:/([1-9]\d{0,3})([my]))?")
-_ABOUT = re.compile(r"(action|resource|tag):(.+)", re.DOTALL)
+_ABOUT = re.compile(r"(action|resource|tag):\s*(\S.*)", re.DOTALL)
 _ACTION, _TYPE, _DETAILS = map(RECORD_COLUMNS.index, ("action", "resource_type", "details"))
 
 
@@ -74,6 +76,12 @@ class Retention:
         """
         return cls(tuple(map(_rule, text.split(","))), now)
 
+    def unused(self, store: AuditStore) -> Iterator[Rule]:
+        """Rules with a name that no event has which is still in the trail: it may be misspelt. Opens no archive."""
+        for rule in self.rules:
+            if rule.kind and not any(rule.is_about(row) for row in store.select(_query_of(rule))):
+                yield rule
+
     def may_be_over(self, month: str) -> bool:
         """Whether no rule that is about all events keeps this month."""
         return not any(self._runs(rule.keep, month) for rule in self.rules if not rule.kind)
@@ -122,7 +130,7 @@ def months_ago(month: str, count: int) -> str:
 
 def _rule(text: str) -> Rule:
     about, is_about, period = text.strip().rpartition("=")
-    kind = _ABOUT.fullmatch(about)
+    kind, period = _ABOUT.fullmatch(about.strip()), period.strip()
     own = _OWN.fullmatch(period.lower())
     if (is_about and kind is None) or (own is None and period.lower() not in POLICIES):
         raise ConfigurationError(
@@ -131,6 +139,14 @@ def _rule(text: str) -> Rule:
         )
     keep, at_hand = POLICIES[period.lower()] if own is None else _own(own)
     return Rule(text.strip(), keep, at_hand, *(kind.groups() if kind else ()))
+
+
+def _query_of(rule: Rule) -> EventQuery:
+    """What finds the events of a rule soon; those with a tag stand in no index."""
+    return EventQuery(
+        action=rule.name if rule.kind == "action" else None,
+        resource_type=rule.name if rule.kind == "resource" else None,
+    )
 
 
 def _own(found: re.Match[str]) -> tuple[int, int]:

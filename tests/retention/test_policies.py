@@ -103,6 +103,17 @@ def test_the_commands_take_the_policies_from_one_place_and_say_what_stays(year, 
     assert (code, "Say it with --keep, or AUDIT_RETENTION" in err) == (2, True)
 
 
+def test_a_policy_that_is_about_no_event_is_named_before_anything_is_destroyed(year, capsys):
+    url, place = year
+    archive(url, place, before="2025-04")
+    words = ("purge", "--reason", "over", "--url", url, "--keep")
+    policies = "hipaa,resource:paitent=sox,resource:patient=sox,action:login=1y,tag:card=pci,action:invoice.approve=1y"
+    _, _, err = run(capsys, *words, policies)
+    for name in ("resource:paitent=sox", "action:login=1y", "tag:card=pci"):
+        assert f"The policy {name} is about no event that is still in the trail: is it misspelt?" in err
+    assert err.count("misspelt") == 3
+
+
 @pytest.mark.parametrize(
     ("policies", "expected"),
     [
@@ -110,6 +121,7 @@ def test_the_commands_take_the_policies_from_one_place_and_say_what_stays(year, 
         ("pci, SOX", [("", "", 12, 3), ("", "", 84, 0)]),
         ("18m,10y,2y/6m", [("", "", 18, 0), ("", "", 120, 0), ("", "", 24, 6)]),
         ("resource:patient=hipaa, tag:a=b=1m", [("resource", "patient", 72, 0), ("tag", "a=b", 1, 0)]),
+        ("resource:patient =10y,tag: cards = pci ", [("resource", "patient", 120, 0), ("tag", "cards", 12, 3)]),
         ("action:GET /charts/{id}=pci", [("action", "GET /charts/{id}", 12, 3)]),
     ],
 )
@@ -118,7 +130,9 @@ def test_policies_are_read(policies, expected):
     assert [(rule.kind, rule.name, rule.keep, rule.at_hand) for rule in rules] == expected
 
 
-@pytest.mark.parametrize("policies", ["", "0m", "y", "12", "1w", "hipaa,", "-1y", "1y/", "user:7=1y", "tag:=1y", "=1y"])
+@pytest.mark.parametrize(
+    "policies", ["", "0m", "y", "12", "1w", "hipaa,", "-1y", "1y/", "user:7=1y", "tag:=1y", "tag: =1y", "=1y"]
+)
 def test_what_is_no_policy_is_refused(policies):
     with pytest.raises(ConfigurationError, match="A retention is hipaa, pci, sox"):
         Retention.parse(policies, NOW)
