@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from audit_core.canonical import RECORD_COLUMNS, decode
+from audit_core.clean import TOO_MANY
 from audit_core.errors import ConfigurationError
 from audit_core.query import EventQuery
 from audit_core.retention.months import SEQUENCE, month_of, stays
@@ -40,7 +41,7 @@ class Rule:
     def is_about(self, row: Row) -> bool:
         """Whether it says how long this event is kept."""
         if self.kind == "tag":
-            return self.name in _tags(row)
+            return _may_have(row, self.name)
         return not self.kind or row[_ACTION if self.kind == "action" else _TYPE] == self.name
 
 
@@ -158,8 +159,12 @@ def _months(number: str, unit: str) -> int:
     return int(number) * (12 if unit == "y" else 1)
 
 
-def _tags(row: Row) -> list[Any]:
-    """Those of an event: the texts in a list ``tags`` of its details."""
+def _may_have(row: Row, tag: str) -> bool:
+    """Whether it is in the list ``tags`` of an event's details, or may have been there before they were cut."""
     details = decode(row[_DETAILS])
-    tags = details.get(TAGS) if isinstance(details, dict) else None
-    return tags if isinstance(tags, list) else []
+    if not isinstance(details, dict):
+        return False
+    tags = details.get(TAGS)
+    if isinstance(tags, list):
+        return tag in tags or TOO_MANY in tags
+    return details.keys() == {"cut"} or TOO_MANY in (tags, *details.values())

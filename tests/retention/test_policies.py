@@ -5,14 +5,17 @@ from datetime import UTC, datetime
 import pytest
 
 from audit_core.archives.places import open_place
+from audit_core.canonical import RECORD_COLUMNS, encode
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
+from audit_core.normalise import DETAILS_BUDGET, clean_details, fit
 from audit_core.retention.archiving import Archiver
 from audit_core.retention.policies import Kept, Retention, months_ago
 from audit_core.retention.purging import Purger
 from audit_core.testing import make_event
 from tests.retention.scenes import KINDS, archive, checkpoint, make_year, opened, place_of, put, run, url_of, verify
 
+LONG = "x" * 5_200_000  # after it comes no other value: it counts as 20,000
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
 
 
@@ -58,6 +61,23 @@ def test_an_event_that_has_to_be_kept_longer_keeps_its_month_and_is_named(year):
     ]  # fmt: skip
     assert purge(url, "1m,action:invoice.approve=sox", datetime(2032, 6, 1, tzinfo=UTC)) == ["2025-05"]
     assert verify(url, [checkpoint(url)]).result is Result.OK
+
+
+@pytest.mark.parametrize(
+    ("details", "is_kept"),
+    [
+        ({"tags": ["cards"], **{f"name{n}": "x" * 900 for n in range(60)}}, True),
+        ({"note": LONG, "tags": ["cards"]}, True),
+        ({"tags": ["other", LONG, "cards"]}, True),
+        ({"tags": ["other"], "note": LONG, "more": 1}, False),
+        ({"tags": ["other"]}, False),
+        ({"cut": {}, "tags": ["other"]}, False),
+    ],
+)
+def test_an_event_that_was_too_long_and_has_lost_its_tags_is_kept_as_if_it_had_each(details, is_kept):
+    kept = encode(fit(clean_details(details), DETAILS_BUDGET)).decode()
+    row = tuple(kept if name == "details" else "" for name in RECORD_COLUMNS)
+    assert Retention.parse("tag:cards=pci", NOW).rules[0].is_about(row) is is_kept
 
 
 def test_what_no_rule_is_about_is_kept_for_ever(year):
