@@ -139,6 +139,8 @@ def _rule(text: str) -> Rule:
             f"say before it what it is about: resource:patient=10y, action:login=1y, tag:cards=pci. It is not {text!r}."
         )
     keep, at_hand = POLICIES[period.lower()] if own is None else _own(own)
+    if at_hand > keep:
+        raise ConfigurationError(f"What is kept at hand is a part of what is kept: turn {text.strip()!r} around.")
     return Rule(text.strip(), keep, at_hand, *(kind.groups() if kind else ()))
 
 

@@ -161,3 +161,9 @@ def test_what_is_no_policy_is_refused(policies):
 def test_months_are_counted_back_over_years():
     found = [months_ago("2026-03", n) for n in (0, 2, 3, 13, 72)]
     assert found == ["2026-03", "2026-01", "2025-12", "2025-02", "2020-03"]
+
+
+@pytest.mark.parametrize("policies", ["12m/24m", "hipaa,tag:cards=1y/13m"])
+def test_longer_at_hand_than_kept_is_refused(policies):
+    with pytest.raises(ConfigurationError, match=r"turn '.*' around"):
+        Retention.parse(policies, NOW)
