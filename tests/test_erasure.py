@@ -265,6 +265,7 @@ def test_the_certificate_lists_what_was_erased_and_proves_that_the_trail_says_so
     assert (code, "is there already" in err) == (2, True)
     code, out, _ = run(capsys, "erase", "--url", url, "--resource", "patient:0", *BASIS, "--out", state / "second")
     assert (code, "it was erased before, by event 5, and nothing was erased now" in out) == (0, True), out
+    assert "given now are not recorded" in out
     again = json.loads((state / "second").read_text())
     assert (again["values"], again["erased"], again["basis"]) == (0, found["erased"], found["basis"])
     assert [one["index"] for one in again["statements"]] == [one["index"] for one in found["statements"]]
@@ -459,3 +460,21 @@ def test_what_was_done_to_a_secret_is_erased_by_the_secret(state):
         (state / "state" / "hash.key").unlink()
         with pytest.raises(ConfigurationError, match="set AUDIT_HASH_KEY"):
             trail.erase(resources=[("api_token", token)], basis="x", approved_by="y")
+
+
+def test_a_certificate_of_what_was_erased_before_has_the_reason_of_each_statement_and_not_the_one_given_now(
+    state, capsys
+):
+    url, why = f"sqlite:///{state}/clinic.db", [("a court", "ada"), ("a request", "ben")]
+    with AuditTrail(url, erasable=True, lifecycle=False) as trail:
+        for basis, approved_by in why:
+            trail.record("update", resource=("patient", "7"), details={"email": "ada@secret.example"})
+            assert trail.erase(resources=["patient:7"], basis=basis, approved_by=approved_by).reasons == [
+                (basis, approved_by)
+            ]
+    file = state / "certificate.json"
+    code, out, _ = run(capsys, "erase", "--url", url, "--resource", "patient:7", *BASIS, "--out", file)
+    found = json.loads(file.read_text())
+    assert (code, found["basis"], found["approved_by"], "officer" in out) == (0, None, None, False)
+    assert [(one["basis"], one["approved_by"]) for one in found["reasons"]] == why
+    assert [one["statement"] for one in found["reasons"]] == [one["index"] for one in found["statements"]]
