@@ -29,7 +29,7 @@ _ACTION, _TYPE, _DETAILS = map(RECORD_COLUMNS.index, ("action", "resource_type",
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RetentionRule:
     """How many months events are kept, and how many of them in the trail itself."""
 
     text: str  # as it was given: tag:cards=pci
@@ -45,11 +45,11 @@ class Rule:
         return not self.kind or row[_ACTION if self.kind == "action" else _TYPE] == self.name
 
 
-class Kept(NamedTuple):
+class Stays(NamedTuple):
     """A month that stays: the rule and the event for which it does. Without a rule, no rule is about the event."""
 
     month: str
-    rule: Rule | None
+    rule: RetentionRule | None
     sequence: int | None  # None where the rule is about all
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Kept(NamedTuple):
 class Retention:
     """The rules, at a moment."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[RetentionRule, ...]
     now: datetime
 
     @classmethod
@@ -77,7 +77,7 @@ class Retention:
         """
         return cls(tuple(map(_rule, text.split(","))), now)
 
-    def unused(self, store: AuditStore) -> Iterator[Rule]:
+    def unused(self, store: AuditStore) -> Iterator[RetentionRule]:
         """Rules with a name that no event has which is still in the trail: it may be misspelt. Opens no archive."""
         for rule in self.rules:
             if rule.kind and not any(rule.is_about(row) for row in store.select(_query_of(rule))):
@@ -87,12 +87,12 @@ class Retention:
         """Whether no rule that is about all events keeps this month."""
         return not any(self._runs(rule.keep, month) for rule in self.rules if not rule.kind)
 
-    def keeps(self, month: str, rows: Callable[[], Iterable[Row]], log: str) -> Kept | None:
+    def keeps(self, month: str, rows: Callable[[], Iterable[Row]], log: str) -> Stays | None:
         """What an ended month may not be purged for; None if nothing. ``rows`` are read where it needs them."""
         has_general = any(not rule.kind for rule in self.rules)
         return self._find(month, rows, log, lambda rule: rule.keep, or_without=not has_general)
 
-    def keeps_at_hand(self, month: str, rows: Callable[[], Iterable[Row]], log: str) -> Kept | None:
+    def keeps_at_hand(self, month: str, rows: Callable[[], Iterable[Row]], log: str) -> Stays | None:
         """What an ended month may not be archived for yet."""
         return self._find(month, rows, log, lambda rule: rule.at_hand, or_without=False)
 
@@ -101,20 +101,20 @@ class Retention:
         month: str,
         rows: Callable[[], Iterable[Row]],
         log: str,
-        months: Callable[[Rule], int],
+        months: Callable[[RetentionRule], int],
         *,
         or_without: bool,
-    ) -> Kept | None:
+    ) -> Stays | None:
         running = [rule for rule in self.rules if self._runs(months(rule), month)]
         if general := next((rule for rule in running if not rule.kind), None):
-            return Kept(month, general, None)
+            return Stays(month, general, None)
         for row in rows() if running or or_without else ():
             if stays(row, log):
                 continue
             if rule := next((rule for rule in running if rule.is_about(row)), None):
-                return Kept(month, rule, row[SEQUENCE])
+                return Stays(month, rule, row[SEQUENCE])
             if or_without and not any(rule.is_about(row) for rule in self.rules):
-                return Kept(month, None, row[SEQUENCE])
+                return Stays(month, None, row[SEQUENCE])
         return None
 
     def _runs(self, months: int, month: str) -> bool:
@@ -129,7 +129,7 @@ def months_ago(month: str, count: int) -> str:
     return f"{max(0, index) // 12:04d}-{index % 12 + 1:02d}"
 
 
-def _rule(text: str) -> Rule:
+def _rule(text: str) -> RetentionRule:
     about, is_about, period = text.strip().rpartition("=")
     kind, period = _ABOUT.fullmatch(about.strip()), period.strip()
     own = _OWN.fullmatch(period.lower())
@@ -141,10 +141,10 @@ def _rule(text: str) -> Rule:
     keep, at_hand = POLICIES[period.lower()] if own is None else _own(own)
     if at_hand > keep:
         raise ConfigurationError(f"What is kept at hand is a part of what is kept: turn {text.strip()!r} around.")
-    return Rule(text.strip(), keep, at_hand, *(kind.groups() if kind else ()))
+    return RetentionRule(text.strip(), keep, at_hand, *(kind.groups() if kind else ()))
 
 
-def _query_of(rule: Rule) -> EventQuery:
+def _query_of(rule: RetentionRule) -> EventQuery:
     """What finds the events of a rule soon; those with a tag stand in no index."""
     return EventQuery(
         action=rule.name if rule.kind == "action" else None,

@@ -10,7 +10,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
 from audit_core.normalise import DETAILS_BUDGET, clean_details, fit
 from audit_core.retention.archiving import Archiver
-from audit_core.retention.policies import Kept, Retention, months_ago
+from audit_core.retention.policies import Retention, Stays, months_ago
 from audit_core.retention.purging import Purger
 from audit_core.testing import make_event
 from tests.retention.scenes import KINDS, archive, checkpoint, make_year, opened, place_of, put, run, url_of, verify
@@ -37,13 +37,13 @@ def year(request, tmp_path, state):
 def purge(url, policies, now=NOW):
     with opened(url) as trail:
         found = list(Purger(trail.chain, trail.event, Retention.parse(policies, now)).run("over"))
-    return [str(one) if isinstance(one, Kept) else one[0].month for one in found]
+    return [str(one) if isinstance(one, Stays) else one[0].month for one in found]
 
 
 def archived(url, place, policies, before="2026-03"):
     with opened(url) as trail:
         archiver = Archiver(trail.chain, open_place(place), trail.event, Retention.parse(policies, NOW))
-        return [str(one) if isinstance(one, Kept) else one.month for one in archiver.run(before)]
+        return [str(one) if isinstance(one, Stays) else one.month for one in archiver.run(before)]
 
 
 @pytest.mark.parametrize("year", KINDS, indirect=True)
