@@ -32,7 +32,9 @@ def environment(tmp_path):
     return {**inherited, "TMPDIR": str(tmp_path)}
 
 
-@pytest.mark.parametrize("clinic", [["fastapi"], ["django"], ["django", "--asgi"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "clinic", [["fastapi"], ["django"], pytest.param(["django", "--asgi"], marks=pytest.mark.long)], ids=" ".join
+)
 def test_a_day_in_every_clinic_comes_out_as_it_must(clinic, environment, tmp_path):
     done = run(*clinic, environment=environment)
 

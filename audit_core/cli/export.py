@@ -74,13 +74,17 @@ def export(
         return
     if bundle is None:
         raise ConfigurationError("Export to what? Name a file: --bundle evidence.zip, or a folder: --tiles DIR.")
-    query = EventQuery(actor=actor, tenant=tenant, since=since, until=until, newest_first=False)
     kind, identifier = _of_resource(resource)
+    query = EventQuery(
+        actor=actor, resource_type=kind, resource_id=identifier, tenant=tenant, since=since, until=until,
+        newest_first=False,
+    )  # fmt: skip
+    selection = Selection(query, sample, seed)
     kept = [read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url, anchors=anchor or ()) as trail, progress_bar("Reading") as progress:
         if kind is not None and identifier is not None:
             identifier = _one_id(trail, trail.recorded_ids(kind, identifier), query)
-        selection = Selection(replace(query, resource_type=kind, resource_id=identifier), sample, seed)
+            selection = replace(selection, query=replace(query, resource_id=identifier))
         written = write_bundle(trail, selection, bundle, checkpoints=kept, progress=progress)
     _say_written(bundle, written)
 

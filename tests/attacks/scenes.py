@@ -1,5 +1,6 @@
 """An empty store of each kind, for the attacks to be made on."""
 
+import os
 from contextlib import contextmanager
 from functools import cache
 
@@ -10,7 +11,7 @@ from audit_core.stores.s3 import S3AuditStore
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.urls import open_url
 from tests.attacks.attacker import UNIQUE_EVENTS, Loot, put_back, superuser
-from tests.postgres.server import new_database
+from tests.postgres.server import new_database, shared
 from tests.s3.server import new_place
 
 TABLES = ("memory", "sqlite", "postgres")  # whose rows an attacker edits one by one
@@ -20,7 +21,11 @@ STORES = (*TABLES, "s3")
 @contextmanager
 def empty_store(kind, tmp_path):
     """Made already; on PostgreSQL all tests share one database, which is emptied first."""
-    store = _emptied(_database()) if kind == "postgres" else _made(kind, tmp_path)
+    store = (
+        _emptied(_database(os.environ.get("AUDIT_TEST_POSTGRES") or shared().url))
+        if kind == "postgres"
+        else _made(kind, tmp_path)
+    )
     yield store
     store.close()
 
@@ -40,8 +45,9 @@ def spoil():
 
 
 @cache
-def _database():
-    url = new_database()
+def _database(server):
+    """On this server: one that is full gives way to another."""
+    url = new_database(url=server)
     store = open_url(url).store
     store.create()
     store.close()

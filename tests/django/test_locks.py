@@ -53,7 +53,7 @@ WRITERS = {
     ("mode", "writer"),
     [
         ("WAL", "in a request"),
-        ("DELETE", "outside of requests"),
+        pytest.param("DELETE", "outside of requests", marks=pytest.mark.long),
         pytest.param("WAL", "outside of requests", marks=pytest.mark.long),
         pytest.param("DELETE", "in a request", marks=pytest.mark.long),
     ],

@@ -282,8 +282,9 @@ def test_manage_audit_passes_on_to_the_command_line_with_the_projects_trail(migr
     assert migrated.manage("audit", "verify", check=False).returncode == 1
 
 
-@pytest.mark.parametrize("command", ["verify", "status", "seal"])
-@pytest.mark.parametrize("name", ["default.sqlite3", "trail.db"])
+@pytest.mark.parametrize(
+    ("command", "name"), [("verify", "default.sqlite3"), ("status", "trail.db"), ("seal", "trail.db")]
+)
 def test_a_command_that_reads_makes_no_database_and_says_how_to(project, command, name):
     pytest.importorskip("typer")
     (project.folder / "own.py").write_text(

@@ -264,7 +264,10 @@ def test_a_page_about_a_person_does_not_fill_memory(many):
     assert sink.characters > 100 * report.rows
 
 
-@pytest.mark.parametrize(("write", "seconds"), [(write_csv, None), (write_json, None), (write_a_table, 8)])
+@pytest.mark.parametrize(
+    ("write", "seconds"),
+    [(write_csv, None), pytest.param(write_json, None, marks=pytest.mark.long), (write_a_table, 8)],
+)
 def test_many_rows_do_not_fill_memory(many, write, seconds):
     end = None if seconds is None else NOON + timedelta(seconds=seconds)  # a table is slow
     report = AuditReporter(many).access_report("patient", "42", None, end)

@@ -18,12 +18,13 @@ DATABASES = {
     "Django under uvicorn": "postgres",
 }
 LONG = {  # much as others of the list
+    "Flask under gunicorn with gevent, loaded before it patches",
     "Flask under gunicorn with gevent",
     "Django under gunicorn with threads",
     "Django under uvicorn",
 }
-CLIENTS = 40
-REQUESTS = 120
+CLIENTS = 20
+REQUESTS = 60
 
 
 @pytest.mark.parametrize(
