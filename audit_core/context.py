@@ -40,6 +40,7 @@ class Told:
     outcome: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     logged_in: bool | None = None  # by a log-in in its course, or in vain; None where nobody tried
+    tried_as: str | None = None  # who was known when a log-in failed
     ended: bool = False
 
 
@@ -81,6 +82,10 @@ class AuditContext:
         find, self.find_actor = self.find_actor, None
         if self.actor is None and find is not None:
             self.actor = find()
+
+    def was_kept_out(self) -> bool:
+        """Whether a log-in failed, and nobody is known now who was not known then: by a token, say."""
+        return self.told.logged_in is False and self.current_actor().id in {None, self.told.tried_as}
 
 
 # Those that are entered and not left, the current one last. Blocks need not end in the order in which they began: a
@@ -195,6 +200,7 @@ def log_in_tried(*, succeeded: bool) -> None:
     if entered := _entered.get():
         told = entered[-1].told
         told.logged_in = told.logged_in or succeeded
+        told.tried_as = entered[-1].current_actor().id
 
 
 def set_outcome(outcome: str) -> None:

@@ -1,4 +1,4 @@
-"""Why it is not recorded that somebody read the trail; else it is an event."""
+"""Reading the trail is itself an event, unless whoever reads has not its key or may not write: an auditor, say."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def why_not_noted(chain: AuditChain, key: SigningKey, *, has_outbox: bool) -> st
         return NO_KEY if key.own is None else ANOTHER_KEY
     except AuditError as error:  # a table is missing, or what AUDIT_KEY holds is no key
         return str(error).rstrip(".")
+
+
+def not_recorded(why: str) -> str:
+    """A sentence, of the clause that ``why_not_noted`` or ``AuditTrail.note_reading`` gives."""
+    return f"That the trail was read is not recorded in it: {why}."

@@ -12,7 +12,7 @@ from itertools import chain, repeat
 from typing import Any, Self
 
 from audit_core.anchors import Anchor
-from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring
+from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState
 from audit_core.anchors.opening import open_anchors
 from audit_core.archives.shelf import Shelf
 from audit_core.chain import AuditChain
@@ -120,7 +120,7 @@ class AuditTrail:
             renew=self.signing_key.renew,
             shelf=Shelf([archives] if isinstance(archives, str) else [*archives]),
         )
-        self.sealer = Sealer(self.chain, self.outboxes, self._places.tables, queue=self.queue)
+        self.sealer = Sealer(self.chain, self.outboxes, self._places.tables)
         self.anchoring = Anchoring(
             self.chain, open_anchors(anchors), self._beat, anchor_every,
             freed=self._seal_again, held=self.signing_key.held,
@@ -382,6 +382,10 @@ class AuditTrail:
             self._objection = IntegrityError(CUT_OFF) if is_cut_off else None
         self.note_reading("trail.verified", {"result": found.result, "size": found.size, "origin": found.origin})
         return found
+
+    def anchor_now(self) -> list[AnchorState]:
+        """Give each anchor the newest checkpoint, if it takes it. Raises what reading the trail raises."""
+        return self.anchoring.now()
 
     def prove(self, event: str | int) -> Proof:
         """The inclusion proof of one sealed event, by its id or its sequence.

@@ -164,10 +164,10 @@ class AuditTrails:
 
         The roof's anchors have their own names.
         """
-        said = {name: state.trouble for name, trail in self.chains.items() for state in trail.anchoring.now()}
+        said = {name: state.trouble for name, trail in self.chains.items() for state in trail.anchor_now()}
         if self.roof.store.may_append():
             self.roof.flush()
-        return said | {state.name: state.trouble for state in self.roof.anchoring.now()}
+        return said | {state.name: state.trouble for state in self.roof.anchor_now()}
 
     def verify(
         self,

@@ -195,24 +195,30 @@ def _tables(alias: str) -> Iterator[CheckMessage]:
 
 
 def _queue() -> Iterator[CheckMessage]:
-    trail = make_trail(layout())
-    try:
-        if trail.queue:
-            trail.queue.is_created()
-    except AuditError as error:
-        yield checks.Warning(
-            f"Events of no transaction wait in spill files: {error}", hint="Correct AUDIT['QUEUE'].", id="audit.W007"
-        )
-    trail.close()
+    with make_trail(layout()) as trail:
+        try:
+            if trail.queue:
+                trail.queue.is_created()
+        except AuditError as error:
+            yield checks.Warning(
+                f"Events of no transaction wait in spill files: {error}",
+                hint="Correct AUDIT['QUEUE'].",
+                id="audit.W007",
+            )
 
 
 def _key() -> Iterator[CheckMessage]:
-    trail = make_trail(layout())
-    # Whoever may not seal needs no key.
-    if trail.store.is_created() and trail.store.may_append() and not trail.status()["key_is_ours"]:
-        yield checks.Warning(
-            "This process's signing key is not the trail's: its events are kept, and not sealed.",
-            hint="Set AUDIT_KEY to the key that the trail was made with, or to the one that replaced it.",
-            id="audit.W004",
-        )
-    trail.close()
+    with make_trail(layout()) as trail:
+        try:
+            # Whoever may not seal needs no key.
+            seals = trail.store.is_created() and trail.store.may_append()
+        except ConfigurationError as error:
+            hint = "GRANT audit_sealer TO that role, once `manage.py audit init --roles` has made it."
+            yield Error(str(error), hint=hint, id="audit.E007")
+            return
+        if seals and not trail.status()["key_is_ours"]:
+            yield checks.Warning(
+                "This process's signing key is not the trail's: its events are kept, and not sealed.",
+                hint="Set AUDIT_KEY to the key that the trail was made with, or to the one that replaced it.",
+                id="audit.W004",
+            )

@@ -898,7 +898,7 @@ class TestShow:
         assert ("\x1b" in out, shown["details"]) == (False, {"text": "\x1b[2J"})
 
     def test_one_that_is_not_there_is_refused_and_where_to_find_one_is_said(self, refused, url, events):
-        for name in ("0190", "99", "x", str(2**63)):
+        for name in ("0190", "99", "x", str(2**63), "\udcff"):
             assert "`audit events` shows sequences" in refused("show", name, "--url", url)
 
     @pytest.mark.parametrize("change", ["details = '{'", "timestamp = 'noon'", "details = CAST(x'ff' AS TEXT)"])

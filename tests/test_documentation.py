@@ -314,7 +314,7 @@ def test_the_commands_of_the_page_for_auditors_work_on_what_an_auditor_gets(tmp_
     with AuditTrail(url, anchors=[anchor]) as trail:
         trail.record("chart.read", resource=("patient", "42"))
         trail.flush()
-        trail.anchoring.now()
+        trail.anchor_now()
         (tmp_path / "verifier.key").write_text(str(trail.chain.key))
         (tmp_path / "last-year.checkpoint").write_text(trail.chain.checkpoint_note())
     assert main(["prove", "1", "--url", url, "--out", str(tmp_path / "4711.proof")]) == 0

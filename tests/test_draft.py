@@ -17,6 +17,7 @@ from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import make_chain, make_event
 from audit_core.writing.sealer import Sealer
+from audit_core.writing.tables import Tables
 
 NESTED_33 = json.loads('{"a":' * 33 + "1" + "}" * 33)
 ARRAYS_33 = {"a": json.loads("[" * 32 + "]" * 32)}
@@ -78,7 +79,7 @@ def place_of_work(tmp_path):
     store.create()
     outbox.create()
     chain = make_chain(store)
-    yield SimpleNamespace(chain=chain, outbox=outbox, sealer=Sealer(chain, [outbox]))
+    yield SimpleNamespace(chain=chain, outbox=outbox, sealer=Sealer(chain, [outbox], Tables(store, [outbox])))
     database.close()
 
 

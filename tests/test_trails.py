@@ -118,7 +118,7 @@ class TestOneAnchor:
         house.grow("north", "south", "west", anchor=False)
         with house.open("north", "south", "west") as trails:
             for trail in trails.chains.values():
-                trail.anchoring.now()
+                trail.anchor_now()
         found = house.verify("north", "south", "west")
         assert results(found) == {"north": Result.OK, "south": Result.OK, "west": Result.UNANCHORED}
         assert found.result is Result.UNANCHORED
@@ -128,7 +128,7 @@ class TestOneAnchor:
         house.save("north")
         with house.open() as trails:
             trails.of("north").record("chart.read")
-            trails.of("north").anchoring.now()
+            trails.of("north").anchor_now()
         house.put_back("north")
         assert results(house.verify())["north"] is Result.FAILED
 
@@ -249,7 +249,7 @@ class TestTheRoof:
         with house.open() as trails:
             trails.roof.chain._wanted_origin = origin
             for trail in trails.chains.values():
-                trail.anchoring.now()
+                trail.anchor_now()
         found = house.verify()
         assert found.roof.result is found.result is Result.FAILED
         assert results(found) == {"north": Result.UNANCHORED, "south": Result.UNANCHORED}
@@ -303,7 +303,7 @@ class TestTheRoof:
             trails.of("north").record("chart.read")
             house.remove("roof")
             (house.folder / "roof.db").mkdir()
-            (state,) = trails.of("north").anchoring.now()
+            (state,) = trails.of("north").anchor_now()
             assert state.trouble
             trails.of("north").record("chart.read")
             (house.folder / "roof.db").rmdir()

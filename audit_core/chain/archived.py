@@ -30,7 +30,7 @@ class ArchivedEvents:
     def __init__(self, store: AuditStore, shelf: Shelf, claimed: Keyring, start: int) -> None:
         self._store, self._shelf, self._start = store, shelf, start
         self._claimed: Mapping[int, Archive] = claimed.archives
-        self._purged = frozenset(claimed.purges)
+        self._is_purged = claimed.is_purged
         self._log = claimed.origin
         self._tallies: dict[int, Tally] = {}
         self._readers: dict[int, Iterator[Hashed]] = {}
@@ -92,7 +92,7 @@ class ArchivedEvents:
         return self._by_hash(left)
 
     def _open(self, number: int) -> Iterator[Hashed]:
-        if number in self._purged:
+        if self._is_purged(number):
             self._unread[number] = "it was purged"
         elif (archive := self._claimed.get(number)) is not None:
             try:
@@ -116,7 +116,7 @@ class ArchivedEvents:
             digest = bytes.fromhex(left.event_hash)
         except (ValueError, TypeError):
             digest = b""
-        private = "" if left.archive in self._purged else None  # what lay beside it was removed with it
+        private = "" if self._is_purged(left.archive) else None  # what lay beside it was removed with it
         return left.sequence, Unknown.LINK, left.event_hash, digest, "", "", None, private
 
     def _tally(self, left: Left) -> Tally:

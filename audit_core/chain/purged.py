@@ -8,6 +8,7 @@ from typing import NamedTuple
 from audit_core.chain.keys import read_keyring
 from audit_core.chain.whole import touches
 from audit_core.integrity.retention import Archive, Purge
+from audit_core.normalise import clean_text
 from audit_core.query import EventQuery
 from audit_core.stores import AuditStore
 
@@ -32,7 +33,7 @@ def purged_in(store: AuditStore, query: EventQuery) -> list[Purged]:
 
 def purge_of(store: AuditStore, event: str | int) -> Purged | None:
     """What an event was purged with, by its id or its sequence; None where it was not."""
-    if (left := store.find_left(event)) is None:
+    if (left := store.find_left(event if isinstance(event, int) else clean_text(event))) is None:
         return None
     return next((_purged(*one) for one in _purges(store) if one[0].sequence == left.archive), None)
 
@@ -41,8 +42,7 @@ def archived_in(store: AuditStore, query: EventQuery) -> list[str]:
     """The months of the interval that have events in archives, which are read with the others."""
     if (ring := read_keyring(store)) is None:
         return []
-    archives = (one for one in ring.archives.values() if one.sequence not in ring.purges)
-    return sorted({one.month for one in archives if touches(one, query)})
+    return sorted({one.month for one in ring.not_purged() if touches(one, query)})
 
 
 def _purges(store: AuditStore) -> Iterator[tuple[Archive, Purge]]:

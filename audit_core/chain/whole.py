@@ -69,7 +69,7 @@ class WholeStore:
         if (left := self._store.find_left(event)) is None:
             return None
         ring = read_keyring(self._store)
-        if ring is not None and left.archive in ring.purges:
+        if ring is not None and ring.is_purged(left.archive):
             return None
         if ring is None or (archive := ring.archives.get(left.archive)) is None:
             raise IntegrityError(
@@ -82,8 +82,7 @@ class WholeStore:
         if next(self._store.left(), None) is None:
             return []
         ring = read_keyring(self._store)
-        found = ring.archives.values() if ring else ()
-        return sorted((one for one in found if ring and one.sequence not in ring.purges), key=lambda one: one.month)
+        return ring.not_purged() if ring else []
 
     def _stream(self, archive: Archive, query: EventQuery) -> Iterator[_Placed]:
         """Begins with a mark in front of its month, so that the archive is opened once somebody has come so far."""

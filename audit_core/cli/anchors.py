@@ -35,7 +35,7 @@ def anchor(context: typer.Context, *, url: Url = None, anchor: Anchors = None) -
             raise ConfigurationError("Which anchor? Give its URL with --anchor, or set AUDIT_ANCHORS.")
         if trail.chain.checkpoint_note() is None:
             raise ConfigurationError("The trail has no checkpoint yet: run `audit init`.")
-        states = trail.anchoring.now()
+        states = trail.anchor_now()
     for state in states:
         if state.trouble is None:
             say(f"{count_of(state.size)} are anchored: {state.name}.")

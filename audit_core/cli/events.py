@@ -15,9 +15,9 @@ from audit_core.cli.terminal import note, say_json
 from audit_core.cli.trails import open_all
 from audit_core.compose import split_resource
 from audit_core.event import Outcome
+from audit_core.noting import not_recorded
 from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter
-from audit_core.reports.reading import not_recorded
 from audit_core.reports.reporter import readable
 
 

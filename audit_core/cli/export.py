@@ -20,9 +20,9 @@ from audit_core.evidence.bundle import Written, write_bundle
 from audit_core.evidence.check import check_bundle
 from audit_core.evidence.checked import CheckedBundle, Verdict
 from audit_core.evidence.selection import Selection
+from audit_core.noting import not_recorded
 from audit_core.query import EventQuery
 from audit_core.recorded_ids import LACKS_KEY, RecordedIds
-from audit_core.reports.reading import not_recorded
 from audit_core.trail import AuditTrail
 
 EXIT_CODES = {Verdict.OK: 0, Verdict.FAILED: 1, Verdict.UNTRUSTED: 3}

@@ -15,7 +15,7 @@ from audit_core.cli.words import count_of
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import VerifierKey, decode_base64, encode_base64, parse_note
-from audit_core.reports.reading import not_recorded
+from audit_core.noting import not_recorded
 from audit_core.reports.text import safe_json
 
 

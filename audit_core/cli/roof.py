@@ -17,7 +17,7 @@ from audit_core.cli.verify import EXIT_CODES, as_json_of, say_found
 from audit_core.cli.words import sentence
 from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding, Result
-from audit_core.reports.reading import not_recorded
+from audit_core.noting import not_recorded
 from audit_core.trails import AuditTrails, TrailsVerification
 
 _SENTENCES = {

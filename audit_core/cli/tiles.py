@@ -10,7 +10,7 @@ import typer
 from audit_core.cli.terminal import note, progress_bar, say
 from audit_core.cli.words import count_of
 from audit_core.evidence.tiles import export_tiles
-from audit_core.reports.reading import not_recorded
+from audit_core.noting import not_recorded
 from audit_core.trail import AuditTrail
 
 Tiles = Annotated[

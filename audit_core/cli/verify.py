@@ -31,7 +31,7 @@ from audit_core.cli.summary import summary
 from audit_core.cli.terminal import note, progress_bar, say, say_json
 from audit_core.cli.words import about, describe, limits, sentence, verdict
 from audit_core.integrity.verify import Finding, Result
-from audit_core.reports.reading import not_recorded
+from audit_core.noting import not_recorded
 from audit_core.trail import AuditTrail
 
 EXIT_CODES = {Result.OK: 0, Result.FAILED: 1, Result.UNANCHORED: 3}

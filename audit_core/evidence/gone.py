@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from audit_core.errors import IntegrityError
 from audit_core.evidence.selection import Selection, draw
 from audit_core.evidence.spool import Spool
@@ -14,7 +12,7 @@ from audit_core.stores import AuditStore
 def is_gone(sequence: int, store: AuditStore, keys: Keyring) -> bool:
     """Whether the event at this place was purged, as a signed statement says."""
     left = store.find_left(sequence)
-    return left is not None and left.archive in keys.purges
+    return left is not None and keys.is_purged(left.archive)
 
 
 def statements_of_gone(spool: Spool, selection: Selection, store: AuditStore, keys: Keyring) -> set[int]:
@@ -27,7 +25,7 @@ def statements_of_gone(spool: Spool, selection: Selection, store: AuditStore, ke
         missing = [place for place in draw(selection.seed, size, selection.sample) if place not in there]
         archives = {_archive_of(place, store, keys) for place in missing}
     elif not selection.described():
-        gone = [left.archive for left in store.left(0, size) if left.archive in keys.purges]
+        gone = [left.archive for left in store.left(0, size) if keys.is_purged(left.archive)]
         if len(gone) != size - len(there):
             raise _missing(_first_missing(there, size, store, keys))
         archives = set(gone)
@@ -38,14 +36,13 @@ def statements_of_gone(spool: Spool, selection: Selection, store: AuditStore, ke
 
 def _archive_of(sequence: int, store: AuditStore, keys: Keyring) -> int:
     left = store.find_left(sequence)
-    if left is None or left.archive not in keys.purges:
+    if left is None or not keys.is_purged(left.archive):
         raise _missing(sequence)
     return left.archive
 
 
-def _first_missing(there: Iterable[int], size: int, store: AuditStore, keys: Keyring) -> int:
-    found = set(there)
-    absent = (place for place in range(size) if place not in found and not is_gone(place, store, keys))
+def _first_missing(there: set[int], size: int, store: AuditStore, keys: Keyring) -> int:
+    absent = (place for place in range(size) if place not in there and not is_gone(place, store, keys))
     return next(absent, size)
 
 

@@ -86,7 +86,7 @@ def _lacking(chain: AuditChain, size: int) -> frozenset[int]:
     if ring is None or not ring.purges:
         return frozenset()
     left = chain.store.left(0, size)
-    return frozenset(one.sequence // WIDTH for one in left if one.archive in ring.purges)
+    return frozenset(one.sequence // WIDTH for one in left if ring.is_purged(one.archive))
 
 
 @contextmanager

@@ -108,6 +108,15 @@ class Keyring:
         named = {split_signature(signature)[0] for name, signature in parse_note(note)[1] if name == self.origin}
         return next((key for key in reversed(self.keys) if key.key_hash in named), None)
 
+    def is_purged(self, archive: int) -> bool:
+        """Whether the events of this archive, by its statement's sequence, were destroyed."""
+        return archive in self.purges
+
+    def not_purged(self) -> list[Archive]:
+        """The archives whose events are still to be had, in order of time."""
+        there = (one for one in self.archives.values() if not self.is_purged(one.sequence))
+        return sorted(there, key=lambda one: (one.month, one.sequence))
+
     def abandons(self, checkpoint: Checkpoint) -> bool:
         """Whether a restored backup has left this tree behind."""
         tree = checkpoint.size, encode_base64(checkpoint.root)

@@ -26,10 +26,11 @@ def write_csv(report: AnyReport, stream: TextIO) -> None:
 
 def write_json(report: AnyReport, stream: TextIO) -> None:
     """One document with one row a line. It ends with ``statements``: what breaks off before is no JSON."""
+    coverage = {**asdict(report.coverage), "noted": report.coverage.noted}
     head = {
         "report": report.name,
         "title": report.title,
-        "coverage": {name: _plain(value) for name, value in asdict(report.coverage).items()},
+        "coverage": {name: _plain(value) for name, value in coverage.items()},
     }
     stream.write(f'{_dump(head)[:-1]}, "rows": [')
     for number, row in enumerate(report):

@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 
 from audit_core.canonical import format_timestamp
 from audit_core.event import AuditEvent
+from audit_core.noting import not_recorded
 from audit_core.query import EventQuery
 from audit_core.recorded_ids import RecordedIds
-from audit_core.reports.reading import not_recorded
 from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
 
 EMPTY = "the trail is empty, and the first event begins it"
@@ -47,13 +47,17 @@ class Coverage:
     waiting: int  # committed and not sealed yet
     gaps: int  # gaps that touch the interval
     lost: int  # events that were lost in them
-    noted: bool  # whether this reading is in the trail
-    not_noted: str | None = None  # and why not
+    not_noted: str | None = None  # why this reading is not in the trail
     reads: tuple[str, ...] = ()  # why reads of the resource may be missing
     purged: tuple[str, ...] = ()  # in a sentence each: what was destroyed of the interval after its retention
     archived: tuple[str, ...] = ()  # months of the interval that were read from archives, as 2026-01
     unnamed: tuple[str, ...] = ()  # why events of the resource may have another id than those that were asked for
     unknown: str | None = None  # a resource type that was asked for, if no event is about any such resource
+
+    @property
+    def noted(self) -> bool:
+        """Whether this reading is in the trail."""
+        return self.not_noted is None
 
     @property
     def shortcomings(self) -> list[str]:

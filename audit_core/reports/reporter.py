@@ -218,7 +218,6 @@ class AuditReporter:
             lost=sum(gaps),
             purged=tuple(self._purged(asked)),
             archived=tuple(sorted({month for trail in self._trails for month in archived_in(trail.store, asked)})),
-            noted=not_noted is None,
             not_noted=not_noted,
         )
 

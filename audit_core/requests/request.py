@@ -158,8 +158,8 @@ class RequestAudit:
         """What the handler said, unless it failed after that; a log-in in vain is denied, whatever its status."""
         if error is not None or status >= 500:
             return Outcome.FAILURE
-        told = self.context.told
-        return told.outcome or (Outcome.DENIED if told.logged_in is False else outcome_of(status))
+        said = self.context.told.outcome
+        return said or (Outcome.DENIED if self.context.was_kept_out() else outcome_of(status))
 
     def _how_it_went(self, status: int, error: BaseException | None) -> dict[str, Any]:
         return {

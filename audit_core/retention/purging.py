@@ -56,8 +56,8 @@ class Purger:
         open_months(self.chain.store).finish()  # else what is purged would still lie in the trail
         for number in ring.purges:
             self._remove(ring.archives[number])
-        for archive in sorted(ring.archives.values(), key=lambda one: (one.month, one.sequence)):
-            if archive.sequence not in ring.purges and self.retention.may_be_over(archive.month):
+        for archive in ring.not_purged():
+            if self.retention.may_be_over(archive.month):
                 yield self._purge(archive, ring.origin, reason)
 
     def _purge(self, archive: Archive, log: str, reason: str) -> tuple[Archive, int] | Held | Stays | Locked:

@@ -16,6 +16,7 @@ from audit_core.stores.memory import MemoryStore
 from audit_core.testing.making import EDGES, make_chain, make_event
 from audit_core.waiting import read_waiting
 from audit_core.writing.sealer import Sealer
+from audit_core.writing.tables import Tables
 
 
 def _ids(events: Sequence[AuditEvent]) -> list[str]:
@@ -71,7 +72,8 @@ class OutboxContract:
 
     def test_the_sealer_moves_each_event_once(self, outbox: Outbox) -> None:
         chain = make_chain(MemoryStore())
-        sealer = Sealer(chain, [MemoryOutbox(), outbox])
+        outboxes = [MemoryOutbox(), outbox]
+        sealer = Sealer(chain, outboxes, Tables(chain.store, outboxes))
         events = [make_event(n) for n in range(5)]
         # The second time is what a crash between append and remove leaves.
         for _ in range(2):

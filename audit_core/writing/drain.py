@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 from audit_core.canonical import format_timestamp
 from audit_core.chain import AuditChain
 from audit_core.draft import Draft, draft_of, event_of
-from audit_core.errors import AuditError, ConfigurationError, QueueUnavailableError, RefusedError
+from audit_core.errors import ConfigurationError, QueueUnavailableError, RefusedError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.outbox import Outbox
 from audit_core.outbox.queue import FORGET_DAYS, PLACE, Loss, Queue, Taken, missing, senders_of
 from audit_core.stores.positions import KeepsPositions, Position
 from audit_core.waiting import read_draft
+from audit_core.writing.refusal import Refusal
 
 PAUSE_SECONDS = 1.0  # between tries, while the queue refuses
 LONGEST_PAUSE_SECONDS = 20.0  # where each try takes long
@@ -39,7 +40,7 @@ class Drain:
         """The chain's store keeps positions."""
         self.queue, self._chain, self._aside = queue, chain, aside
         self._claimed = False
-        self._refused: str | None = None  # why the queue takes nothing
+        self._refused = Refusal("the queue")
         self._refusal: str | None = None  # why it gives nothing
         self._ask_at = 0.0
 
@@ -60,14 +61,8 @@ class Drain:
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
         """Put events into the queue, all or none. Raises what the queue raises; and says so once."""
-        try:
+        with self._refused.told(known=lambda: self._refusal):
             self.queue.commit(events)
-        except AuditError as error:
-            if str(error) not in {self._refused, self._refusal}:
-                logger.warning("Events wait for the queue, durably in the spill file where there is one: %s", error)
-            self._refused = str(error)
-            raise
-        self._refused = None
 
     def move(self, limit: int, append: Keep, transaction: Transaction) -> bool:
         """Move at most ``limit`` events; whether there may be more. Raises what queue and store raise."""
@@ -115,7 +110,7 @@ class Drain:
         try:
             yield
         except (QueueUnavailableError, ConfigurationError) as error:
-            if str(error) not in {self._refused, self._refusal}:
+            if str(error) not in {self._refused.why, self._refusal}:
                 logger.warning("What waits in the queue is not sealed until this is mended: %s", error)
             self._refusal, now = str(error), time.monotonic()
             self._ask_at = now + min(LONGEST_PAUSE_SECONDS, max(PAUSE_SECONDS, 4 * (now - began)))

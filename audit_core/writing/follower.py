@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
-from audit_core.errors import AuditError, QueueUnavailableError, StoreUnavailableError
+from audit_core.errors import QueueUnavailableError, StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.process.threads import OneThread, is_own_thread, wait_until
 from audit_core.writing.follower_thread import FollowerThread
+from audit_core.writing.refusal import Refusal
 from audit_core.writing.sealer import Sealer
-
-logger = logging.getLogger("audit_core")
 
 
 class Follower:
@@ -20,19 +18,13 @@ class Follower:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._threads = OneThread(lambda: FollowerThread(sealer))
-        self._refusal: str | None = None  # why the outbox takes nothing
+        self._refusal = Refusal("the outbox")
 
     def deliver(self, events: Sequence[AuditEvent]) -> None:
         """Commit ``events`` to the outbox. Raises StoreUnavailableError, ConfigurationError; and says so once."""
-        try:
+        # Of a queue the drain tells.
+        with self._refusal.told(passing=QueueUnavailableError, known=lambda: self.trouble):
             self._sealer.deliver(events)
-        except AuditError as error:
-            told = {self._refusal, self.trouble}
-            if not (str(error) in told or isinstance(error, QueueUnavailableError)):  # the drain tells of that
-                logger.warning("Events wait for the outbox, durably in the spill file where there is one: %s", error)
-            self._refusal = str(error)
-            raise
-        self._refusal = None
         self.wake()
 
     def seal_some(self, limit: int) -> bool:

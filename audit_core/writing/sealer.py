@@ -18,13 +18,12 @@ from audit_core.errors import (
     LockedError,
     QueueUnavailableError,
     RefusedError,
-    StoreUnavailableError,
 )
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting, may_be_more
-from audit_core.outbox.queue import Queue
 from audit_core.waiting import draft_or_unreadable, read_draft, unreadable_draft
 from audit_core.writing.drain import Drain
+from audit_core.writing.refusal import Refusal
 from audit_core.writing.tables import Tables
 
 BATCH = 10_000  # events that one transaction of ours seals, in about a third of a second
@@ -41,16 +40,13 @@ class Sealer:
     crash between the two, the second try finds the event's id in the chain and only removes it.
     """
 
-    def __init__(
-        self, chain: AuditChain, outboxes: Sequence[Outbox], tables: Tables | None = None, *, queue: Queue | None = None
-    ) -> None:
-        """Without ``tables`` everything is made, and the first outbox is in the store's own database."""
-        self.chain, self.outboxes = chain, outboxes
-        self.tables = tables or Tables(chain.store, outboxes)
-        self.drain = Drain(queue, chain, outboxes[0]) if queue else None
+    def __init__(self, chain: AuditChain, outboxes: Sequence[Outbox], tables: Tables) -> None:
+        """The ``tables`` are of the chain's store and these outboxes, and know the queue, where there is one."""
+        self.chain, self.outboxes, self.tables = chain, outboxes, tables
+        self.drain = Drain(tables.queue, chain, outboxes[0]) if tables.queue else None
         self.trouble: str | None = None  # why nothing is sealed just now
         self._next_try = 0.0
-        self._refusal: str | None = None  # why the file takes nothing
+        self._refusal = Refusal("the outbox")
         self._appended = False  # in the transaction that is open
 
     def seal(self) -> None:
@@ -86,7 +82,7 @@ class Sealer:
         if not self.chain.store.seals_in_transaction:
             self.outboxes[0].commit(events)
             return
-        with self._warning(), self.chain.store.transaction() as connection:
+        with self._refusal.told(passing=LockedError), self.chain.store.transaction() as connection:
             try:
                 with self._telling(), self.chain.store.savepoint(connection):
                     self._move(connection, ALONG, also=events)
@@ -198,20 +194,6 @@ class Sealer:
             yield connection
         if self._appended and not self.chain.store.seals_in_transaction:  # where a replica may take a server's place
             self.chain.confirm()
-
-    @contextmanager
-    def _warning(self) -> Iterator[None]:
-        """Log once why events wait, where it does not pass by itself."""
-        try:
-            yield
-        except LockedError:
-            raise
-        except StoreUnavailableError as error:
-            if str(error) != self._refusal:
-                logger.warning("Events wait for the outbox, durably in the spill file where there is one: %s", error)
-            self._refusal = str(error)
-            raise
-        self._refusal = None
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -39,7 +39,7 @@ class Tables:
         first: tuple[_Part | None, ...] = (store, outboxes[0] if own and outboxes else None, values)
         others: list[tuple[_Part | None, ...]] = [(outbox,) for outbox in outboxes[own:]]
         self._databases = [first, *others, *([(queue,)] if queue else [])]
-        self.own = own
+        self.own, self.queue = own, queue
         self._waits_for_store = not store.seals_in_transaction
         self._unready: set[int] = set()  # those that could not be looked for yet
 

@@ -209,7 +209,7 @@ def test_the_trails_own_database_is_no_anchor(url):
     with AuditTrail(url, anchors=[url], lifecycle=False) as trail:
         trail.record("chart.read")
         trail.flush()
-        (state,) = trail.anchoring.now()
+        (state,) = trail.anchor_now()
         assert "holds the trail itself" in state.trouble
         found = trail.verify()
         assert (found.result, [one.kind for one in found.warnings]) == (Result.UNANCHORED, ["anchor.unreachable"])

@@ -28,6 +28,7 @@ from audit_core.stores.s3 import S3AuditStore
 from audit_core.stores.s3_objects import key_of
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from audit_core.writing.sealer import Sealer
+from audit_core.writing.tables import Tables
 from tests.attacks.attacker import AT, put_back, steal, superuser
 from tests.attacks.scenes import STORES, empty_store, spoil
 from tests.attacks.test_erasure import IP, change, forget, told, value, write
@@ -349,7 +350,7 @@ def change_what_waits(scene):
     outbox.put([make_event(actor_id="42")], None)
     ((id_, text),) = outbox._events.items()
     outbox._events[id_] = to_json(replace(event_of(parse_draft(text)), actor_id="43"))
-    Sealer(scene.chain, [outbox]).seal()
+    Sealer(scene.chain, [outbox], Tables(scene.chain.store, [outbox])).seal()
     assert scene.chain.store.row(13)[AT["actor_id"]] == "43"
 
 

@@ -22,6 +22,7 @@ from audit_core.stores.sqlite import SqliteStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from audit_core.writing import sealer as sealer_module
 from audit_core.writing.sealer import Sealer
+from audit_core.writing.tables import Tables
 
 OURS, STRANGERS = LocalSigner(b"k" * 32), LocalSigner(b"x" * 32)
 
@@ -73,7 +74,7 @@ class TestASealerInTrouble:
         store, outbox = SqliteStore(database), SqliteOutbox(database)
         store.create()
         outbox.create()
-        sealer = Sealer(AuditChain(store, lambda: keys[0], ORIGIN), [outbox])
+        sealer = Sealer(AuditChain(store, lambda: keys[0], ORIGIN), [outbox], Tables(store, [outbox]))
         sealer.deliver([make_event(action="before")])
         sealer.chain = AuditChain(store, lambda: keys[0], ORIGIN)
         keys[0] = STRANGERS

@@ -205,6 +205,24 @@ def test_check_finds_that_nothing_can_be_sealed_for_want_of_its_lock(migrated):
     assert "audit.E" not in migrated.manage("check", "--database=default").stderr
 
 
+def test_check_finds_a_role_that_may_add_to_the_trail_and_not_lock_its_sealing(migrated):
+    ask(
+        migrated,
+        "CREATE ROLE audit_lockless; GRANT SELECT ON django_migrations TO audit_lockless; "
+        "GRANT USAGE ON SCHEMA audit TO audit_lockless; "
+        "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA audit TO audit_lockless",
+    )
+    as_role(migrated.urls["default"], "audit_lockless")
+    try:
+        refused = migrated.manage("check", "--database=default", check=False, AUDIT_TEST_USER="audit_lockless_login")
+        assert refused.returncode == 1
+        assert "audit.E007) " in refused.stderr
+        assert "not lock audit_lock" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    finally:
+        ask(migrated, "DROP OWNED BY audit_lockless; DROP ROLE audit_lockless_login; DROP ROLE audit_lockless")
+
+
 def test_check_finds_that_the_key_is_another(migrated):
     migrated.script("from tests.django.clinic.models import Room; Room.objects.create(number='7')")
     another = str(migrated.folder / "another")

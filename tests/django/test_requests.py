@@ -166,6 +166,21 @@ def test_who_gets_in_at_the_second_try_of_one_request_was_not_denied(recorded, c
     assert (request.outcome, len(recorded("user.login_failed"))) == ("success", 1)
 
 
+@pytest.mark.parametrize("known_by", ["set_actor", "user"])
+def test_whom_a_failed_try_did_not_keep_out_was_not_denied(recorded, client, ada, known_by):
+    """By a token of his own, or a header: nobody calls login(), and nobody tells that it succeeded."""
+    assert client.post(f"/exchange/?by={known_by}&password=wrong&token=good").status_code == 200
+    (request,) = request_events(recorded)
+    assert (request.outcome, request.actor_id) == ("success", str(ada.pk))
+
+
+def test_whom_a_failed_try_met_logged_in_is_denied_all_the_same(recorded, client, ada):
+    client.force_login(ada)
+    assert client.post("/exchange/?password=wrong").status_code == 200
+    (request,) = request_events(recorded)
+    assert (request.outcome, request.actor_id) == ("denied", str(ada.pk))
+
+
 def test_what_a_view_says_of_a_failed_login_goes_first(recorded, client, ada):
     client.post("/login/?outcome=failure", json.dumps({"username": "ada", "password": "wrong"}), "application/json")
     (request,) = request_events(recorded)

@@ -11,6 +11,7 @@ urlpatterns = [
     path("rolled-back/", views.rolled_back),
     path("read-then-write/", views.read_then_write),
     path("login/", views.log_in),
+    path("exchange/", views.exchange),
     path("logout/", views.log_out),
     path("whoami/", views.whoami),
     path("awhoami/", views.awhoami),

@@ -17,7 +17,7 @@ def anchored(path, url):
     """A trail that was anchored there, and then grew."""
     clinic(path)
     with make_trail(path) as trail, trail.anchoring.to([url]):
-        assert [state.trouble for state in trail.anchoring.now()] == [None]
+        assert [state.trouble for state in trail.anchor_now()] == [None]
         seal(trail, [about("9", 100)])
 
 

@@ -128,7 +128,7 @@ class Life:
         self.said.append(self.ahead.pop())
         getattr(self, self.said[-1])()
         with self.opened() as trail:
-            trail.anchoring.now()
+            trail.anchor_now()
 
     def verify(self, seen=None, **more):
         """With the first key that the auditor was given, and with what the anchor keeps."""
@@ -253,7 +253,7 @@ class Life:
             return
         where, before, now = self.kept[0], copy.deepcopy(self.kept[1]), self.model
         with self.opened() as trail:
-            trail.anchoring.now()
+            trail.anchor_now()
         self.url = self._copy(where)
         if self.kind == "sqlite":
             shutil.copy(urlsplit(self.url).path, self.folder / "clinic.db")

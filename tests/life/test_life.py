@@ -112,7 +112,7 @@ def check_returned(life, owner):
     for step in ("lift", "erase", "erase", "archive", "purge"):
         getattr(life, step)()
     with life.opened() as trail:
-        trail.anchoring.now()
+        trail.anchor_now()
     for value in life.random.sample(gone := sorted(before - owner.values()), min(4, len(gone))):
         with owner.added(value):
             assert is_found(life), value

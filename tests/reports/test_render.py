@@ -139,7 +139,7 @@ class TestWhatIsWritten:
         document = json.loads(text)
         assert [row["sequence"] for row in document["rows"]] == [2, 3, 4]
         assert (document["report"], document["events"]) == ("access", 3)
-        assert document["coverage"]["waiting"] == 0
+        assert (document["coverage"]["waiting"], document["coverage"]["noted"]) == (0, True)
         assert document["statements"][0] == {
             "control": "PCI DSS 4.0.1 10.2.1.1", "status": "evidenced", "figures": "3 events"
         }  # fmt: skip

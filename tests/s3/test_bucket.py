@@ -190,7 +190,7 @@ def test_status_fetches_the_newest_checkpoint_of_a_bucket_alone(tmp_path, state,
     for _ in range(3):
         with AuditTrail(trail, anchors=[place]) as writing:
             writing.record("work.done")
-            assert [one.trouble for one in writing.anchoring.now()] == [None]
+            assert [one.trouble for one in writing.anchor_now()] == [None]
     assert len(list(anchor._bucket.objects(anchor._prefix))) >= 3
 
     def status(_):

@@ -14,6 +14,7 @@ from audit_core.testing import make_chain, make_event, seal
 from audit_core.trail import AuditTrail
 from audit_core.writing import sealer
 from audit_core.writing.sealer import Sealer
+from audit_core.writing.tables import Tables
 
 
 @pytest.fixture
@@ -24,7 +25,9 @@ def place_of_work(tmp_path):
     chain.store.create()
     for outbox in outboxes:
         outbox.create()
-    yield SimpleNamespace(chain=chain, own=outboxes[0], other=outboxes[1], sealer=Sealer(chain, outboxes))
+    yield SimpleNamespace(
+        chain=chain, own=outboxes[0], other=outboxes[1], sealer=Sealer(chain, outboxes, Tables(chain.store, outboxes))
+    )
     own.close()
     other.close()
 

@@ -3,13 +3,14 @@ import time
 from pathlib import Path
 
 from django.contrib.auth import authenticate, login, logout
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
-from audit_django import audited, set_outcome
+from audit_django import audited, set_actor, set_outcome
 from tests.django.clinic.models import Patient
 
 
@@ -50,6 +51,18 @@ def log_in(request):
         return HttpResponse(status=401)
     login(request, user)
     return HttpResponse()
+
+
+def exchange(request):
+    """Asks for the password, and lets a token in all the same: without a session, as programming interfaces do."""
+    before = request.user.is_authenticated
+    if authenticate(request, username="ada", password=request.GET["password"]) is None and "token" in request.GET:
+        user = User.objects.get(username="ada")
+        if request.GET["by"] == "user":
+            request.user = user
+        else:
+            set_actor(user.pk)
+    return JsonResponse({"known": before})
 
 
 def log_out(request):
