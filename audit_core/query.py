@@ -38,6 +38,7 @@ class EventQuery:
     action: str | None = None
     outcome: str | None = None
     tenant: str | None = None
+    resource_ids: tuple[str, ...] = ()  # any of them
     actor_types: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
@@ -67,7 +68,8 @@ def matches(event: AuditEvent, query: EventQuery) -> bool:
         if (wanted := getattr(query, name)) is not None and getattr(event, field) != wanted:
             return False
     return (
-        (not query.actor_types or event.actor_type in query.actor_types)
+        (not query.resource_ids or event.resource_id in query.resource_ids)
+        and (not query.actor_types or event.actor_type in query.actor_types)
         and (query.since is None or event.timestamp >= query.since)
         and (query.until is None or event.timestamp < query.until)
         and (query.after is None or _is_after(place_of(event), query.after, newest_first=query.newest_first))

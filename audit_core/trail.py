@@ -34,7 +34,7 @@ from audit_core.integrity.note import Signer, VerifierKey
 from audit_core.integrity.statement import ERASED, ROTATED
 from audit_core.keys import find_hash_key, load_hash_key
 from audit_core.lifecycle import OwnEvents, close_at_the_end
-from audit_core.normalise import FIELD_LIMITS, clean_text
+from audit_core.normalise import clean_text
 from audit_core.noting import NOT_DURABLE, why_not_noted
 from audit_core.outbox import Outbox
 from audit_core.outbox.tally import Tally
@@ -44,7 +44,8 @@ from audit_core.process.ending import at_the_end_of_a_child
 from audit_core.process.threads import is_own_thread
 from audit_core.proxies import TrustedProxies
 from audit_core.query import EventQuery
-from audit_core.redaction import REDACTED, Redactor, Rule
+from audit_core.recorded_ids import LACKS_KEY, RecordedIds, recorded_ids
+from audit_core.redaction import Redactor, Rule
 from audit_core.rows import to_json
 from audit_core.settings import checked_origin, checked_rules, is_blocking, whole_resource
 from audit_core.signing import SigningKey
@@ -307,11 +308,14 @@ class AuditTrail:
         event to begin after is unknown.
         """
         kind, identifier = split_resource(resource)
+        about: dict[str, Any] = {"resource_type": kind, "resource_id": identifier}
         if kind is not None and identifier is not None:
-            identifier = self.recorded_id(kind, identifier)
+            ids = self.recorded_ids(kind, identifier)
+            about = ids.asked
+            if ids.lacks_key:
+                logger.warning("Events may be missing: %s.", LACKS_KEY.format(kind))
         query = EventQuery(
-            actor=actor, resource_type=kind, resource_id=identifier,
-            action=action, outcome=outcome, tenant=tenant, since=since, until=until,
+            **about, actor=actor, action=action, outcome=outcome, tenant=tenant, since=since, until=until,
             newest_first=newest_first, after=None if after is None else self._history.place(after),
         )  # fmt: skip
         return self.select(query)
@@ -320,19 +324,15 @@ class AuditTrail:
         """What ``events`` and the reports read."""
         return self._history.select(query)
 
-    def recorded_id(self, resource_type: str, resource_id: object) -> str:
-        """The id of a resource as its events have it: hashed where it is a secret itself, unless a rule keeps it.
-
-        ``[redacted]`` where there is no hash key; none is made.
-        """
-        plain = clean_text(resource_id, FIELD_LIMITS["resource_id"])
+    def recorded_ids(self, resource_type: str, resource_id: object) -> RecordedIds:
+        """The ids that events may have of a resource: hashed, too, where it may be a secret. No hash key is made."""
         redactor = self._redactor or Redactor(self._redact, hash_key=b"none", erasable=self.erasable)
-        hidden = redactor.identifier(plain, resource_type)
-        if hidden == plain or any(self.select(EventQuery(resource_type=resource_type, resource_id=plain))):
-            return plain
-        if self._redactor is not None and hidden != REDACTED:
-            return hidden
-        return Redactor(hash_key=key).keyed_hash(plain) if (key := find_hash_key()) else REDACTED
+        return recorded_ids(resource_type, resource_id, redactor, self._find_hasher)
+
+    def _find_hasher(self) -> Redactor | None:
+        if self._redactor is not None and self._redactor.has_key:
+            return self._redactor
+        return Redactor(hash_key=key) if (key := find_hash_key()) else None
 
     def find(self, event: str | int) -> AuditEvent | None:
         """One event, sealed or waiting, by its id; a sealed one by its sequence, too."""
@@ -432,11 +432,12 @@ class AuditTrail:
         """Remove what the trail keeps of a person outside of its records, and say in a signed event what and why.
 
         Of what an ``actor`` did, the address and the user agent, and details that are about no one resource; of what
-        was done to ``resources``, the details that are kept apart. What still waits to be sealed is sealed first, where
+        was done to ``resources``, the details that are kept apart, also where the
+        id is a secret that events have hashed. What still waits to be sealed is sealed first, where
         this process may. Where nothing is left, what was erased ``before`` is told. Raises ConfigurationError where
         nothing can be erased or an event is under a legal hold, and when this process's key is not the trail's.
         """
-        subject = Subject(actor, tuple(whole_resource(resource) for resource in resources))
+        subject = Subject(actor, tuple(chain.from_iterable(map(self._whole, resources))))
         if self.store.may_append():
             self.flush()
         with self.store.transaction(patient=True) as connection:
@@ -445,6 +446,12 @@ class AuditTrail:
                 self.chain, subject, events, connection,
                 basis=clean_text(basis), approved_by=clean_text(approved_by),
             )  # fmt: skip
+
+    def _whole(self, resource: Resource) -> list[tuple[str, str]]:
+        ids = self.recorded_ids(*whole_resource(resource))
+        if ids.lacks_key:
+            raise ConfigurationError(f"Nothing was erased: {LACKS_KEY.format(ids.resource_type)}.")
+        return [(ids.resource_type, one) for one in ids.any_of]
 
     def why_not_noted(self) -> str | None:
         """Why it is not recorded that somebody reads, in a clause; None where it is."""

@@ -265,6 +265,7 @@ def test_the_certificate_lists_what_was_erased_and_proves_that_the_trail_says_so
     assert (code, "is there already" in err) == (2, True)
     code, out, _ = run(capsys, "erase", "--url", url, "--resource", "patient:0", *BASIS, "--out", state / "second")
     assert (code, "it was erased before, by event 5, and nothing was erased now" in out) == (0, True), out
+    assert "given now are not recorded" in out
     again = json.loads((state / "second").read_text())
     assert (again["values"], again["erased"], again["basis"]) == (0, found["erased"], found["basis"])
     assert [one["index"] for one in again["statements"]] == [one["index"] for one in found["statements"]]
@@ -446,3 +447,34 @@ def test_on_postgresql_who_erases_has_a_role_of_its_own_and_the_trails_key(state
         assert trail.verify().findings == ()
         news = {e.resource_id: e.details["changes"]["email"]["new"] for e in trail.events(action="update")}
     assert news == {"0": "0@secret.example", "1": "[erased]", "2": "2@secret.example"}
+
+
+def test_what_was_done_to_a_secret_is_erased_by_the_secret(state):
+    url, token = f"sqlite:///{state}/clinic.db", "wAtch-me-go-by"
+    for rules in ({}, {"api_token": "keep"}):
+        with AuditTrail(url, erasable=True, redact=rules, lifecycle=False) as trail:
+            trail.record("token.given", resource=("api_token", token), details={"email": "ada@secret.example"})
+    with AuditTrail(url, erasable=True, lifecycle=False) as trail:
+        assert trail.erase(resources=[("api_token", token)], basis="x", approved_by="y").values == 2
+        trail._redactor = Redactor(erasable=True)
+        (state / "state" / "hash.key").unlink()
+        with pytest.raises(ConfigurationError, match="set AUDIT_HASH_KEY"):
+            trail.erase(resources=[("api_token", token)], basis="x", approved_by="y")
+
+
+def test_a_certificate_of_what_was_erased_before_has_the_reason_of_each_statement_and_not_the_one_given_now(
+    state, capsys
+):
+    url, why = f"sqlite:///{state}/clinic.db", [("a court", "ada"), ("a request", "ben")]
+    with AuditTrail(url, erasable=True, lifecycle=False) as trail:
+        for basis, approved_by in why:
+            trail.record("update", resource=("patient", "7"), details={"email": "ada@secret.example"})
+            assert trail.erase(resources=["patient:7"], basis=basis, approved_by=approved_by).reasons == [
+                (basis, approved_by)
+            ]
+    file = state / "certificate.json"
+    code, out, _ = run(capsys, "erase", "--url", url, "--resource", "patient:7", *BASIS, "--out", file)
+    found = json.loads(file.read_text())
+    assert (code, found["basis"], found["approved_by"], "officer" in out) == (0, None, None, False)
+    assert [(one["basis"], one["approved_by"]) for one in found["reasons"]] == why
+    assert [one["statement"] for one in found["reasons"]] == [one["index"] for one in found["statements"]]

@@ -36,13 +36,17 @@ class Subject(NamedTuple):
 
 @dataclass(slots=True)
 class Erasing:
-    """What was erased, and where the trail says so; if nothing was left to erase, what had been ``before``."""
+    """What was erased, and where the trail says so; if nothing was left to erase, what had been ``before``.
 
-    basis: str
-    approved_by: str
+    Then the basis and the approval are those of the statements, and None where these have several.
+    """
+
+    basis: str | None
+    approved_by: str | None
     erased: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # by place, ranges of sequences
     values: int = 0
     statements: list[int] = field(default_factory=list)  # their sequences
+    reasons: list[tuple[str, str]] = field(default_factory=list)  # basis and approval of each of them
     before: bool = False
 
 
@@ -74,6 +78,7 @@ def erase(
         whole = {"erased": says, "basis": basis, "approved_by": approved_by}
         checkpoint = chain.state(ERASED, whole, next(events), connection)
         result.statements.append(checkpoint.tree_size - 1)
+        result.reasons.append((basis, approved_by))
     _remove(values, gone, connection)
     return result
 
@@ -90,8 +95,17 @@ def _erased_before(chain: AuditChain, chosen: Mapping[int, set[str]]) -> Erasing
         said += [erasure] if places else []
     if not said:
         return None
-    statements = [one.sequence for one in said]
-    return Erasing(said[-1].basis, said[-1].approved_by, _as_ranges(found), 0, statements, before=True)
+    reasons = [(one.basis, one.approved_by) for one in said]
+    bases, approvals = ({*some} for some in zip(*reasons, strict=True))
+    return Erasing(
+        bases.pop() if len(bases) == 1 else None,
+        approvals.pop() if len(approvals) == 1 else None,
+        _as_ranges(found),
+        0,
+        [one.sequence for one in said],
+        reasons,
+        before=True,
+    )
 
 
 def _as_ranges(found: Mapping[str, set[int]]) -> dict[str, list[tuple[int, int]]]:

@@ -19,7 +19,7 @@ from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.verify import Result
 from audit_core.retention.archiving import Archiver, Held
 from audit_core.retention.months import checked_month
-from audit_core.retention.policies import Kept, Retention
+from audit_core.retention.policies import Retention, Stays
 from audit_core.retention.purging import Locked, Purger
 from audit_core.trail import AuditTrail
 
@@ -62,7 +62,7 @@ def archive(
                 hold = found.hold
                 note(f"{found.month} stays: the {hold.kind} {hold.name} is held ({hold.reason}).", "yellow")
                 continue
-            if isinstance(found, Kept):
+            if isinstance(found, Stays):
                 note(f"{found} at hand.", "yellow")
                 continue
             archived += found.events
@@ -91,10 +91,12 @@ def purge(
     retention, purged = Retention.parse(keep, datetime.now(UTC)), 0
     with open_trail(context, url, archives=archive or ()) as trail:
         may_state(trail, "purge")
+        for rule in retention.unused(trail.store):
+            note(f"The policy {rule.text} is about no event that is still in the trail: is it misspelt?", "yellow")
         for found in Purger(trail.chain, trail.event, retention, tuple(archive or ())).run(reason):
             if isinstance(found, Held):
                 note(f"{found.month} stays: the {found.hold.kind} {found.hold.name} is held.", "yellow")
-            elif isinstance(found, Kept):
+            elif isinstance(found, Stays):
                 note(f"{found}.", "yellow")
             elif isinstance(found, Locked):
                 note(f"{found.month} stays: it is locked until {found.until:%Y-%m-%d}.", "yellow")

@@ -81,6 +81,10 @@ def _certificate(trail: AuditTrail, done: Erasing) -> dict[str, Any]:
         "approved_by": done.approved_by,
         "values": done.values,
         "erased": done.erased,
+        "reasons": [
+            {"statement": sequence, "basis": basis, "approved_by": approved_by}
+            for sequence, (basis, approved_by) in zip(done.statements, done.reasons, strict=True)
+        ],
         "statements": [document_of(trail.prove(sequence)) for sequence in done.statements],
     }
 
@@ -88,7 +92,10 @@ def _certificate(trail: AuditTrail, done: Erasing) -> dict[str, Any]:
 def _said(done: Erasing) -> str:
     if done.before:
         events = ", ".join(f"{sequence:,}" for sequence in done.statements)
-        return f"Nothing is left of that: it was erased before, by event {events}, and nothing was erased now."
+        return (
+            f"Nothing is left of that: it was erased before, by event {events}, and nothing was erased now. The basis "
+            "and the approval that were given now are not recorded: the certificate has those of then."
+        )
     spans = {n for ranges in done.erased.values() for first, last in ranges for n in range(first, last + 1)}
     return f"{count_of(done.values, 'value')} of {count_of(len(spans))} erased, with their salts."
 

@@ -22,6 +22,8 @@ from audit_core.evidence.checked import CheckedBundle, Verdict
 from audit_core.evidence.selection import Selection
 from audit_core.noting import not_recorded
 from audit_core.query import EventQuery
+from audit_core.recorded_ids import LACKS_KEY, RecordedIds
+from audit_core.trail import AuditTrail
 
 EXIT_CODES = {Verdict.OK: 0, Verdict.FAILED: 1, Verdict.UNTRUSTED: 3}
 Checkpoints = Annotated[
@@ -81,7 +83,8 @@ def export(
     kept = [read_checkpoint(path) for path in checkpoint or ()]
     with open_trail(context, url, anchors=anchor or ()) as trail, progress_bar("Reading") as progress:
         if kind is not None and identifier is not None:
-            selection = replace(selection, query=replace(query, resource_id=trail.recorded_id(kind, identifier)))
+            identifier = _one_id(trail, trail.recorded_ids(kind, identifier), query)
+            selection = replace(selection, query=replace(query, resource_id=identifier))
         written = write_bundle(trail, selection, bundle, checkpoints=kept, progress=progress)
     _say_written(bundle, written)
 
@@ -91,6 +94,22 @@ def _of_resource(resource: str | None) -> tuple[str | None, str | None]:
     if kind is not None and not kind.strip():
         raise typer.BadParameter("--resource is empty: say patient:42, or patient for all of them")
     return kind, None if identifier is None else str(identifier)
+
+
+def _one_id(trail: AuditTrail, ids: RecordedIds, query: EventQuery) -> str:
+    """The one that events have: a bundle says which it was asked for, and can say only one."""
+    if not ids.is_secret:
+        return ids.any_of[0]
+    about = (replace(query, resource_type=ids.resource_type, resource_id=one) for one in ids.any_of)
+    found = [str(one.resource_id) for one in about if any(True for _ in trail.select(one))]
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"Some events have the id of this {ids.resource_type} as it is and some its hash, and a bundle is of one "
+            f"id: give a time within which it is one, or export all of {ids.resource_type}."
+        )
+    if not found and ids.lacks_key:
+        raise ConfigurationError(f"Nothing was found: {LACKS_KEY.format(ids.resource_type)}.")
+    return found[0] if found else ids.any_of[-1]
 
 
 def _say_written(bundle: Path, written: Written) -> None:

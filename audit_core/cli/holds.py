@@ -10,8 +10,13 @@ import typer
 from audit_core.cli.keys import may_state
 from audit_core.cli.place import AsJson, Url, open_trail
 from audit_core.cli.terminal import note, say, say_json
+from audit_core.compose import split_resource
+from audit_core.errors import ConfigurationError
 from audit_core.integrity.statement import HELD, LIFTED
+from audit_core.query import EventQuery
+from audit_core.recorded_ids import LACKS_KEY
 from audit_core.retention import holds
+from audit_core.trail import AuditTrail
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,9 +47,28 @@ def add(
     """Hold an actor, a resource or a tenant, by a signed event."""
     with open_trail(context, url) as trail:
         may_state(trail, "hold add")
+        names = _resource_names(trail, name) if kind is Kind.RESOURCE else [name]
         with trail.store.transaction(patient=True) as connection:
-            number = holds.add(trail.chain, (kind.value, name), reason, trail.event(HELD), connection)
-    say(f"Hold {number}: {kind.value} {name}.")
+            numbers = [
+                holds.add(trail.chain, (kind.value, one), reason, trail.event(HELD), connection) for one in names
+            ]
+    for number, one in zip(numbers, names, strict=True):
+        say(f"Hold {number}: {kind.value} {one}.")
+
+
+def _resource_names(trail: AuditTrail, name: str) -> list[str]:
+    """As events have it. A secret goes into no statement, unless events have it as it is."""
+    kind, identifier = split_resource(name)
+    if not kind or identifier is None:
+        return [name]
+    ids = trail.recorded_ids(kind, identifier)
+    if not ids.is_secret:
+        return [name]
+    if ids.lacks_key:
+        raise ConfigurationError(f"Nothing is held: {LACKS_KEY.format(kind)}.")
+    plain, hashed = ids.any_of
+    is_plain = any(True for _ in trail.select(EventQuery(resource_type=kind, resource_id=plain)))
+    return [f"{kind}:{one}" for one in ((plain, hashed) if is_plain else (hashed,))]
 
 
 @app.command()

@@ -77,6 +77,11 @@ class Redactor:
         """Whether personal values are kept outside of the record."""
         return self._rules.erasable
 
+    @property
+    def has_key(self) -> bool:
+        """Whether it can hash."""
+        return self._rules.has_key
+
     def is_private(self, field: str, resource_type: str | None = None) -> bool:
         """Whether values of a field are kept outside of the record."""
         return self._rules.is_private(field, resource_type)

@@ -178,6 +178,11 @@ class Rules:
             return identifier
         return self.keyed_hash(identifier) if self._hash_key else REDACTED
 
+    @property
+    def has_key(self) -> bool:
+        """Whether there is one to hash with."""
+        return bool(self._hash_key)
+
     def keyed_hash(self, value: Json) -> str:
         """The HMAC of the canonical bytes."""
         if not self._hash_key:

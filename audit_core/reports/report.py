@@ -12,6 +12,7 @@ from audit_core.canonical import format_timestamp
 from audit_core.event import AuditEvent
 from audit_core.noting import not_recorded
 from audit_core.query import EventQuery
+from audit_core.recorded_ids import RecordedIds
 from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
 
 EMPTY = "the trail is empty, and the first event begins it"
@@ -28,6 +29,7 @@ class Question(Generic[R]):
     row_type: type[R]
     make_rows: Callable[[Iterator[AuditEvent]], Iterator[R]]
     queries: tuple[EventQuery, ...]  # all of one interval
+    ids: tuple[RecordedIds, ...] = ()  # of the resources that it is about
     join: Callable[[Iterable[Iterator[AuditEvent]]], Iterator[AuditEvent]] = chain.from_iterable
     keep: Callable[[AuditEvent], bool] = lambda _: True
     limits: Callable[[], Sequence[str]] = tuple  # what it cannot know, once it is read
@@ -49,6 +51,7 @@ class Coverage:
     reads: tuple[str, ...] = ()  # why reads of the resource may be missing
     purged: tuple[str, ...] = ()  # in a sentence each: what was destroyed of the interval after its retention
     archived: tuple[str, ...] = ()  # months of the interval that were read from archives, as 2026-01
+    unnamed: tuple[str, ...] = ()  # why events of the resource may have another id than those that were asked for
     unknown: str | None = None  # a resource type that was asked for, if no event is about any such resource
 
     @property
@@ -70,7 +73,7 @@ class Coverage:
             found.append(f"the trail begins only at {format_timestamp(self.begins)}")
         if self.unknown is not None:
             found.append(f"no event of this trail is about a resource of the type {self.unknown!r}")
-        return [*found, *self.purged, *self.reads]
+        return [*found, *self.unnamed, *self.purged, *self.reads]
 
     def sentences(self) -> list[str]:
         """For a reader."""

@@ -18,6 +18,8 @@ from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.normalise import FIELD_LIMITS, clean_text
 from audit_core.process.account import PREFIX
 from audit_core.query import EQUALS, EventQuery
+from audit_core.recorded_ids import LACKS_KEY, UNNAMED, RecordedIds
+from audit_core.redaction import REDACTED
 from audit_core.reports.failures import group_failures, is_failed_access
 from audit_core.reports.reads import missing_reads
 from audit_core.reports.report import Coverage, Question, R, Report
@@ -56,10 +58,9 @@ class AuditReporter:
         end: datetime | None = None,
     ) -> Report[EventRow]:
         """Who looked at or changed this resource; without an id, any resource of the type."""
-        if resource_id is not None:
-            resource_id = self._trails[0].recorded_id(resource_type, resource_id)
-        query = _query(start, end, resource_type=resource_type, resource_id=resource_id)
-        name = resource_type if resource_id is None else f"{resource_type}:{query.resource_id}"
+        ids = () if resource_id is None else (self._ids(resource_type, resource_id),)
+        query = _query(start, end, **(ids[0].asked if ids else {"resource_type": resource_type}))
+        name = ids[0].name if ids else resource_type
         question = Question(
             name="access",
             title=f"Who looked at or changed {name}",
@@ -67,6 +68,7 @@ class AuditReporter:
             row_type=EventRow,
             make_rows=_as_rows,
             queries=(query,),
+            ids=ids,
             asked={"resource": name},
         )
         return self._report(question)
@@ -137,12 +139,13 @@ class AuditReporter:
             row_type=SubjectRow,
             make_rows=subject.rows,
             queries=subject.queries(_utc(start), _utc(end)),
+            ids=tuple(subject.resources),
             join=by_time,
             keep=subject.concerns,
             limits=subject.limits,
             asked={
                 "actors": list(subject.actors),
-                "resources": [f"{kind}:{name}" for kind, name in subject.resources],
+                "resources": [one.name for one in subject.resources],
                 "tenant": tenant,
             },
         )
@@ -150,9 +153,12 @@ class AuditReporter:
 
     def newest_events_report(self, query: EventQuery, limit: int) -> Report[EventRow]:
         """The newest events that match, newest first, and no more than ``limit``. This reading is not among them."""
-        if query.resource_type is not None and query.resource_id is not None:
-            query = replace(query, resource_id=self._trails[0].recorded_id(query.resource_type, query.resource_id))
         asked = {name: value for name in EQUALS if (value := getattr(query, name)) is not None}
+        ids: tuple[RecordedIds, ...] = ()
+        if query.resource_type is not None and query.resource_id is not None:
+            ids = (self._ids(query.resource_type, query.resource_id),)
+            query = replace(query, **{"resource_id": None, **ids[0].asked})
+            asked["resource_id"] = ids[0].shown
         question = Question(
             name="events",
             title=f"The newest events, at most {limit:,}",
@@ -160,6 +166,7 @@ class AuditReporter:
             row_type=EventRow,
             make_rows=lambda events: islice(_as_rows(events), min(limit, sys.maxsize)),
             queries=(replace(query, newest_first=True),),
+            ids=ids,
             asked={**asked, "limit": limit},
         )
         return self._report(question)
@@ -179,10 +186,19 @@ class AuditReporter:
         reading = {"report": question.name, **question.asked, **interval}
         each = [trail.note_reading("trail.read", reading) for trail in self._trails]
         why = next(filter(None, each), None)
-        coverage = replace(self._coverage(start, end, sealed, why), unknown=unknown)
+        unnamed = tuple(self._unnamed(question.ids, query))
+        coverage = replace(self._coverage(start, end, sealed, why), unknown=unknown, unnamed=unnamed)
         if question.controls:
             coverage = replace(coverage, reads=tuple(chain.from_iterable(self._missing(kinds, start, end))))
         return Report(question, coverage, events)
+
+    def _unnamed(self, ids: Iterable[RecordedIds], query: EventQuery) -> Iterator[str]:
+        for kind in dict.fromkeys(one.resource_type for one in ids if one.lacks_key):
+            yield LACKS_KEY.format(kind)
+        for kind in dict.fromkeys(one.resource_type for one in ids if one.is_secret):
+            asked = EventQuery(resource_type=kind, resource_id=REDACTED, since=query.since, until=query.until)
+            if any(True for _ in self._read(asked)):
+                yield UNNAMED.format(kind)
 
     def _missing(self, kinds: Iterable[str], start: datetime | None, end: datetime | None) -> Iterator[tuple[str, ...]]:
         for kind in kinds:
@@ -218,12 +234,19 @@ class AuditReporter:
         except (ValueError, TypeError):
             return None
 
-    def _one_resource(self, resource: Resource) -> tuple[str, str]:
-        """As events have it. All of a type would be about everybody."""
+    def _ids(self, kind: str, identifier: object) -> RecordedIds:
+        """Those that it may have in any of the chains, shown as none of them minds."""
+        each = [trail.recorded_ids(kind, identifier) for trail in self._trails]
+        shown = next((one for one in each if one.shown not in each[0].any_of[:1]), each[0])
+        any_of = dict.fromkeys(chain.from_iterable(one.any_of for one in each))
+        return shown._replace(any_of=tuple(any_of), lacks_key=any(one.lacks_key for one in each))
+
+    def _one_resource(self, resource: Resource) -> RecordedIds:
+        """All of a type would be about everybody."""
         kind, name = split_resource(resource)
         if not kind or not kind.strip() or name is None:
             raise ValueError(f"{resource!r} is no resource that is about one person: give its type and id, patient:7.")
-        return clean_text(kind, FIELD_LIMITS["resource_type"]), self._trails[0].recorded_id(kind, name)
+        return self._ids(kind, name)
 
     def _read(self, query: EventQuery) -> Iterator[AuditEvent]:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 from audit_core.event import AuditEvent
 from audit_core.history import without_repeats
 from audit_core.query import EventQuery, place_of
+from audit_core.recorded_ids import RecordedIds
 from audit_core.reports.rows import SubjectRow
 
 READ = "trail.read"  # the event of whoever reads the trail; its details say about whom
@@ -31,15 +32,13 @@ OUTSIDE = (
 GONE = "What was removed from the trail after its time, or erased from it, is not in it any more."
 WITHHELD = 'What "withheld" names is not shown: it is or may be about other people (GDPR Art. 15(4)).'
 
-Resources = Collection[tuple[str, str]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """One person, by all the names that the trail has for them, and what of others may be shown."""
 
     actors: Collection[str]
-    resources: Resources
+    resources: Collection[RecordedIds]
     tenant: str | None = None
     open_types: Collection[str] = ()  # of resources in which there is nothing of others
     open_details: Collection[str] = ()  # names of details in which there is nothing of others
@@ -49,11 +48,11 @@ class Subject:
     @property
     def names(self) -> list[str]:
         """For a reader."""
-        return [*map(_actor_name, self.actors), *(f"{kind}:{name}" for kind, name in self.resources)]
+        return [*map(_actor_name, self.actors), *(one.name for one in self.resources)]
 
     def queries(self, since: datetime | None, until: datetime | None) -> tuple[EventQuery, ...]:
         """What to read, each by time; one event may be in several."""
-        asked: list[dict[str, Any]] = [{"resource_type": kind, "resource_id": name} for kind, name in self.resources]
+        asked: list[dict[str, Any]] = [one.asked for one in self.resources]
         for actor in self.actors:
             asked += [{"actor": actor}, {"on_behalf_of": actor}]
         if self.resources:
@@ -85,14 +84,19 @@ class Subject:
 
     def _resource_names(self, event: AuditEvent) -> set[str]:
         """Who reads a report about all of a kind reads about each of them."""
-        if (event.resource_type, event.resource_id) in self.resources:
-            return {f"{event.resource_type}:{event.resource_id}"}
+        for one in self.resources:
+            if event.resource_type == one.resource_type and event.resource_id in one.any_of:
+                return {one.name}
         if event.action != READ:
             return set()
         several = event.details.get("resources")
         told = [event.details.get("resource"), *(several if isinstance(several, list) else ())]
         read = {one for one in told if isinstance(one, str)}
-        return {f"{kind}:{name}" for kind, name in self.resources if {f"{kind}:{name}", kind} & read}
+        return {
+            one.name
+            for one in self.resources
+            if one.resource_type in read or any(f"{one.resource_type}:{name}" in read for name in one.any_of)
+        }
 
     def _row(self, event: AuditEvent, numbers: dict[str, int]) -> SubjectRow:
         by, about = bool(self._acting_names(event)), bool(self._resource_names(event))

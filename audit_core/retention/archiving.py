@@ -20,7 +20,7 @@ from audit_core.integrity.retention import Archive, Hold, Tally
 from audit_core.integrity.statement import ARCHIVED
 from audit_core.retention.holds import held_in
 from audit_core.retention.months import Months, left_of, open_months, stays
-from audit_core.retention.policies import Kept, Retention
+from audit_core.retention.policies import Retention, Stays
 from audit_core.rows import Row
 
 TRIES = 3  # to write a month into which late events come meanwhile
@@ -46,7 +46,7 @@ class Archiver:
     make_event: Callable[[str], AuditEvent]
     retention: Retention | None = None
 
-    def run(self, before: str) -> Iterator[Archive | Held | Kept]:
+    def run(self, before: str) -> Iterator[Archive | Held | Stays]:
         """Archive every month before this one; each as it is done. May be run again at any time.
 
         Raises ConfigurationError for a store that is not archived, for who may not, and for a trail that has not
@@ -61,7 +61,7 @@ class Archiver:
             if (found := self._archive(months, month, log)) is not None:
                 yield found
 
-    def _archive(self, months: Months, month: str, log: str) -> Archive | Held | Kept | None:
+    def _archive(self, months: Months, month: str, log: str) -> Archive | Held | Stays | None:
         if self.retention and (kept := self.retention.keeps_at_hand(month, lambda: months.rows(month), log)):
             return kept
         ring = self.chain.keyring

@@ -7,26 +7,29 @@ longest rule says that is about it, and one that no rule is about for ever.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from audit_core.canonical import RECORD_COLUMNS, decode
+from audit_core.clean import TOO_MANY
 from audit_core.errors import ConfigurationError
+from audit_core.query import EventQuery
 from audit_core.retention.months import SEQUENCE, month_of, stays
 from audit_core.rows import Row
+from audit_core.stores import AuditStore
 
 # Months, and how many of them at hand: 45 CFR 164.316(b)(2)(i), PCI DSS 4.0.1 10.5.1, 17 CFR 210.2-06.
 POLICIES = {"hipaa": (72, 0), "pci": (12, 3), "sox": (84, 0)}
 TAGS = "tags"  # the details that have an event's tags
 _OWN = re.compile(r"([1-9]\d{0,3})([my])(?:/([1-9]\d{0,3})([my]))?")
-_ABOUT = re.compile(r"(action|resource|tag):(.+)", re.DOTALL)
+_ABOUT = re.compile(r"(action|resource|tag):\s*(\S.*)", re.DOTALL)
 _ACTION, _TYPE, _DETAILS = map(RECORD_COLUMNS.index, ("action", "resource_type", "details"))
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RetentionRule:
     """How many months events are kept, and how many of them in the trail itself."""
 
     text: str  # as it was given: tag:cards=pci
@@ -38,15 +41,15 @@ class Rule:
     def is_about(self, row: Row) -> bool:
         """Whether it says how long this event is kept."""
         if self.kind == "tag":
-            return self.name in _tags(row)
+            return _may_have(row, self.name)
         return not self.kind or row[_ACTION if self.kind == "action" else _TYPE] == self.name
 
 
-class Kept(NamedTuple):
+class Stays(NamedTuple):
     """A month that stays: the rule and the event for which it does. Without a rule, no rule is about the event."""
 
     month: str
-    rule: Rule | None
+    rule: RetentionRule | None
     sequence: int | None  # None where the rule is about all
 
     def __str__(self) -> str:
@@ -63,7 +66,7 @@ class Kept(NamedTuple):
 class Retention:
     """The rules, at a moment."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[RetentionRule, ...]
     now: datetime
 
     @classmethod
@@ -74,16 +77,22 @@ class Retention:
         """
         return cls(tuple(map(_rule, text.split(","))), now)
 
+    def unused(self, store: AuditStore) -> Iterator[RetentionRule]:
+        """Rules with a name that no event has which is still in the trail: it may be misspelt. Opens no archive."""
+        for rule in self.rules:
+            if rule.kind and not any(rule.is_about(row) for row in store.select(_query_of(rule))):
+                yield rule
+
     def may_be_over(self, month: str) -> bool:
         """Whether no rule that is about all events keeps this month."""
         return not any(self._runs(rule.keep, month) for rule in self.rules if not rule.kind)
 
-    def keeps(self, month: str, rows: Callable[[], Iterable[Row]], log: str) -> Kept | None:
+    def keeps(self, month: str, rows: Callable[[], Iterable[Row]], log: str) -> Stays | None:
         """What an ended month may not be purged for; None if nothing. ``rows`` are read where it needs them."""
         has_general = any(not rule.kind for rule in self.rules)
         return self._find(month, rows, log, lambda rule: rule.keep, or_without=not has_general)
 
-    def keeps_at_hand(self, month: str, rows: Callable[[], Iterable[Row]], log: str) -> Kept | None:
+    def keeps_at_hand(self, month: str, rows: Callable[[], Iterable[Row]], log: str) -> Stays | None:
         """What an ended month may not be archived for yet."""
         return self._find(month, rows, log, lambda rule: rule.at_hand, or_without=False)
 
@@ -92,20 +101,20 @@ class Retention:
         month: str,
         rows: Callable[[], Iterable[Row]],
         log: str,
-        months: Callable[[Rule], int],
+        months: Callable[[RetentionRule], int],
         *,
         or_without: bool,
-    ) -> Kept | None:
+    ) -> Stays | None:
         running = [rule for rule in self.rules if self._runs(months(rule), month)]
         if general := next((rule for rule in running if not rule.kind), None):
-            return Kept(month, general, None)
+            return Stays(month, general, None)
         for row in rows() if running or or_without else ():
             if stays(row, log):
                 continue
             if rule := next((rule for rule in running if rule.is_about(row)), None):
-                return Kept(month, rule, row[SEQUENCE])
+                return Stays(month, rule, row[SEQUENCE])
             if or_without and not any(rule.is_about(row) for rule in self.rules):
-                return Kept(month, None, row[SEQUENCE])
+                return Stays(month, None, row[SEQUENCE])
         return None
 
     def _runs(self, months: int, month: str) -> bool:
@@ -120,9 +129,9 @@ def months_ago(month: str, count: int) -> str:
     return f"{max(0, index) // 12:04d}-{index % 12 + 1:02d}"
 
 
-def _rule(text: str) -> Rule:
+def _rule(text: str) -> RetentionRule:
     about, is_about, period = text.strip().rpartition("=")
-    kind = _ABOUT.fullmatch(about)
+    kind, period = _ABOUT.fullmatch(about.strip()), period.strip()
     own = _OWN.fullmatch(period.lower())
     if (is_about and kind is None) or (own is None and period.lower() not in POLICIES):
         raise ConfigurationError(
@@ -130,7 +139,17 @@ def _rule(text: str) -> Rule:
             f"say before it what it is about: resource:patient=10y, action:login=1y, tag:cards=pci. It is not {text!r}."
         )
     keep, at_hand = POLICIES[period.lower()] if own is None else _own(own)
-    return Rule(text.strip(), keep, at_hand, *(kind.groups() if kind else ()))
+    if at_hand > keep:
+        raise ConfigurationError(f"What is kept at hand is a part of what is kept: turn {text.strip()!r} around.")
+    return RetentionRule(text.strip(), keep, at_hand, *(kind.groups() if kind else ()))
+
+
+def _query_of(rule: RetentionRule) -> EventQuery:
+    """What finds the events of a rule soon; those with a tag stand in no index."""
+    return EventQuery(
+        action=rule.name if rule.kind == "action" else None,
+        resource_type=rule.name if rule.kind == "resource" else None,
+    )
 
 
 def _own(found: re.Match[str]) -> tuple[int, int]:
@@ -142,8 +161,12 @@ def _months(number: str, unit: str) -> int:
     return int(number) * (12 if unit == "y" else 1)
 
 
-def _tags(row: Row) -> list[Any]:
-    """Those of an event: the texts in a list ``tags`` of its details."""
+def _may_have(row: Row, tag: str) -> bool:
+    """Whether it is in the list ``tags`` of an event's details, or may have been there before they were cut."""
     details = decode(row[_DETAILS])
-    tags = details.get(TAGS) if isinstance(details, dict) else None
-    return tags if isinstance(tags, list) else []
+    if not isinstance(details, dict):
+        return False
+    tags = details.get(TAGS)
+    if isinstance(tags, list):
+        return tag in tags or TOO_MANY in tags
+    return details.keys() == {"cut"} or TOO_MANY in (tags, *details.values())

@@ -22,7 +22,7 @@ from audit_core.query import EventQuery
 from audit_core.retention.archiving import Held
 from audit_core.retention.holds import held_in, holds
 from audit_core.retention.months import interval_of, open_months
-from audit_core.retention.policies import Kept, Retention
+from audit_core.retention.policies import Retention, Stays
 from audit_core.rows import Row
 
 AT_ONCE = 1_000  # events whose values are removed together
@@ -45,7 +45,7 @@ class Purger:
     retention: Retention
     places: tuple[str, ...] = ()
 
-    def run(self, reason: str) -> Iterator[tuple[Archive, int] | Held | Kept | Locked]:
+    def run(self, reason: str) -> Iterator[tuple[Archive, int] | Held | Stays | Locked]:
         """Purge each archived month that no rule keeps; with it, the sequence of its statement.
 
         A month that a rule about all events keeps is passed over in silence.
@@ -60,7 +60,7 @@ class Purger:
             if self.retention.may_be_over(archive.month):
                 yield self._purge(archive, ring.origin, reason)
 
-    def _purge(self, archive: Archive, log: str, reason: str) -> tuple[Archive, int] | Held | Kept | Locked:
+    def _purge(self, archive: Archive, log: str, reason: str) -> tuple[Archive, int] | Held | Stays | Locked:
         if (kept := self.retention.keeps(archive.month, lambda: self._rows(archive.month), log)) is not None:
             return kept
         if (hold := held_in(self.chain.whole, archive.month, holds(self.chain))) is not None:

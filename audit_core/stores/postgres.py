@@ -305,6 +305,9 @@ class PostgresStore:
         if query.resource_id is not None:  # as the index has it
             clauses.append(f"left(resource_id, {INDEXED}) = left(%s, {INDEXED})")
             values.append(query.resource_id)
+        if query.resource_ids:
+            clauses += ["resource_id = ANY(%s)", f"left(resource_id, {INDEXED}) = ANY(%s)"]
+            values += [list(query.resource_ids), [one[:INDEXED] for one in query.resource_ids]]
         if query.actor_types:
             clauses.append("actor_type = ANY(%s)")
             values.append(list(query.actor_types))

@@ -276,9 +276,10 @@ def _compile(query: EventQuery, after: Place | None) -> tuple[str, list[Any]]:
         if (value := getattr(query, name)) is not None:
             clauses.append(f"{column} = ?")
             values.append(value)
-    if query.actor_types:
-        clauses.append(f"actor_type IN ({', '.join('?' * len(query.actor_types))})")
-        values += query.actor_types
+    for column, several in (("resource_id", query.resource_ids), ("actor_type", query.actor_types)):
+        if several:
+            clauses.append(f"{column} IN ({', '.join('?' * len(several))})")
+            values += several
     for moment, operator in ((query.since, ">="), (query.until, "<")):
         if moment is not None:
             clauses.append(f"timestamp {operator} ?")

@@ -191,6 +191,13 @@ class StoreContract:
         )  # fmt: skip
         assert _ids(store.select(query)) == [wanted.event_id]
 
+    def test_a_query_for_several_ids_of_a_resource_finds_each_of_them(self, store: AuditStore) -> None:
+        ids = ["7", "8", "9", "7" * 400, "7" * 399 + "8"]
+        made = [make_event(resource_type="patient", resource_id=one) for one in ids]
+        seal(make_chain(store), [*made, make_event(resource_type="doctor", resource_id="7")])
+        query = EventQuery(resource_type="patient", resource_ids=("7", "8", "7" * 400), newest_first=False)
+        assert {from_row(row).resource_id for row in store.select(query)} == {"7", "8", "7" * 400}
+
     def test_texts_are_told_apart_by_every_character(self, store: AuditStore) -> None:
         names = ["ada", "Ada", "ada ", "", "\xe9", "e\u0301", "a_a", "%", "\U0001f9d1"]
         seal(make_chain(store), [make_event(actor_id=name) for name in [*names, None]])

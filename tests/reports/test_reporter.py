@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from audit_core import AuditPolicy, AuditTrail
+from audit_core import AuditPolicy, AuditTrail, Redactor
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.history import History
 from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter, EventRow
 from audit_core.requests.checks import checked_trail
@@ -413,12 +414,42 @@ class TestIdsThatAreSecrets:
         assert main(["events", "--resource", f"api_token:{self.SECRET}", "--url", f"sqlite:///{tmp_path}/own.db"]) == 0
         assert "token.revoked" in capsys.readouterr().out
 
+    def test_events_from_before_and_after_a_rule_that_keeps_it_are_all_found(self, own):
+        for rules in ({}, {"api_token": "keep"}):
+            with own(**rules) as trail:
+                trail.record("token.revoked", resource=("api_token", self.SECRET))
+        for rules in ({}, {"api_token": "keep"}):
+            with own(**rules) as trail:
+                for found in self.asking(trail):
+                    assert [event.action for event in found if event.action != "trail.read"] == ["token.revoked"] * 2
+
+    def test_events_of_which_only_the_type_is_known_are_in_no_report_about_one_token_but_named(self, trail):
+        seal(trail, [event(1, resource_type="api_token", resource_id="[redacted]")])
+        for rules, said in (({"hash_key": b"k"}, ["nobody can tell"]), ({}, ["set AUDIT_HASH_KEY", "nobody can tell"])):
+            trail._redactor = Redactor(**rules)
+            access = AuditReporter(trail).access_report("api_token", self.SECRET)
+            subject = AuditReporter(trail).subject_report(resources=[("api_token", self.SECRET)])
+            assert [row.action for row in (*access, *subject) if row.action != "trail.read"] == []
+            for report in (access, subject):
+                assert len(report.coverage.unnamed) == len(said)
+                assert all(word in one for word, one in zip(said, report.coverage.unnamed, strict=True))
+
+    def test_only_what_is_asked_for_is_read(self, own, monkeypatch):
+        with own() as trail:
+            asked, select = [], History.select
+            monkeypatch.setattr(History, "select", lambda self, query: asked.append(query) or select(self, query))
+            assert list(trail.events(resource=("api_token", self.SECRET), since=NOON)) == []
+        assert [query.since for query in asked] == [NOON]
+
     def test_a_command_finds_it_with_the_key_and_makes_none(self, own, tmp_path, state, monkeypatch, capsys):
+        said = []
+
         def rows(*more):
             words = ["events", "--format", "csv", "--resource", f"api_token:{self.SECRET}", "--url"]
             assert main([*words, f"sqlite:///{tmp_path}/own.db", *more]) == 0
             out, err = capsys.readouterr()
             assert self.SECRET not in out + err
+            said.append(err)
             return len(out.splitlines()) - 1
 
         with own() as trail:
@@ -428,6 +459,22 @@ class TestIdsThatAreSecrets:
         monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "elsewhere"))
         monkeypatch.setenv("AUDIT_KEY", signing_key)
         assert rows() == 0
+        assert "set AUDIT_HASH_KEY" in said[-1]
         assert not (tmp_path / "elsewhere").exists()
         with AuditTrail(f"sqlite:///{tmp_path}/own.db", create=False, lifecycle=False) as trail:
             assert self.SECRET not in repr(list(trail.events()))
+
+    def test_a_bundle_is_of_the_one_id_that_events_have_and_of_two_is_none(self, own, tmp_path, capsys):
+        def export(name):
+            words = ["export", "--resource", f"api_token:{self.SECRET}", "--url", f"sqlite:///{tmp_path}/own.db"]
+            code = main([*words, "--bundle", str(tmp_path / name)])
+            return code, "".join(capsys.readouterr())
+
+        with own() as trail:
+            trail.record("token.revoked", resource=("api_token", self.SECRET))
+        code, said = export("one.zip")
+        assert (code, "1 event, proven" in said) == (0, True)
+        with own(api_token="keep") as trail:
+            trail.record("token.revoked", resource=("api_token", self.SECRET))
+        code, said = export("two.zip")
+        assert (code, "some its hash" in said) == (2, True)

@@ -77,3 +77,23 @@ def test_nobody_lifts_a_hold_by_recording_an_event_that_looks_like_it(url, capsy
             lift(trail.chain, 1, "x", event, connection)
     found = verify(url)
     assert (found.findings, {one.kind for one in found.warnings}) == ((), {"statement"})
+
+
+def test_a_hold_of_a_secret_is_of_what_events_have_of_it_and_says_no_more(url, tmp_path, capsys):
+    token = "wAtch-me-go-by"
+    said = run(capsys, "hold", "add", "resource", f"api_token:{token}", "--reason", "x", "--url", url)
+    assert (said[0], "set AUDIT_HASH_KEY" in said[2]) == (2, True)
+    with opened(url) as trail:
+        hashed = trail.redactor.identifier(token, "api_token")
+        put(trail, [make_event(timestamp=moments("2025-01")[0], resource_type="api_token", resource_id=hashed)])
+    add(capsys, url, "resource", f"api_token:{token}")
+    assert [(type(one), one.month) for one in archive(url, place_of("sqlite", tmp_path), "2025-02")] == [
+        (Held, "2025-01")
+    ]
+    with opened(url) as trail:
+        assert token not in repr(list(trail.events()))
+        put(trail, [make_event(timestamp=moments("2025-02")[0], resource_type="api_token", resource_id=token)])
+    run(capsys, "hold", "add", "resource", f"api_token:{token}", "--reason", "x", "--url", url)
+    with opened(url) as trail:
+        assert find_hold(trail.chain, resource_type="api_token", resource_id=token)
+    assert [one.month for one in archive(url, place_of("sqlite", tmp_path), "2025-03")] == ["2025-01", "2025-02"]
