@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from example_projects.demo import auditor, tamper
-from example_projects.demo.client import Ledger, TooBusyError
+from example_projects.demo.client import Client, Ledger, TooBusyError
 from example_projects.demo.run import main
 from example_projects.demo.server import Server
 from example_projects.demo.show import Show
@@ -110,6 +110,7 @@ def test_a_change_without_an_event_is_reported(monkeypatch):
 def test_a_machine_that_is_too_busy_is_one_sentence_and_no_server_stays(monkeypatch, tmp_path):
     """As if it had no time for the server any more."""
     servers, note, answers = [], Ledger.note, Server._wait_until_it_answers
+    clients = []
 
     def answer(server):
         answers(server)
@@ -122,6 +123,9 @@ def test_a_machine_that_is_too_busy_is_one_sentence_and_no_server_stays(monkeypa
 
     monkeypatch.setattr(Server, "_wait_until_it_answers", answer)
     monkeypatch.setattr(Ledger, "note", fall_silent)
+    monkeypatch.setattr(
+        "example_projects.demo.day.Client", lambda *whose: clients.append(Client(*whose)) or clients[-1]
+    )
     monkeypatch.setattr("example_projects.demo.client.ANSWER_SECONDS", 1.0)
     monkeypatch.setattr("example_projects.demo.strangers.ANSWER_SECONDS", 1.0)
     monkeypatch.setattr("example_projects.demo.server.STOP_SECONDS", 0.2)
@@ -134,6 +138,7 @@ def test_a_machine_that_is_too_busy_is_one_sentence_and_no_server_stays(monkeypa
     assert said.startswith("This machine is too busy for the demonstration, an answer to ")
     assert said.endswith("took longer than 1 s: try again when it has less to do, or with --requests 200.")
     assert not is_running(servers[0].pid)
+    assert all(client.http.is_closed for client in clients)
     assert not list(tmp_path.iterdir())
 
 

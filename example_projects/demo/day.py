@@ -6,7 +6,7 @@ Seeded: one day is like the other, but for the order in which the clients get th
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 from example_projects.demo.client import Client, Day, UnexpectedAnswerError
 from example_projects.demo.desk import ADMIN, DOCTORS, NURSES, Desk, Ward
@@ -18,10 +18,11 @@ DESKS = (*DOCTORS, *NURSES, ADMIN) * 2  # everybody sits at two of them
 def play(day: Day, requests: int) -> Ward:
     """Open the clinic, work at all desks at once, and return who was there."""
     ward = open_ward(day)
-    stranger, tester = Client(day, len(DESKS), "stranger"), Client(day, len(DESKS) + 1, DOCTORS[0])
-    desks = [Client(day, number, name) for number, name in enumerate(DESKS)]
     share = (requests - len(day.ledger.answers)) // len(DESKS)
-    with ThreadPoolExecutor(len(desks) + 2) as pool:
+    with ExitStack() as opened, ThreadPoolExecutor(len(DESKS) + 2) as pool:
+        names = (*DESKS, "stranger", DOCTORS[0])
+        clients = [opened.enter_context(closing(Client(day, number, name))) for number, name in enumerate(names)]
+        *desks, stranger, tester = clients
         working = [pool.submit(Desk(client, ward).work, share) for client in desks]
         working += [pool.submit(try_passwords, stranger), pool.submit(send_hostile_headers, tester, ward)]
         try:
@@ -30,8 +31,6 @@ def play(day: Day, requests: int) -> Ward:
                     finished.result()
         finally:
             day.over.set()
-    for client in (*desks, stranger, tester):
-        client.close()
     return ward
 
 
