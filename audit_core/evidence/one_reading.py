@@ -27,7 +27,7 @@ def second_readings(file: BinaryIO, archive: zipfile.ZipFile, comment: int) -> I
         yield "it holds more than its files"
     for info in infos:
         if not _is_plain(info) or not _is_said_twice(file, info):
-            yield f"the file {info.filename[:200]} is another one for other programs: its headers disagree"
+            yield f"the file {info.orig_filename[:200]} is another one for other programs: its headers disagree"
     end = archive.start_dir
     for info in archive.infolist():
         end = _end_of_listed(file, info, end)
