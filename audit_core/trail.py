@@ -12,7 +12,7 @@ from itertools import chain, repeat
 from typing import Any, Self
 
 from audit_core.anchors import Anchor
-from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState
+from audit_core.anchors.anchoring import EVERY_SECONDS, Anchoring, AnchorState, keep_now
 from audit_core.anchors.opening import open_anchors
 from audit_core.archives.shelf import Shelf
 from audit_core.chain import AuditChain
@@ -385,7 +385,7 @@ class AuditTrail:
 
     def anchor_now(self) -> list[AnchorState]:
         """Give each anchor the newest checkpoint, if it takes it. Raises what reading the trail raises."""
-        return self.anchoring.now()
+        return list(keep_now(self.chain, self.anchoring.anchors))
 
     def prove(self, event: str | int) -> Proof:
         """The inclusion proof of one sealed event, by its id or its sequence.

@@ -105,10 +105,6 @@ class Anchoring:
                 self.close()
             self.anchors, self.watch, self._states, self._threads = before
 
-    def now(self) -> list[AnchorState]:
-        """Give each anchor the newest checkpoint, if it takes it. Raises what reading the trail raises."""
-        return list(keep_now(self._chain, self.anchors))
-
     def ask(
         self,
         anchors: Iterable[str | Anchor] | None = None,
