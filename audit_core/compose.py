@@ -9,9 +9,10 @@ from typing import Any
 
 from audit_core.clean import clean
 from audit_core.context import AuditContext
+from audit_core.errors import ConfigurationError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.identity import new_event_id
-from audit_core.normalise import DETAILS_BUDGET, fit, normal_deed, normal_surroundings
+from audit_core.normalise import DETAILS_BUDGET, clean_text, fit, normal_deed, normal_surroundings
 from audit_core.private import ROOM, make_salts
 from audit_core.redaction import Redactor
 
@@ -86,3 +87,11 @@ def split_resource(resource: Resource) -> tuple[str | None, object]:
     if not isinstance(resource, tuple | list) or len(resource) != 2:
         raise ValueError(f'A resource is ("invoice", "42") or "invoice:42", and not this {type(resource).__name__}.')
     return resource[0], resource[1]
+
+
+def whole_resource(resource: Resource) -> tuple[str, str]:
+    """Its type and id. Raises ConfigurationError where one of the two is missing."""
+    kind, identifier = split_resource(resource)
+    if not kind or identifier is None:
+        raise ConfigurationError('Say which resource: ("patient", "7"), or "patient:7".')
+    return kind, clean_text(identifier)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from audit_core.compose import Resource, split_resource
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.note import key_name_is_valid
-from audit_core.normalise import clean_text
 from audit_core.redaction import Redactor, Rule
 
 ORIGIN_LIMIT = 200  # characters; it stands in every record
@@ -44,11 +42,3 @@ def is_blocking(on_failure: str) -> bool:
     if on_failure not in {"spill", "block"}:
         raise ConfigurationError(f'on_failure is "spill" or "block", not {on_failure!r}.')
     return on_failure == "block"
-
-
-def whole_resource(resource: Resource) -> tuple[str, str]:
-    """Its type and id. Raises ConfigurationError where one of the two is missing."""
-    kind, identifier = split_resource(resource)
-    if not kind or identifier is None:
-        raise ConfigurationError('Say which resource: ("patient", "7"), or "patient:7".')
-    return kind, clean_text(identifier)

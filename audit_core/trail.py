@@ -21,7 +21,7 @@ from audit_core.chain.proof import Proof
 from audit_core.chain.seen import Seen
 from audit_core.chain.statements import rotate
 from audit_core.chain.verification import Verification
-from audit_core.compose import Resource, compose, split_resource
+from audit_core.compose import Resource, compose, split_resource, whole_resource
 from audit_core.context import Acting, AuditContext, current
 from audit_core.errors import (
     AuditError,
@@ -47,7 +47,7 @@ from audit_core.query import EventQuery
 from audit_core.recorded_ids import LACKS_KEY, RecordedIds, recorded_ids
 from audit_core.redaction import Redactor, Rule
 from audit_core.rows import to_json
-from audit_core.settings import checked_origin, checked_rules, is_blocking, whole_resource
+from audit_core.settings import checked_origin, checked_rules, is_blocking
 from audit_core.signing import SigningKey
 from audit_core.status import describe
 from audit_core.telling import ToldChange, events_as_json
@@ -432,10 +432,10 @@ class AuditTrail:
         """Remove what the trail keeps of a person outside of its records, and say in a signed event what and why.
 
         Of what an ``actor`` did, the address and the user agent, and details that are about no one resource; of what
-        was done to ``resources``, the details that are kept apart, also where the
-        id is a secret that events have hashed. What still waits to be sealed is sealed first, where
-        this process may. Where nothing is left, what was erased ``before`` is told. Raises ConfigurationError where
-        nothing can be erased or an event is under a legal hold, and when this process's key is not the trail's.
+        was done to ``resources``, the details that are kept apart, also where the id is a secret that events have
+        hashed. What still waits to be sealed is sealed first, where this process may. Where nothing is left, what was
+        erased ``before`` is told. Raises ConfigurationError where nothing can be erased or an event is under a legal
+        hold, and when this process's key is not the trail's.
         """
         subject = Subject(actor, tuple(chain.from_iterable(map(self._whole, resources))))
         if self.store.may_append():

@@ -209,9 +209,7 @@ def _queue() -> Iterator[CheckMessage]:
 
 def _key() -> Iterator[CheckMessage]:
     with make_trail(layout()) as trail:
-        if not (
-            trail.store.is_created() and trail.outboxes[0].is_created()
-        ):  # another check says so, and `migrate` cures
+        if not (trail.store.is_created() and trail.outboxes[0].is_created()):  # `migrate` makes them
             return
         try:
             seals = trail.store.may_append()  # whoever may not seal needs no key
