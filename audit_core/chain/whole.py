@@ -115,7 +115,9 @@ def touches(archive: Archive, query: EventQuery) -> bool:
     """Whether its month is in the interval of the query."""
     until = None if query.until is None else format_timestamp(query.until)
     since = None if query.since is None else format_timestamp(query.since)
-    return (until is None or f"{archive.month}-01T" < until) and (since is None or f"{archive.month}~" > since)
+    return (until is None or f"{archive.month}-01T00:00:00.000000Z" < until) and (
+        since is None or f"{archive.month}~" > since
+    )
 
 
 def _placed(row: Row) -> _Placed:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from audit_core.archives.objects import digest_of, read_object, write_object
 from audit_core.archives.places import ArchivePlace
@@ -32,6 +33,13 @@ class Held:
 
     month: str
     hold: Hold
+
+
+class _Said(NamedTuple):
+    """What decides whether a month goes: it may change while that is written, which takes its time."""
+
+    holds: list[Hold]
+    archives: list[Archive]  # of this month
 
 
 @dataclass(slots=True)
@@ -64,19 +72,25 @@ class Archiver:
     def _archive(self, months: Months, month: str, log: str) -> Archive | Held | Stays | None:
         if self.retention and (kept := self.retention.keeps_at_hand(month, lambda: months.rows(month), log)):
             return kept
-        ring = self.chain.keyring
-        if ring is not None and (hold := held_in(self.chain.store, month, ring.holds.values())) is not None:
-            return Held(month, hold)
         with tempfile.TemporaryDirectory(prefix="audit-archive-") as folder:
             for number in range(TRIES):
+                said = self._said_of(month)
+                if (hold := held_in(self.chain.store, month, said.holds)) is not None:
+                    return Held(month, hold)
                 draft = Path(folder) / str(number)
                 if (written := _write(months, month, log, draft)) is None:
                     return None
                 self._put(written, log, draft, Path(folder) / f"{number}-back")
-                if (archive := self._move(months, written, log)) is not None:
-                    months.finish()
+                archive = self._move(months, written, log, said)
+                months.finish()
+                if archive is not None:
                     return archive
-        raise BusyError(f"Events of {month} come in all the time: run it again later.")
+        raise BusyError(f"Something of {month} comes in all the time: run it again later.")
+
+    def _said_of(self, month: str) -> _Said:
+        if (ring := self.chain.keyring) is None:
+            return _Said([], [])
+        return _Said([*ring.holds.values()], [one for one in ring.archives.values() if one.month == month])
 
     def _put(self, written: Archive, log: str, draft: Path, back: Path) -> None:
         """Write it, and believe only what is read back."""
@@ -88,10 +102,12 @@ class Archiver:
                 f"{self.place.url} gives back another {written.object} than was written: nothing is removed."
             )
 
-    def _move(self, months: Months, written: Archive, log: str) -> Archive | None:
-        """State it, and remove the events; None where the month is not any more what was written."""
+    def _move(self, months: Months, written: Archive, log: str, said: _Said) -> Archive | None:
+        """State it, and remove the events; None where the month, or what is said of it, is not any more what it was."""
         store = self.chain.store
         with store.transaction(patient=True) as connection:
+            if self._said_of(written.month) != said:
+                return None
             tally = _tally(row for row in months.rows(written.month, connection) if not stays(row, log))
             if not tally.fits(written) or (head := store.head(connection)) is None:
                 return None

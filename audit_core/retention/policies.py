@@ -15,6 +15,7 @@ from typing import NamedTuple
 from audit_core.canonical import RECORD_COLUMNS, decode
 from audit_core.clean import TOO_MANY
 from audit_core.errors import ConfigurationError
+from audit_core.private import DETAILS, parse_commitments
 from audit_core.query import EventQuery
 from audit_core.retention.months import SEQUENCE, month_of, stays
 from audit_core.rows import Row
@@ -25,7 +26,7 @@ POLICIES = {"hipaa": (72, 0), "pci": (12, 3), "sox": (84, 0)}
 TAGS = "tags"  # the details that have an event's tags
 _OWN = re.compile(r"([1-9]\d{0,3})([my])(?:/([1-9]\d{0,3})([my]))?")
 _ABOUT = re.compile(r"(action|resource|tag):\s*(\S.*)", re.DOTALL)
-_ACTION, _TYPE, _DETAILS = map(RECORD_COLUMNS.index, ("action", "resource_type", "details"))
+_ACTION, _TYPE, _DETAILS, _PRIVATE = map(RECORD_COLUMNS.index, ("action", "resource_type", "details", "private"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +163,13 @@ def _months(number: str, unit: str) -> int:
 
 
 def _may_have(row: Row, tag: str) -> bool:
-    """Whether it is in the list ``tags`` of an event's details, or may have been there before they were cut."""
+    """Whether it is in the list ``tags`` of an event's details, or may be: they were cut, or lie beside the record."""
     details = decode(row[_DETAILS])
     if not isinstance(details, dict):
         return False
     tags = details.get(TAGS)
     if isinstance(tags, list):
         return tag in tags or TOO_MANY in tags
-    return details.keys() == {"cut"} or TOO_MANY in (tags, *details.values())
+    if {DETAILS, f"{DETAILS}/{TAGS}"} & (parse_commitments(row[_PRIVATE]) or {}).keys():
+        return True
+    return tags == tag or details.keys() == {"cut"} or TOO_MANY in (tags, *details.values())

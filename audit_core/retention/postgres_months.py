@@ -16,6 +16,7 @@ from audit_core.postgres.partitions import Partitions
 from audit_core.rows import Row
 from audit_core.stores.postgres import PostgresStore
 
+NO_TABLE = "42P01"
 _STATEMENTS = ", ".join(f"'{kind}'" for kind in sorted(STATEMENTS))
 _STAYS = f"(sequence <= 0 OR (action IN ({_STATEMENTS}) AND resource_type = '{ABOUT}' AND resource_id = %s) IS TRUE)"
 
@@ -39,7 +40,12 @@ class PostgresMonths:
         return [month for month in months if month < before and self._has_rows(month)]
 
     def rows(self, month: str, connection: Any = None) -> Iterator[Row]:
-        return self._store.rows_of(self._table(month), connection)
+        try:
+            yield from self._store.rows_of(self._table(month), connection)
+        except ConfigurationError as error:
+            if getattr(error.__cause__, "sqlstate", None) != NO_TABLE:
+                raise
+            # Somebody else has archived it and dropped it: there is nothing more to read, and nothing is stated of it.
 
     def leave(self, month: str, archive: int, log: str, connection: Any) -> None:
         connection.execute(

@@ -57,13 +57,15 @@ class Purger:
         for number in ring.purges:
             self._remove(ring.archives[number])
         for archive in ring.not_purged():
-            if self.retention.may_be_over(archive.month):
-                yield self._purge(archive, ring.origin, reason)
+            if self.retention.may_be_over(archive.month) and (done := self._purge(archive, ring.origin, reason)):
+                yield done
 
-    def _purge(self, archive: Archive, log: str, reason: str) -> tuple[Archive, int] | Held | Stays | Locked:
+    def _purge(self, archive: Archive, log: str, reason: str) -> tuple[Archive, int] | Held | Stays | Locked | None:
+        """None where somebody else has purged it meanwhile."""
         if (kept := self.retention.keeps(archive.month, lambda: self._rows(archive.month), log)) is not None:
             return kept
-        if (hold := held_in(self.chain.whole, archive.month, holds(self.chain))) is not None:
+        known = holds(self.chain)
+        if (hold := held_in(self.chain.whole, archive.month, known)) is not None:
             return Held(archive.month, hold)
         untils = [until for place in self._places(archive) if (until := place.locked_until(archive.object))]
         if untils and max(untils) > self.retention.now:
@@ -73,8 +75,13 @@ class Purger:
             "object": archive.object, "sha256": archive.sha256, "reason": clean_text(reason),
         }  # fmt: skip
         with self.chain.store.transaction(patient=True) as connection:
-            stated = self.chain.state(PURGED, says, self.make_event(PURGED), connection)
-            self._forget(archive, connection)
+            if (ring := self.chain.keyring) is None or ring.is_purged(archive.sequence):
+                return None
+            if is_as_before := [*ring.holds.values()] == known:
+                stated = self.chain.state(PURGED, says, self.make_event(PURGED), connection)
+                self._forget(archive, connection)
+        if not is_as_before:  # a hold was added or lifted, which may be about this month
+            return self._purge(archive, log, reason)
         self._remove(archive)
         return archive, stated.tree_size - 1
 

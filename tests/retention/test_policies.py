@@ -71,6 +71,8 @@ def test_an_event_that_has_to_be_kept_longer_keeps_its_month_and_is_named(year):
         ({"tags": ["other", LONG, "cards"]}, True),
         ({"tags": ["other"], "note": LONG, "more": 1}, False),
         ({"tags": ["other"]}, False),
+        ({"tags": "cards"}, True),
+        ({"tags": "other", "note": "cards"}, False),
         ({"cut": {}, "tags": ["other"]}, False),
     ],
 )
@@ -78,6 +80,16 @@ def test_an_event_that_was_too_long_and_has_lost_its_tags_is_kept_as_if_it_had_e
     kept = encode(fit(clean_details(details), DETAILS_BUDGET)).decode()
     row = tuple(kept if name == "details" else "" for name in RECORD_COLUMNS)
     assert Retention.parse("tag:cards=pci", NOW).rules[0].is_about(row) is is_kept
+
+
+def test_an_event_whose_tags_lie_beside_its_record_is_kept_as_if_it_had_each(tmp_path, state):
+    people = {f"guest {n}": {"email": f"{n}@example.com"} for n in range(70)}  # more than are kept one by one
+    for number, (rules, details) in enumerate([({}, people), ({"tags": "private"}, {})]):
+        with opened(f"sqlite:///{tmp_path / f'{number}.db'}", erasable=True, redact=rules) as trail:
+            trail.record("payment.make", details={"tags": ["cards"], **details})
+            (row,) = list(trail.store.rows(1))
+            assert "cards" not in repr(row)
+            assert Retention.parse("tag:cards=pci", NOW).rules[0].is_about(row)
 
 
 def test_what_no_rule_is_about_is_kept_for_ever(year):
