@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -124,11 +125,14 @@ class BucketPlace:
 
 def open_place(url: str) -> ArchivePlace:
     """The place of ``file:///folder`` or ``s3://bucket/prefix``. Nothing is asked yet. Raises ConfigurationError."""
-    parts = urlsplit(url)
-    if parts.scheme == "s3":
-        return BucketPlace(url, *open_bucket(url))
-    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and not parts.query and len(parts.path) > 1:
-        return FolderPlace(Path(unquote(parts.path)))
+    with suppress(ValueError):  # of brackets that are no address's
+        parts = urlsplit(url)
+        path, is_here = unquote(parts.path), parts.netloc in {"", "localhost"}
+        if parts.scheme == "s3":
+            return BucketPlace(url, *open_bucket(url))
+        is_folder = len(path) > 1 and "\0" not in path and not (parts.query or parts.fragment)
+        if parts.scheme == "file" and is_here and is_folder:
+            return FolderPlace(Path(path))
     raise ConfigurationError(f"An archive's URL is file:///folder or s3://bucket/prefix, not {url!r}.")
 
 

@@ -11,7 +11,8 @@ from audit_core.cli.keys import may_state
 from audit_core.cli.place import AsJson, Url, open_trail
 from audit_core.cli.terminal import note, say, say_json
 from audit_core.compose import split_resource
-from audit_core.errors import ConfigurationError
+from audit_core.errors import AuditError, ConfigurationError
+from audit_core.integrity.retention import Hold
 from audit_core.integrity.statement import HELD, LIFTED
 from audit_core.query import EventQuery
 from audit_core.recorded_ids import LACKS_KEY
@@ -52,8 +53,21 @@ def add(
             numbers = [
                 holds.add(trail.chain, (kind.value, one), reason, trail.event(HELD), connection) for one in names
             ]
+        unknown = [
+            hold for hold in holds.holds(trail.chain) if hold.sequence in numbers and not _has_events(trail, hold)
+        ]
     for number, one in zip(numbers, names, strict=True):
         say(f"Hold {number}: {kind.value} {one}.")
+    for hold in unknown:
+        note(f"No event is about the {hold.kind} {hold.name} so far: is it misspelt?", "yellow")
+
+
+def _has_events(trail: AuditTrail, hold: Hold) -> bool:
+    """Archived ones are not looked for where an archive cannot be had: then nothing is said."""
+    try:
+        return any(True for _ in trail.select(holds.query_of(hold)))
+    except AuditError:
+        return True
 
 
 def _resource_names(trail: AuditTrail, name: str) -> list[str]:

@@ -6,9 +6,10 @@ import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from audit_core.errors import ConfigurationError, QueueUnavailableError
+from audit_core.outbox.queue import split_url
 
 EXAMPLE = "kafka://host:9092/topic"
 WAIT_SECONDS = 5.0  # for the list of partitions
@@ -25,7 +26,7 @@ class KafkaPlace:
     def __init__(self, url: str) -> None:
         """Raises ConfigurationError for a URL that is none, for an unknown option, and without confluent-kafka."""
         _require_confluent()
-        parts = urlsplit(url)
+        parts = split_url(url)
         self.topic = unquote(parts.path.strip("/"))
         hosts = parts.netloc.rpartition("@")[2]
         if not hosts or not self.topic or "/" in self.topic:

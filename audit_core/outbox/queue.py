@@ -17,7 +17,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from urllib.parse import SplitResult, urlsplit
 
+from audit_core.errors import ConfigurationError
 from audit_core.event import AuditEvent
 from audit_core.outbox import Outbox, Waiting
 from audit_core.process.forking import abandon_in_children
@@ -29,7 +31,24 @@ if TYPE_CHECKING:
 PLACE = ""  # the part of a queue's position that says how far it was read; the others are of those who send
 RENEW_SECONDS = 7 * 86_400.0  # after such a silence a process counts anew: the sealer may have forgotten it
 FORGET_DAYS = 30  # of silence
+UNREADABLE = (
+    "The URL of the queue cannot be used: it is redis://user:password@host:6379/0?stream=name, or "
+    "kafka://user:password@host:9092/topic, and /, ?, #, [, ] and @ in a user's name or password are written as %2F, "
+    "%3F, %23, %5B, %5D and %40."
+)
 _MARK = re.compile(r"([0-9a-f]{16}) (\d{1,15}) (\d{1,15})", re.ASCII)
+
+
+def split_url(url: str) -> SplitResult:
+    """Its parts. Raises ConfigurationError for a URL that cannot be read: any piece of that may be a password's."""
+    try:
+        parts = urlsplit(url)
+        is_whole = not parts.fragment and (parts.scheme == "kafka" or parts.port != 0)  # Kafka has several ports
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ConfigurationError(UNREADABLE)
+    return parts
 
 
 class Mark(NamedTuple):

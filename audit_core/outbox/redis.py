@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from audit_core.errors import ConfigurationError
 from audit_core.event import AuditEvent
 from audit_core.outbox import BYTES_AT_ONCE, Waiting
-from audit_core.outbox.queue import Loss, Mark, Numbers, OfNoTransaction, Taken
+from audit_core.outbox.queue import Loss, Mark, Numbers, OfNoTransaction, Taken, split_url
 from audit_core.outbox.redis_errors import explain
 from audit_core.outbox.redis_settings import check_settings
 from audit_core.postgres.doctor import Check
@@ -288,7 +288,7 @@ def _connect(url: str, name: str) -> Any:
 
 def _split_stream(url: str) -> tuple[str, str]:
     """The URL as redis-py takes it, and the stream that ours names besides."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     options = parse_qsl(parts.query, keep_blank_values=True)
     stream = dict(options).get("stream", STREAM)
     if not stream:

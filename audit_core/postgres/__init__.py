@@ -223,12 +223,12 @@ def _split_schema(url: str) -> tuple[str, str]:
         parts = urlsplit(url)
     except ValueError as error:
         raise ConfigurationError(f"The URL of the database cannot be read: {error}.") from None
-    if parts.fragment or "@" in parts.path:
+    options = [option for option in parts.query.split("&") if option]
+    if parts.fragment or "@" in parts.path or any("=" not in option for option in options):
         raise ConfigurationError(
             "The URL of the database cannot be read: write /, ?, # and @ in a user's name or password as %2F, %3F, "
             "%23 and %40."
         )
-    options = [option for option in parts.query.split("&") if option]
     schema = dict(parse_qsl(parts.query, keep_blank_values=True)).get("schema", SCHEMA)
     if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise ConfigurationError(

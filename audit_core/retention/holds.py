@@ -12,7 +12,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.event import AuditEvent
 from audit_core.integrity.retention import KINDS, Hold
 from audit_core.integrity.statement import HELD, LIFTED
-from audit_core.normalise import clean_text
+from audit_core.normalise import FIELD_LIMITS, clean_text
 from audit_core.query import EventQuery
 from audit_core.retention.months import interval_of
 from audit_core.stores import AuditStore
@@ -59,10 +59,19 @@ def add(chain: AuditChain, what: tuple[str, str], reason: str, event: AuditEvent
     Raises ConfigurationError for what cannot be held, and what ``AuditChain.state`` raises.
     """
     kind, name = what
-    if kind not in KINDS or not name.strip():
+    if kind not in KINDS or not name.partition(":" if kind == "resource" else "\0")[0].strip():
         raise ConfigurationError("A hold is of an actor, a resource (patient:42, or patient for all) or a tenant.")
-    says = {"kind": kind, "name": clean_text(name), "reason": clean_text(reason)}
+    says = {"kind": kind, "name": _as_recorded(kind, name), "reason": clean_text(reason)}
     return chain.state(HELD, says, event, connection).tree_size - 1
+
+
+def _as_recorded(kind: str, name: str) -> str:
+    """The name as events have it, in which one that is too long is cut."""
+    if kind != "resource":
+        return clean_text(name, FIELD_LIMITS["actor_id" if kind == "actor" else "tenant_id"])
+    type_, identifier = split_resource(name)
+    type_ = clean_text(type_)
+    return type_ if identifier is None else f"{type_}:{clean_text(identifier, FIELD_LIMITS['resource_id'])}"
 
 
 def lift(chain: AuditChain, number: int, reason: str, event: AuditEvent, connection: Any) -> None:

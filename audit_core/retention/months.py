@@ -82,7 +82,7 @@ def interval_of(month: str) -> tuple[datetime, datetime]:
 
 def month_of(moment: datetime) -> str:
     """The month of a moment, in UTC."""
-    return f"{moment.astimezone(UTC):%Y-%m}"
+    return moment.astimezone(UTC).date().isoformat()[:7]  # strftime writes the year 1 without zeros
 
 
 def checked_month(before: datetime, now: datetime) -> str:

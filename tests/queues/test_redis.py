@@ -411,6 +411,9 @@ def test_a_forked_child_counts_for_itself_and_uses_no_connection_of_its_parent(p
         ("redis://host?stream=", "has a name"),
         ("redis://host:port/0", "cannot be used"),
         ("redis://user:secret@host/0?colour=blue", "cannot be used"),
+        *((f"redis://:secret{sign}word@host/0", "written as %2F") for sign in "/?#[]"),
+        ("kafka://host/topic?sasl.password=secret#word", "written as %2F"),
+        ("kafka://:secret[word@host/topic", "written as %2F"),
     ],
 )
 def test_a_url_that_is_none_is_told_in_one_sentence_without_its_password(path, url, words):

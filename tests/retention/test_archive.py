@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from audit_core.archives.objects import read_object
+from audit_core.archives.places import open_place
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.retention import Tally
 from audit_core.integrity.verify import Result
@@ -486,3 +487,9 @@ def test_a_statement_that_the_key_has_not_signed_covers_nothing(year):
         number = trail.store.extent().events - 1
     year.tables(MOVED.format(number), "DELETE FROM audit_events WHERE sequence IN (30, 31)")
     assert year.kinds() == {"archive.unsigned"}
+
+
+@pytest.mark.parametrize("url", ["s3://[bucket", "file:///folder/%00", "file:///folder#2", "file:///", "/folder"])
+def test_a_place_that_is_none_is_told_in_a_sentence(url):
+    with pytest.raises(ConfigurationError, match="An archive's URL is"):
+        open_place(url)

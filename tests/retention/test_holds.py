@@ -6,6 +6,7 @@ import pytest
 
 from audit_core.errors import ConfigurationError
 from audit_core.integrity.verify import Result
+from audit_core.normalise import normalise
 from audit_core.retention.archiving import Held
 from audit_core.retention.holds import find_hold, lift
 from audit_core.testing import make_event
@@ -51,6 +52,34 @@ def test_holds_are_listed_and_one_that_is_not_there_is_not_lifted(url, capsys):
     assert (code, f"There is no hold {number + 1}" in err) == (2, True)
     run(capsys, "hold", "lift", number, "--reason", "x", "--url", url)
     assert "Nothing is held" in run(capsys, "hold", "list", "--url", url)[2]
+
+
+def test_a_hold_of_which_no_event_is_says_so_as_it_may_be_misspelt(url, capsys):
+    with opened(url) as trail:
+        kind = trail.find(3).resource_type
+    for name, is_known in (
+        (kind, True),
+        (f"{kind}:2025-01-2", True),
+        (f"{kind}:2025-01-22", False),
+        ("Patient", False),
+    ):
+        code, out, err = run(capsys, "hold", "add", "resource", name, "--reason", "case 7", "--url", url)
+        assert (code, out.startswith("Hold "), "is it misspelt?" in err) == (0, True, not is_known), name
+    for kind, name in (("resource", ":42"), ("resource", " "), ("actor", "")):
+        code, _, err = run(capsys, "hold", "add", kind, name, "--reason", "x", "--url", url)
+        assert (code, "patient for all" in err) == (2, True)
+
+
+def test_a_name_that_is_too_long_for_an_event_is_held_as_events_have_it(url, tmp_path, capsys):
+    long, month = "n" * 600, "2025-01"
+    fields = normalise(action="a.b", tenant_id=long, actor_id=long, resource_type="n", resource_id=long)
+    with opened(url) as trail:
+        put(trail, [make_event(timestamp=moments(month)[0], **{**fields, "actor_type": "user"})])
+    for kind, name in (("tenant", long), ("actor", long), ("resource", f"n:{long}")):
+        number = add(capsys, url, kind, name)
+        (found,) = archive(url, place_of("sqlite", tmp_path), "2025-02")
+        assert (type(found), found.month) == (Held, month), kind
+        run(capsys, "hold", "lift", number, "--reason", "x", "--url", url)
 
 
 def test_whoever_erases_learns_what_is_held(url, capsys):
