@@ -4,6 +4,7 @@ import json
 import sqlite3
 import zipfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 
 from audit_core import AuditTrail, Redactor
 from audit_core.canonical import MAX_RECORD_BYTES, encode_record
+from audit_core.chain.values import fill as fill_in
 from audit_core.cli import main
 from audit_core.compose import compose
 from audit_core.context import AuditContext
 from audit_core.coverage import personal
 from audit_core.draft import aside_of, event_of, parse_draft, place
-from audit_core.errors import ConfigurationError
+from audit_core.errors import ConfigurationError, StoreUnavailableError
 from audit_core.event import AuditEvent
 from audit_core.integrity.link import GENESIS_HASH
 from audit_core.integrity.verify import Result
@@ -388,6 +390,27 @@ def test_an_address_that_was_erased_is_nobodys_in_the_report_on_failures(state):
         with trail.store.transaction() as connection:
             connection.execute("DELETE FROM audit_private")
         assert list(AuditReporter(trail).failed_access_report(min_failures=2)) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 1100])
+def test_what_came_before_an_archive_that_cannot_be_had_is_read_and_no_more_is_asked_for_than_is_wanted(
+    count, tmp_path
+):
+    asked = []
+
+    def stored():
+        for number in range(count):
+            asked.append(number)
+            yield replace(event(), sequence=number, private="{}" if number % 3 else "")
+        raise StoreUnavailableError("an archive")
+
+    with AuditTrail(f"sqlite:///{tmp_path / 'clinic.db'}", erasable=True, lifecycle=False) as trail:
+        reading = fill_in(stored(), trail.store)
+        for number in range(count):
+            assert next(reading).sequence == number
+            assert len(asked) <= 2 * number + 2
+        with pytest.raises(StoreUnavailableError):
+            next(reading)
 
 
 def test_a_trail_from_before_has_no_table_until_it_is_erasable(state):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from audit_core.canonical import RECORD_COLUMNS, format_timestamp
 from audit_core.chain.keys import read_keyring
 from audit_core.chain.whole import touches
 from audit_core.integrity.retention import Archive, Purge
 from audit_core.normalise import clean_text
 from audit_core.query import EventQuery
 from audit_core.stores import AuditStore
+
+_TIMESTAMP = RECORD_COLUMNS.index("timestamp")
 
 
 class Purged(NamedTuple):
@@ -43,6 +46,24 @@ def archived_in(store: AuditStore, query: EventQuery) -> list[str]:
     if (ring := read_keyring(store)) is None:
         return []
     return sorted({one.month for one in ring.not_purged() if touches(one, query)})
+
+
+def restored_in(store: AuditStore, query: EventQuery) -> Iterator[str]:
+    """What is lost of the interval of a query since a backup was put back, in a sentence each."""
+    ring = read_keyring(store)
+    for one in ring.restorations if ring else ():
+        since, until = _moment(store, one.lost_from - 1), _moment(store, one.sequence)
+        is_before = query.since is not None and until != "" and until < format_timestamp(query.since)
+        if one.lost and not is_before and (query.until is None or since < format_timestamp(query.until)):
+            yield (
+                f"a backup was put back, which lacks up to {one.lost:,} events from sequence {one.lost_from:,} on, as "
+                f"event {one.sequence:,} says ({one.reason})"
+            )
+
+
+def _moment(store: AuditStore, sequence: int) -> str:
+    """When an event happened; "" where its record is not at hand."""
+    return str(row[_TIMESTAMP]) if (row := store.row(sequence)) else ""
 
 
 def _purges(store: AuditStore) -> Iterator[tuple[Archive, Purge]]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from itertools import islice
 from typing import Any
 
 from audit_core.canonical import decode
 from audit_core.chain.keys import read_keyring
+from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
 from audit_core.integrity.erasure import Erased
 from audit_core.private import CHANGED, ERASED, MISSING, KeptValue, fits, parse_commitments, put_back
 from audit_core.stores import AuditStore
 
-AT_ONCE = 500  # events whose values one query reads
+AT_ONCE = 500  # events whose values one query reads; the first ones fewer, as many do not want more
 _NAMES = tuple(field.name for field in fields(AuditEvent))
 
 
@@ -23,16 +23,40 @@ def fill(events: Iterable[AuditEvent], store: AuditStore) -> Iterator[AuditEvent
 
     A value that is not the one that was sealed is not shown. Of an event without commitments nothing is asked.
     """
-    erased: Erased | None = None
-    stream = iter(events)
-    while some := list(islice(stream, AT_ONCE)):
-        sequences = [event.sequence for event in some if event.private and event.sequence is not None]
-        if sequences and erased is None:
-            ring = read_keyring(store)
-            erased = Erased(ring.erasures if ring else ())
-        kept = _kept(store, sequences)
-        for event in some:
-            yield _filled(event, kept, erased) if event.private and erased is not None else event
+    reader, some, wanted = _Reader(store), list[AuditEvent](), 1
+    try:
+        for event in events:
+            if not (some or event.private):
+                yield event
+                continue
+            some.append(event)
+            if len(some) == wanted:
+                yield from reader.filled(some)
+                some, wanted = [], min(2 * wanted, AT_ONCE)
+    except AuditError:  # of an archive that cannot be had: what came before it is shown
+        yield from reader.filled(some)
+        raise
+    yield from reader.filled(some)
+
+
+class _Reader:
+    """Reads the values of some events at a time; once, what was erased."""
+
+    def __init__(self, store: AuditStore) -> None:
+        self._store = store
+        self._erased: Erased | None = None
+
+    def filled(self, events: Sequence[AuditEvent]) -> Iterator[AuditEvent]:
+        sequences = [event.sequence for event in events if event.private and event.sequence is not None]
+        kept = _kept(self._store, sequences)
+        for event in events:
+            yield _filled(event, kept, self._find_erased()) if event.private else event
+
+    def _find_erased(self) -> Erased:
+        if self._erased is None:
+            ring = read_keyring(self._store)
+            self._erased = Erased(ring.erasures if ring else ())
+        return self._erased
 
 
 def _kept(store: AuditStore, sequences: Sequence[int]) -> dict[tuple[int, str], KeptValue]:

@@ -46,7 +46,9 @@ class Coverage:
     sealed: int  # events in the chain
     waiting: int  # committed and not sealed yet
     gaps: int  # gaps that touch the interval
-    lost: int  # events that were lost in them
+    lost: int  # events that were lost in them, as far as that is known
+    uncounted: int = 0  # of these gaps, those of which it is not
+    restored: tuple[str, ...] = ()  # in a sentence each: what a backup that was put back lacks of the interval
     not_noted: str | None = None  # why this reading is not in the trail
     reads: tuple[str, ...] = ()  # why reads of the resource may be missing
     purged: tuple[str, ...] = ()  # in a sentence each: what was destroyed of the interval after its retention
@@ -64,7 +66,10 @@ class Coverage:
         """Why the rows may be fewer than what happened."""
         found = []
         if self.lost:
-            found.append(f"{_count(self.lost, 'event')} of the interval were lost in {_count(self.gaps, 'gap')}")
+            gaps = _count(self.gaps - self.uncounted, "gap")
+            found.append(f"{_count(self.lost, 'event')} of the interval were lost in {gaps}")
+        if self.uncounted:
+            found.append(f"how much was lost in {_count(self.uncounted, 'gap')} of the interval nobody knows")
         if self.sealed == 0:
             found.append("nothing is sealed yet" if self.waiting else EMPTY)
         elif self.begins is None:
@@ -73,7 +78,7 @@ class Coverage:
             found.append(f"the trail begins only at {format_timestamp(self.begins)}")
         if self.unknown is not None:
             found.append(f"no event of this trail is about a resource of the type {self.unknown!r}")
-        return [*found, *self.unnamed, *self.purged, *self.reads]
+        return [*found, *self.restored, *self.unnamed, *self.purged, *self.reads]
 
     def sentences(self) -> list[str]:
         """For a reader."""

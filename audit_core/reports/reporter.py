@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,9 +12,9 @@ from itertools import chain, islice
 from typing import Any
 
 from audit_core.canonical import format_timestamp
-from audit_core.chain.purged import archived_in, purged_in
+from audit_core.chain.purged import archived_in, purged_in, restored_in
 from audit_core.compose import Resource, split_resource
-from audit_core.errors import IntegrityError
+from audit_core.errors import IntegrityError, StoreUnavailableError
 from audit_core.event import ActorType, AuditEvent, Outcome
 from audit_core.normalise import FIELD_LIMITS, clean_text
 from audit_core.process.account import PREFIX
@@ -26,6 +27,7 @@ from audit_core.reports.report import Coverage, Question, R, Report
 from audit_core.reports.rows import EventRow, FailureRow, SubjectRow
 from audit_core.reports.subject import Subject, by_time
 from audit_core.rows import from_row
+from audit_core.stores import AuditStore
 from audit_core.trail import AuditTrail
 from audit_core.trails import AuditTrails
 
@@ -180,7 +182,7 @@ class AuditReporter:
         kinds = list(dict.fromkeys(one.resource_type for one in question.queries if one.resource_type is not None))
         interval = {"since": start and format_timestamp(start), "until": end and format_timestamp(end)}
         events = question.join(map(self._read, question.queries))
-        unknown = next((kind for kind in kinds if not any(self._read(EventQuery(resource_type=kind)))), None)
+        unknown = next((kind for kind in kinds if not self._may_have(EventQuery(resource_type=kind))), None)
         if query.newest_first:
             events = _begun(events)
         reading = {"report": question.name, **question.asked, **interval}
@@ -202,12 +204,27 @@ class AuditReporter:
 
     def _missing(self, kinds: Iterable[str], start: datetime | None, end: datetime | None) -> Iterator[tuple[str, ...]]:
         for kind in kinds:
-            started = self._read(EventQuery(action="trail.started", until=end))
+            started = self._started(start, end)
             yield missing_reads(kind, started, start)
+
+    def _started(self, start: datetime | None, end: datetime | None) -> Iterator[AuditEvent]:
+        """Newest first; those of the interval, and of those before it what can be had without asking for more."""
+        yield from self._read(EventQuery(action="trail.started", since=start, until=end))
+        if start is not None:
+            with suppress(StoreUnavailableError, IntegrityError):  # of an archive: then nobody has said it
+                yield from self._read(EventQuery(action="trail.started", until=min(start, end or start)))
+
+    def _may_have(self, query: EventQuery) -> bool:
+        """Whether there is an event, or one may lie in an archive that is not at hand."""
+        try:
+            return any(True for _ in self._read(query))
+        except (StoreUnavailableError, IntegrityError):
+            return True
 
     def _coverage(self, start: datetime | None, end: datetime | None, sealed: int, not_noted: str | None) -> Coverage:
         asked = EventQuery(since=start, until=end)
-        gaps = [lost for gap in self._read(EventQuery(action="trail.gap")) if (lost := _lost(gap, start, end))]
+        told = self._read(EventQuery(action="trail.gap", since=start))  # each when it is over, or later
+        gaps = [lost for gap in told if (lost := _lost(gap, start, end)) != 0]
         return Coverage(
             start=start,
             end=end,
@@ -215,16 +232,18 @@ class AuditReporter:
             sealed=sealed,
             waiting=sum(1 for trail in self._trails for _ in trail.waiting()),
             gaps=len(gaps),
-            lost=sum(gaps),
-            purged=tuple(self._purged(asked)),
+            lost=sum(lost or 0 for lost in gaps),
+            uncounted=gaps.count(None),
+            restored=tuple(self._of_each(restored_in, asked)),
+            purged=tuple(self._of_each(purged_in, asked)),
             archived=tuple(sorted({month for trail in self._trails for month in archived_in(trail.store, asked)})),
             not_noted=not_noted,
         )
 
-    def _purged(self, asked: EventQuery) -> Iterator[str]:
+    def _of_each(self, gone: Callable[[AuditStore, EventQuery], Iterable[object]], asked: EventQuery) -> Iterator[str]:
         """What is not there any more, and of several chains in which one."""
         for name, trail in self._named.items():
-            yield from (f"{name}: {one}" if name else str(one) for one in purged_in(trail.store, asked))
+            yield from (f"{name}: {one}" if name else str(one) for one in gone(trail.store, asked))
 
     def _begin(self) -> datetime | None:
         """Of several chains the one that is longest there: the others had nothing before they began."""
@@ -285,15 +304,15 @@ def _is_privileged(event: AuditEvent) -> bool:
     return (event.actor_id or "").startswith(PREFIX)
 
 
-def _lost(gap: AuditEvent, start: datetime | None, end: datetime | None) -> int:
-    """How many events this gap lost, if it touches the interval."""
+def _lost(gap: AuditEvent, start: datetime | None, end: datetime | None) -> int | None:
+    """How many events this gap lost, if it touches the interval; None where nobody knows."""
     details, stamp = gap.details, format_timestamp(gap.timestamp)
     since, until = str(details.get("since", stamp)), str(details.get("until", stamp))
     outside = (end is not None and since >= format_timestamp(end)) or (
         start is not None and until < format_timestamp(start)
     )
     lost = details.get("lost")
-    return 0 if outside or not isinstance(lost, int) else lost
+    return 0 if outside else lost if isinstance(lost, int) else None
 
 
 def _query(start: datetime | None, end: datetime | None, **wanted: Any) -> EventQuery:

@@ -235,6 +235,22 @@ class TestHowCompleteItIs:
         assert any("3 events" in line for line in report.coverage.sentences())
         assert not reporter.access_report("patient", "42", NOON + HOUR).coverage.lost
 
+    def test_a_gap_of_which_nobody_knows_how_much_was_lost_makes_it_partial_too(self, trail, reporter):
+        unknown = {"lost": None, "since": "2026-01-31T12:00:01.000000Z", "until": "2026-01-31T12:00:09.000000Z"}
+        known = {**unknown, "lost": 3}
+        more = {"actor_type": "system", "outcome": "failure"}
+        seal(trail, [about("42"), *(event(60, "trail.gap", details=one, **more) for one in (unknown, known))])
+        report = reporter.access_report("patient", "42", NOON, NOON + timedelta(seconds=5))
+        list(report)
+        assert (report.coverage.lost, report.coverage.gaps, report.coverage.uncounted) == (3, 2, 1)
+        (statement, *_) = report.statements
+        assert statement.status == "partly"
+        assert (
+            "3 events of the interval were lost in 1 gap; how much was lost in 1 gap of the interval nobody knows"
+            in (statement.figures)
+        )
+        assert not reporter.access_report("patient", "42", NOON + HOUR).coverage.gaps
+
     def test_an_interval_from_before_the_trail_is_partial(self, trail, reporter):
         seal(trail, [about("42")])  # log.created bears the time of the clock
         report = reporter.access_report("patient", "42", datetime(2020, 1, 1, tzinfo=UTC))

@@ -3,6 +3,7 @@
 import gzip
 import json
 import sqlite3
+from itertools import islice
 from pathlib import Path
 
 import psycopg
@@ -139,6 +140,7 @@ def test_without_the_archive_only_hashes_are_compared_and_the_verdict_says_which
         with pytest.raises(StoreUnavailableError, match="cannot be read"):
             list(trail.events())
         assert len(list(trail.events(since=moments("2025-04")[0], until=moments("2025-05")[0]))) == PER_MONTH
+        assert len(list(islice(trail.events(), ALL + 3 - ARCHIVED - 1))) == ALL + 3 - ARCHIVED - 1
     found = year.verify(archives=[elsewhere.as_uri()])  # said to be there, and it is not
     assert (found.result, {one.kind for one in found.findings}) == (Result.FAILED, {"archive"})
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from audit_core.archives.shelf import Shelf
 from audit_core.evidence.bundle import write_bundle
 from audit_core.evidence.check import check_bundle
 from audit_core.evidence.checked import Verdict
@@ -14,8 +15,9 @@ from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter, write_csv
 from audit_core.retention.policies import Retention
 from audit_core.retention.purging import Purger
+from audit_core.testing import make_event
 from audit_core.trails import AuditTrails
-from tests.retention.scenes import KINDS, archive, make_year, opened, place_of, run, url_of, verify
+from tests.retention.scenes import KINDS, archive, make_year, opened, place_of, put, run, url_of, verify
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
 JANUARY, FEBRUARY, APRIL, MAY, JUNE = (datetime(2025, month, 1, tzinfo=UTC) for month in (1, 2, 4, 5, 6))
@@ -61,6 +63,41 @@ def test_a_report_over_a_live_and_an_archived_month_is_the_one_from_before_it_wa
     assert [row.split(",")[0] for row in rows.splitlines()[1:]] == [row.split(",")[0] for row in again.splitlines()[1:]]
     assert "Read from archives: 2025-02." in after.coverage.sentences()
     assert after.statements[0].status == before.statements[0].status
+
+
+def test_a_report_opens_no_archive_of_another_time_and_needs_none(year, tmp_path, monkeypatch, capsys):
+    url, place, _ = year
+    with opened(url) as trail:
+        kind = trail.find(3).resource_type
+        put(trail, [make_event(timestamp=JUNE, action="trail.started", details={"reads": [kind], "skip": []})])
+    archive(url, place)
+    with monkeypatch.context() as patch:
+        patch.setattr(Shelf, "path", lambda _, month: pytest.fail(f"opened {month}"))
+        for words in (["access", kind], ["subject", "--resource", f"{kind}:2025-12-1"], ["privileged"], ["failures"]):
+            assert run(capsys, "report", *words, "--since", "2025-07-01", "--format", "csv", "--url", url)[0] == 0
+    (tmp_path / "archive").rename(tmp_path / "elsewhere")
+    for words in (["report", "access", kind], ["report", "access", "paitent"], ["report", "failures"], ["events"]):
+        code, _, err = run(capsys, *words, "--since", "2025-05-01", "--format", "csv", "--url", url)
+        assert (code, "archived" in err) == (0, False), words
+    code, _, err = run(capsys, "report", "failures", "--since", "2025-03-05", "--url", url)
+    assert (code, "2025-03 are archived and cannot be read" in err) == (2, True)
+
+
+def test_a_report_says_what_a_backup_that_was_put_back_lacks_of_its_interval(year, tmp_path, capsys):
+    url, _, _ = year
+    backup, anchor = (tmp_path / "clinic.db").read_bytes(), (tmp_path / "anchor").as_uri()
+    with opened(url) as trail:
+        put(trail, [make_event(), make_event()])
+    assert run(capsys, "anchor", "--anchor", anchor, "--url", url)[0] == 0
+    (tmp_path / "clinic.db").write_bytes(backup)
+    why = ["--anchor", anchor, "--reason", "disk failure", "--url", url]
+    assert run(capsys, "acknowledge-restore", *why)[0] == 0
+    lacks = "a backup was put back, which lacks up to 2 events from sequence 50 on, as event 50 says (disk failure)"
+    found, _ = report(url, JUNE, None)
+    assert (found.coverage.restored, found.statements[0].status) == ((lacks,), "partly")
+    assert f"Incomplete: {lacks}." in found.coverage.sentences()
+    assert report(url, APRIL, JUNE)[0].coverage.restored == ()
+    assert report(url, datetime.now(UTC), None)[0].coverage.restored == ()
 
 
 def test_a_report_over_a_purged_month_says_what_is_not_in_it_and_one_over_others_does_not(year, capsys):
