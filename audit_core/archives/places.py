@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from audit_core.archives.objects import digest_of
 from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
 from audit_core.process.disk import sync_folder
-from audit_core.s3 import Bucket, Locked, open_bucket
+from audit_core.s3 import Bucket, Locked, Version, open_bucket
 
 
 class ArchivePlace(Protocol):
@@ -30,6 +30,9 @@ class ArchivePlace(Protocol):
 
     def fetch(self, name: str, folder: Path) -> Path | None:
         """A file with the object, in ``folder`` if need be; None where there is none. Raises StoreUnavailableError."""
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such an object. Raises StoreUnavailableError where nobody can tell."""
 
     def locked_until(self, name: str) -> datetime | None:
         """Until when nobody can destroy an object; None where somebody can, and where there is none."""
@@ -67,11 +70,13 @@ class FolderPlace:
 
     def fetch(self, name: str, folder: Path) -> Path | None:
         del folder
-        path = self.folder / name
+        return self.folder / name if self.holds(name) else None
+
+    def holds(self, name: str) -> bool:
         try:
             if not self.folder.is_dir():
                 raise FileNotFoundError(2, "there is no such folder")
-            return path if path.is_file() else None
+            return (self.folder / name).is_file()
         except OSError as error:
             raise self._unavailable(error) from error
 
@@ -109,6 +114,9 @@ class BucketPlace:
         path.write_bytes(found.body)
         return path
 
+    def holds(self, name: str) -> bool:
+        return bool(self._versions(name))
+
     def locked_until(self, name: str) -> datetime | None:
         found = self._find(name)
         return found.retain_until if found is not None and found.is_locked else None
@@ -117,10 +125,13 @@ class BucketPlace:
         self._bucket.remove(self._prefix + name)
 
     def _find(self, name: str) -> Locked | None:
+        return self._bucket.read(versions) if (versions := self._versions(name)) else None
+
+    def _versions(self, name: str) -> list[Version]:
+        """Of one object; none where there is nothing of it but markers."""
         versions = next(iter(self._bucket.objects(self._prefix + name)), [])
-        if versions and versions[0].key != self._prefix + name:
-            return None
-        return None if all(version.is_marker for version in versions) else self._bucket.read(versions)
+        is_it = versions and versions[0].key == self._prefix + name
+        return versions if is_it and not all(version.is_marker for version in versions) else []
 
 
 def open_place(url: str) -> ArchivePlace:

@@ -55,6 +55,10 @@ class Shelf:
                 self.close()
             self._places = before
 
+    def places_of(self, archive: Archive) -> list[ArchivePlace]:
+        """Where it is looked for. Raises StoreUnavailableError for a place of its statement that cannot be opened."""
+        return self._places or [_stored(archive)]
+
     def path(self, archive: Archive) -> Path:
         """A file with the object, whole and as it was signed.
 
@@ -101,7 +105,7 @@ class Shelf:
 
     def _fetch(self, archive: Archive) -> Path:
         unavailable: AuditError | None = None
-        for place in self._places or [_stored(archive)]:
+        for place in self.places_of(archive):
             try:
                 if (path := place.fetch(archive.object, self.folder)) is not None:
                     return path

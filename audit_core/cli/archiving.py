@@ -14,13 +14,13 @@ from audit_core.cli.place import Anchors, Archives, Url, open_trail
 from audit_core.cli.proofs import write_proof
 from audit_core.cli.report import moment
 from audit_core.cli.terminal import note, progress_bar, say
-from audit_core.cli.words import count_of
+from audit_core.cli.words import as_clause, count_of
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.verify import Result
 from audit_core.retention.archiving import Archiver, Held
 from audit_core.retention.months import checked_month
 from audit_core.retention.policies import Retention, Stays
-from audit_core.retention.purging import Locked, Purger
+from audit_core.retention.purging import Locked, Purger, Remains
 from audit_core.trail import AuditTrail
 
 Keep = Annotated[
@@ -93,11 +93,13 @@ def purge(
         may_state(trail, "purge")
         for rule in retention.unused(trail.store):
             note(f"The policy {rule.text} is about no event that is still in the trail: is it misspelt?", "yellow")
-        for found in Purger(trail.chain, trail.event, retention, tuple(archive or ())).run(reason):
+        for found in Purger(trail.chain, trail.event, retention).run(reason):
             if isinstance(found, Held):
                 note(f"{found.month} stays: the {found.hold.kind} {found.hold.name} is held.", "yellow")
             elif isinstance(found, Stays):
                 note(f"{found}.", "yellow")
+            elif isinstance(found, Remains):
+                note(f"{found.month}: {as_clause(found.why)}.", "yellow")
             elif isinstance(found, Locked):
                 note(f"{found.month} stays: it is locked until {found.until:%Y-%m-%d}.", "yellow")
             else:

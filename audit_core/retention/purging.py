@@ -7,14 +7,17 @@ try destroys it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from audit_core.archives.places import ArchivePlace, open_place
 from audit_core.chain import AuditChain
+from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
+from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.retention import Archive
 from audit_core.integrity.statement import PURGED
 from audit_core.normalise import clean_text
@@ -36,16 +39,22 @@ class Locked:
     until: datetime
 
 
+class Remains(NamedTuple):
+    """A month that the trail calls purged, and of which an object may be left: why."""
+
+    month: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Purger:
-    """Destroys what no rule of ``retention`` keeps. ``places`` are where it lies now, if not where it was written."""
+    """Destroys what no rule of ``retention`` keeps, wherever the chain's shelf looks for it."""
 
     chain: AuditChain
     make_event: Callable[[str], AuditEvent]
     retention: Retention
-    places: tuple[str, ...] = ()
 
-    def run(self, reason: str) -> Iterator[tuple[Archive, int] | Held | Stays | Locked]:
+    def run(self, reason: str) -> Iterator[tuple[Archive, int] | Held | Stays | Locked | Remains]:
         """Purge each archived month that no rule keeps; with it, the sequence of its statement.
 
         A month that a rule about all events keeps is passed over in silence.
@@ -54,36 +63,57 @@ class Purger:
         if (ring := self.chain.keyring) is None or not ring.archives:
             return
         open_months(self.chain.store).finish()  # else what is purged would still lie in the trail
-        for number in ring.purges:
-            self._remove(ring.archives[number])
+        yield from self._finish(ring)
         for archive in ring.not_purged():
-            if self.retention.may_be_over(archive.month) and (done := self._purge(archive, ring.origin, reason)):
-                yield done
+            if self.retention.may_be_over(archive.month):
+                yield from self._purge(archive, ring.origin, reason)
 
-    def _purge(self, archive: Archive, log: str, reason: str) -> tuple[Archive, int] | Held | Stays | Locked | None:
-        """None where somebody else has purged it meanwhile."""
+    def _finish(self, ring: Keyring) -> Iterator[Remains]:
+        """Destroy what a try that was interrupted has left; of a place that is given up it is said once."""
+        troubles: dict[str, str] = {}
+        for number in ring.purges:
+            archive = ring.archives[number]
+            try:
+                self._remove(archive)
+            except AuditError as error:
+                troubles.setdefault(str(error), archive.month)
+        for trouble, month in troubles.items():
+            yield Remains(month, f"it was purged before, and may still be there: {trouble}")
+
+    def _purge(
+        self, archive: Archive, log: str, reason: str
+    ) -> Iterator[tuple[Archive, int] | Held | Stays | Locked | Remains]:
+        """Nothing where somebody else has purged it meanwhile."""
         if (kept := self.retention.keeps(archive.month, lambda: self._rows(archive.month), log)) is not None:
-            return kept
+            yield kept
+            return
         known = holds(self.chain)
         if (hold := held_in(self.chain.whole, archive.month, known)) is not None:
-            return Held(archive.month, hold)
-        untils = [until for place in self._places(archive) if (until := place.locked_until(archive.object))]
+            yield Held(archive.month, hold)
+            return
+        places = self._places(archive)
+        untils = [until for place in places if (until := place.locked_until(archive.object))]
         if untils and max(untils) > self.retention.now:
-            return Locked(archive.month, max(untils))
+            yield Locked(archive.month, max(untils))
+            return
         says = {
             "archive": archive.sequence, "month": archive.month, "events": archive.events, "hashes": archive.hashes,
             "object": archive.object, "sha256": archive.sha256, "reason": clean_text(reason),
         }  # fmt: skip
         with self.chain.store.transaction(patient=True) as connection:
             if (ring := self.chain.keyring) is None or ring.is_purged(archive.sequence):
-                return None
+                return
             if is_as_before := [*ring.holds.values()] == known:
                 stated = self.chain.state(PURGED, says, self.make_event(PURGED), connection)
                 self._forget(archive, connection)
         if not is_as_before:  # a hold was added or lifted, which may be about this month
-            return self._purge(archive, log, reason)
+            yield from self._purge(archive, log, reason)
+            return
         self._remove(archive)
-        return archive, stated.tree_size - 1
+        yield archive, stated.tree_size - 1
+        if not places:
+            where = ", ".join(place.url for place in self.chain.shelf.places_of(archive))
+            yield Remains(archive.month, f"nothing of it was found at {where}: if it lies elsewhere, destroy it there")
 
     def _rows(self, month: str) -> Iterator[Row]:
         since, until = interval_of(month)
@@ -104,4 +134,10 @@ class Purger:
             place.remove(archive.object)
 
     def _places(self, archive: Archive) -> list[ArchivePlace]:
-        return [open_place(url) for url in self.places or (archive.place,)]
+        """Where it lies: where it is looked for, and where it was written to, if a copy has stayed there."""
+        places = [place for place in self.chain.shelf.places_of(archive) if place.holds(archive.object)]
+        if self.chain.shelf.is_given:
+            with suppress(AuditError):  # of a place that is given up
+                first = open_place(archive.place)
+                places += [first] if first.holds(archive.object) else []
+        return places

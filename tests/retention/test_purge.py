@@ -1,5 +1,6 @@
 """Archived months are destroyed after their retention, with a certificate; nothing is missing without a statement."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,7 +11,7 @@ from audit_core.evidence.tiles import Exported, export_tiles
 from audit_core.integrity.verify import Result
 from audit_core.postgres.partitions import Partitions
 from audit_core.retention.policies import Retention
-from audit_core.retention.purging import Locked, Purger
+from audit_core.retention.purging import Locked, Purger, Remains
 from audit_core.retention.sqlite_months import SqliteMonths
 from audit_core.testing import make_event
 from tests.attacks.test_erasure import write
@@ -29,12 +30,12 @@ def url(tmp_path, state):
 
 
 def purge(url, keep, places=()):
-    with opened(url) as trail:
-        return list(Purger(trail.chain, trail.event, Retention.parse(f"{keep}m", NOW), places).run("over"))
+    with opened(url, archives=places) as trail:
+        return list(Purger(trail.chain, trail.event, Retention.parse(f"{keep}m", NOW)).run("over"))
 
 
-def objects(tmp_path):
-    return sorted(path.name[:7] for path in (tmp_path / "archive").iterdir())
+def objects(tmp_path, folder="archive"):
+    return sorted(path.name[:7] for path in (tmp_path / folder).iterdir())
 
 
 def test_a_month_is_purged_when_its_retention_is_over_and_not_before(url, tmp_path):
@@ -89,6 +90,41 @@ def test_what_is_held_is_not_purged(url, tmp_path, capsys):
     assert len(objects(tmp_path)) == 3
 
 
+def test_a_month_is_destroyed_wherever_it_is_looked_for_and_where_it_was_written_to(url, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "archive", copy)
+    assert len(purge(url, 13, [copy.as_uri()])) == 1
+    assert (objects(tmp_path), objects(tmp_path, "copy")) == (["2025-02", "2025-03"],) * 2
+    shutil.rmtree(tmp_path / "archive")
+    words = ["purge", "--keep", "1m", "--reason", "over", "--url", url]
+    assert run(capsys, "--archive", copy.as_uri(), *words)[0] == 0
+    assert objects(tmp_path, "copy") == []
+    assert verify(url, [checkpoint(url)], archives=[copy.as_uri()]).result is Result.OK
+
+
+def test_nothing_is_stated_of_a_month_whose_place_cannot_be_reached(url, tmp_path, capsys):
+    words = ["purge", "--keep", "1m", "--reason", "over", "--url", url]
+    (tmp_path / "archive").rename(tmp_path / "moved")
+    for more in ((), ("--archive", (tmp_path / "nowhere").as_uri())):
+        code, _, err = run(capsys, *words, *more)
+        assert (code, "there is no such folder" in err) == (2, True)
+    with opened(url) as trail:
+        assert trail.chain.keyring.purges == {}
+
+
+def test_whoever_purges_what_is_not_there_is_told_that_nothing_was_destroyed(url, tmp_path, capsys):
+    words = ["purge", "--keep", "1m", "--reason", "over", "--url", url]
+    (tmp_path / "archive").rename(tmp_path / "moved")
+    (tmp_path / "archive").mkdir()
+    code, out, err = run(capsys, *words)
+    assert (code, out.count("purged by event"), err.count("nothing of it was found at file:///")) == (0, 3, 3)
+    (tmp_path / "archive").rmdir()  # it is given up
+    code, _, err = run(capsys, *words)
+    assert (code, err.count("it was purged before, and may still be there")) == (0, 1)
+    assert run(capsys, *words, "--archive", (tmp_path / "moved").as_uri())[0] == 0
+    assert objects(tmp_path, "moved") == []
+
+
 def test_what_is_locked_in_a_bucket_is_not_said_to_be_purged(tmp_path, state):
     url, place = url_of("sqlite", tmp_path), place_of("s3", tmp_path)
     make_year(url)
@@ -132,7 +168,7 @@ def test_after_a_backup_from_before_a_purge_it_is_purged_again(url, tmp_path, ca
     why = ["--anchor", anchor, "--reason", "disk failure", "--url", url]
     assert run(capsys, "acknowledge-restore", *why)[0] == 0
     assert {one.kind for one in verify(url, anchors=[anchor]).findings} == {"archive"}
-    assert len(purge(url, 13)) == 1
+    assert [type(one) for one in purge(url, 13)] == [tuple, Remains]  # nothing of it is there any more
     assert run(capsys, "anchor", "--anchor", anchor, "--url", url)[0] == 0
     found = verify(url, anchors=[anchor])
     assert (found.result, found.findings, {one.kind for one in found.warnings}) == (Result.OK, (), {"restored"})
