@@ -84,11 +84,11 @@ class RoofAnchor:
     def _sealed(self, query: EventQuery) -> Iterator[tuple[int, AuditEvent]]:
         try:
             with reading(self._roof.chain):
-                for event in map(from_row, self._roof.store.select(query)):
+                for event in map(from_row, self._roof.chain.whole.select(query)):
                     if event.sequence is not None and (self._below is None or event.sequence < self._below):
                         yield event.sequence, event
         except (ValueError, TypeError) as error:
-            raise IntegrityError("A row of the roof is no event: `audit trails verify` names it.") from error
+            raise IntegrityError("A row of the roof is no event: `audit --trails FILE verify` names it.") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ class AuditTrails:
     """Chains by their names, ``AuditTrails({"north": url, "south": url}, roof=url, anchors=[...])``.
 
     ``anchors`` are the roof's; each chain is anchored in the roof, every ``anchor_every`` seconds. ``roof_signer`` is
-    the roof's key, if not this user's. ``options`` are those of each chain's ``AuditTrail``. Raises ConfigurationError.
+    the roof's key, if not this user's. ``archives`` are where archived months of all of them lie now, if not where they
+    were written to. ``options`` are those of each chain's ``AuditTrail``. Raises ConfigurationError.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class AuditTrails:
         roof: str,
         anchors: Iterable[str | Anchor] = (),
         roof_signer: Signer | None = None,
+        archives: Iterable[str] = (),
         create: bool = True,
         lifecycle: bool = True,
         **options: Any,
@@ -136,10 +138,9 @@ class AuditTrails:
         if "origin" in options:
             raise ConfigurationError("Chains under a roof have origins of their own: leave out origin.")
         # "block": what lies in a spill file is not kept yet.
-        self.roof = AuditTrail(
-            roof, anchors=anchors, signer=roof_signer, on_failure="block", create=create, lifecycle=lifecycle
-        )
-        options |= {"anchors": [RoofAnchor(self.roof)], "create": create, "lifecycle": lifecycle}
+        common: dict[str, Any] = {"archives": [*archives], "create": create, "lifecycle": lifecycle}
+        self.roof = AuditTrail(roof, anchors=anchors, signer=roof_signer, on_failure="block", **common)
+        options |= {"anchors": [RoofAnchor(self.roof)], **common}
         self.chains: dict[str, AuditTrail] = {}
         try:
             for name, url in chains.items():

@@ -8,10 +8,12 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from audit_core import AuditTrail, VerifierKey
+from audit_core.archives.places import open_place
 from audit_core.cli import main
 from audit_core.errors import AuditError, ConfigurationError, StoreUnavailableError
 from audit_core.integrity.checkpoint import Checkpoint
@@ -20,6 +22,8 @@ from audit_core.keys import LocalSigner
 from audit_core.process.threads import wait_until
 from audit_core.query import EventQuery
 from audit_core.reports import AuditReporter
+from audit_core.retention.archiving import Archiver
+from audit_core.testing import make_event
 from audit_core.trails import KEPT, AuditTrails, RoofAnchor
 from tests.attacks.attacker import without_guards
 from tests.postgres.server import new_database
@@ -360,6 +364,38 @@ def test_an_unknown_name_is_told_which_may_be_meant(house):
         trails.of("nroth")
 
 
+class TestAnArchivedMonthOfTheRoof:
+    """What it has of the chains lies in the archive then."""
+
+    @pytest.fixture
+    def archives(self, house):
+        folder = house.folder / "archive"
+        with house.open() as trails:
+            list(Archiver(trails.roof.chain, open_place(folder.as_uri()), trails.roof.event).run("9999-01"))
+            assert trails.roof.anchor_now()
+        assert list(folder.iterdir())
+        return folder
+
+    def test_vouches_as_before(self, house, archives):
+        assert house.verify().result is Result.OK
+
+    @pytest.mark.parametrize("how", ["removed", "rolled back"])
+    def test_accuses_as_before(self, house, archives, how):
+        if how == "removed":
+            found = house.verify("south")
+            assert (found.result, kinds(found)) == (Result.FAILED, {"chain.missing"})
+        else:
+            house.sql("north", "DELETE FROM audit_events WHERE sequence > 2")
+            house.sql("north", "DELETE FROM audit_checkpoints WHERE tree_size > 3")
+            assert results(house.verify()) == {"north": Result.FAILED, "south": Result.OK}
+
+    def test_is_looked_for_where_it_is_now(self, house, archives):
+        archives.rename(house.folder / "moved")
+        with pytest.raises(StoreUnavailableError, match="archived and cannot be read"):
+            house.verify()
+        assert house.verify(archives=[(house.folder / "moved").as_uri()]).result is Result.OK
+
+
 class TestTheCommand:
     @pytest.fixture
     def file(self, house):
@@ -430,6 +466,24 @@ class TestTheCommand:
             code, _, err = audit(*words)
             assert (code, f"leave out {option[0]}" in err) == (2, True)
 
+    def test_archives_of_the_chains_are_made_by_name_and_looked_for_where_the_file_says(
+        self, audit, house, file, monkeypatch
+    ):
+        monkeypatch.setenv("AUDIT_KEY", base64.b64encode(b"o" * 32).decode())
+        with house.open() as trails, trails.of("north").store.transaction() as connection:
+            event = make_event(timestamp=datetime(2025, 1, 2, tzinfo=UTC), action="chart.read", resource_id="old")
+            trails.of("north").chain.append([event], connection)
+        place = (house.folder / "archive").as_uri()
+        assert "1 event" in audit("--chain", "north", "archive", "--before", "2025-02-01", "--to", place)[1]
+        (house.folder / "archive").rename(house.folder / "moved")
+        code, _, err = audit("report", "access", "patient")
+        assert (code, "archived and cannot be read" in err) == (2, True)
+        file.write_text(f'archives = ["{(house.folder / "moved").as_uri()}"]\n{file.read_text()}')
+        assert audit("events", "--until", "2025-02-01")[1].count("chart.read") == 1
+        words = ["purge", "--keep", "1m", "--reason", "over"]
+        assert "2025-01" in audit("--chain", "north", *words)[1]
+        assert not list((house.folder / "moved").iterdir())
+
     def test_a_chain_that_is_not_there_is_refused(self, audit):
         assert "Did you mean 'north'" in audit("--chain", "nroth", "verify")[2]
         assert main(["--chain", "north", "verify"]) == 2
@@ -437,6 +491,7 @@ class TestTheCommand:
     @pytest.mark.parametrize("text", [
         "", "no toml", 'roof = "sqlite:///r.db"', 'roof = 7\n[chains]\na = "x"', 'roof = "r"\n[chains]\na = 7',
         'rooff = "r"', 'roof = "memory"\n[chains]\na = "x:y"', 'roof = "r"\n[chains]\na = "x"\n[keys]\nb = "k"',
+        'roof = "r"\narchives = [7]\n[chains]\na = "x"',
     ])  # fmt: skip
     def test_a_file_that_is_none_is_refused_in_a_sentence(self, audit, file, text):
         file.write_text(text)

@@ -21,7 +21,8 @@ from audit_core.trail import AuditTrail
 from audit_core.trails import AuditTrails
 
 ROOF = "the roof"
-_KNOWN = {"roof": str, "anchors": list, "chains": dict, "keys": dict, "roof_key": str}
+_KNOWN = {"roof": str, "anchors": list, "archives": list, "chains": dict, "keys": dict, "roof_key": str}
+_TABLES = ("chains", "keys")
 _FORM = 'roof = "URL", a table [chains] with a name and a URL in each line, and anchors = ["URL"]'
 
 
@@ -32,6 +33,7 @@ class Roofed:
     roof: str
     chains: Mapping[str, str]
     anchors: Sequence[str] = ()
+    archives: Sequence[str] = ()
     roof_key: VerifierKey | None = None
     keys: Mapping[str, VerifierKey] = field(default_factory=dict)
 
@@ -47,7 +49,8 @@ def read_trails(path: Path) -> Roofed:
             raise ConfigurationError(f"{path} has {_FORM}, and not {name!r}.{nearest(name, _KNOWN)}")
         if not isinstance(value, _KNOWN[name]):
             raise ConfigurationError(f"In {path} {name!r} is of another kind: it has {_FORM}.")
-    texts = [*said.get("anchors", ()), *said.get("chains", {}).values(), *said.get("keys", {}).values()]
+    lists, tables = (said.get(name, ()) for name in ("anchors", "archives")), (said.get(name, {}) for name in _TABLES)
+    texts = [text for some in (*lists, *(table.values() for table in tables)) for text in some]
     if "roof" not in said or not said.get("chains") or not all(isinstance(text, str) for text in texts):
         raise ConfigurationError(f"{path} is not whole: it has {_FORM}.")
     if strange := said.get("keys", {}).keys() - said["chains"].keys():
@@ -57,6 +60,7 @@ def read_trails(path: Path) -> Roofed:
         roof=said["roof"],
         chains=said["chains"],
         anchors=said.get("anchors", ()),
+        archives=said.get("archives", ()),
         roof_key=read_key(said["roof_key"]) if "roof_key" in said else None,
         keys={name: read_key(key) for name, key in said.get("keys", {}).items()},
     )
@@ -69,12 +73,13 @@ def open_trails(context: typer.Context) -> Iterator[tuple[AuditTrails, Roofed]]:
     assert place.trails is not None  # noqa: S101 - whoever calls has looked
     if place.trail is not None or place.outboxes or place.queue:
         raise ConfigurationError("--trails names all: leave out --outbox and --queue, and use `audit`.")
-    for name in ("url", "archive"):  # to answer for another trail than was asked for would be the worst of answers
-        if is_typed(context, name) or is_typed(context.find_root(), name):
-            raise ConfigurationError(f"--trails names all: leave out --{name}.")
+    for name, more in (("url", ""), ("archive", ', and write archives = ["URL"] into the file')):
+        if is_typed(context, name) or is_typed(context.find_root(), name):  # to answer for another trail would be worst
+            raise ConfigurationError(f"--trails names all: leave out --{name}{more}.")
     said = read_trails(place.trails)
     with logged_notes(), AuditTrails(
-        said.chains, roof=said.roof, anchors=said.anchors, create=False, lifecycle=False, redactor=Redactor()
+        said.chains, roof=said.roof, anchors=said.anchors, archives=said.archives,
+        create=False, lifecycle=False, redactor=Redactor(),
     ) as trails, trails.roof.actor(account(), type=ActorType.ADMIN):  # fmt: skip
         yield trails, said
 
