@@ -48,11 +48,12 @@ DEFAULTS: Mapping[str, Any] = {
     "DURABLE": True,
     "ON_FAILURE": "spill",
     "ANCHORS": (),
+    "ARCHIVES": (),  # where archived months lie now, if not where they were written to
     "BULK": "record",
     "BULK_LIMIT": ROWS_TOLD,
     "TRIGGERS": False,
 }
-_LISTS = {"ANCHORS", "DATABASES", "EXCLUDE", "INCLUDE", "READS", "RULES", "SKIP", "TRUSTED_PROXIES"}
+_LISTS = {"ANCHORS", "ARCHIVES", "DATABASES", "EXCLUDE", "INCLUDE", "READS", "RULES", "SKIP", "TRUSTED_PROXIES"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,7 @@ def make_trail(wanted: Layout, *, lifecycle: bool = True) -> AuditTrail:
         durable=setting("DURABLE"),
         on_failure=setting("ON_FAILURE"),
         anchors=() if under_test() else setting("ANCHORS"),  # nothing of a test goes out
+        archives=setting("ARCHIVES"),
         create=False,  # the migration does it
         lifecycle=lifecycle and not under_test(),
     )

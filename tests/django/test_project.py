@@ -173,6 +173,7 @@ def test_audit_check_finds_that_an_outbox_is_missing(project):
             "@unaudited on clinic.Guest, which is a proxy: say it on clinic.Patient.",
         ),
         ("settings.AUDIT = {'URL': 'mysql://'}", "audit.E001"),
+        ("settings.AUDIT = {'ARCHIVES': ['mysql://']}", "An archive's URL is file:///folder"),
         ("settings.DATABASES['other']['ENGINE'] = 'django.db.backends.dummy'", "only PostgreSQL and SQLite can"),
     ],
 )
