@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from audit_core.archives.objects import digest_of
 from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
-from audit_core.process.disk import sync_folder
+from audit_core.process.disk import FULL, sync_folder
 from audit_core.s3 import Bucket, Locked, Version, open_bucket
 
 
@@ -92,7 +92,8 @@ class FolderPlace:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: OSError) -> StoreUnavailableError:
-        return StoreUnavailableError(f"{self.folder}: {error.strerror}: see that it is mounted, and may be used.")
+        cure = "make room there" if error.errno in FULL else "see that it is mounted, and may be used"
+        return StoreUnavailableError(f"{self.folder}: {error.strerror}: {cure}.")
 
 
 class BucketPlace:

@@ -8,6 +8,7 @@ from audit_core.chain.verification import Verification
 from audit_core.cli.schema_words import describe_schema
 from audit_core.errors import AuditError
 from audit_core.integrity.verify import Finding, Result
+from audit_core.process.disk import FULL
 from audit_core.rows import STORED_COLUMNS, Row
 from audit_core.trail import AuditTrail
 from audit_core.urls import without_password
@@ -86,7 +87,9 @@ def sentence(error: BaseException) -> str:
         text = str(error)
     elif isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
-        text = f"{name}{error.strerror}: check the path, and whether this user may use it."
+        is_full = error.errno in FULL  # often without a name
+        cure = "make room, here and in TMPDIR" if is_full else "check the path, and whether this user may use it"
+        text = f"{name}{error.strerror}: {cure}."
     elif isinstance(error, LookupError) and error.args:
         text = str(error.args[0])
     else:

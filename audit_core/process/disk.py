@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # of an OSError: there is no room left
 
 
 def write_all(fd: int, data: bytes) -> None:

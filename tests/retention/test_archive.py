@@ -9,12 +9,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from audit_core.archives import places
 from audit_core.archives.objects import read_object
 from audit_core.archives.places import open_place
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.retention import Tally
 from audit_core.integrity.verify import Result
 from audit_core.query import EventQuery
+from audit_core.retention import archiving
 from audit_core.rows import from_row
 from audit_core.stores import Left
 from audit_core.testing import make_event
@@ -495,3 +497,14 @@ def test_a_statement_that_the_key_has_not_signed_covers_nothing(year):
 def test_a_place_that_is_none_is_told_in_a_sentence(url):
     with pytest.raises(ConfigurationError, match="An archive's URL is"):
         open_place(url)
+
+
+@pytest.mark.parametrize("where", [(places, "_copy"), (archiving, "write_object")], ids=["the place", "TMPDIR"])
+def test_a_full_disk_is_told_as_one_and_the_month_goes_when_there_is_room(where, tmp_path, state, capsys, monkeypatch):
+    url, words = url_of("sqlite", tmp_path), ["archive", "--before", "2025-02-01", "--to", place_of("folder", tmp_path)]
+    make_year(url)
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, lambda *_: Path("/dev/full").write_text("x"))
+        code, _, err = run(capsys, *words, "--url", url)
+        assert (code, "make room" in err) == (2, True)
+    assert run(capsys, *words, "--url", url)[0] == 0
