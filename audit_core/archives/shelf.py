@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +15,7 @@ from audit_core.archives.objects import digest_of, read_object
 from audit_core.archives.places import ArchivePlace, open_place
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.integrity.retention import Archive
+from audit_core.process.forking import abandon_in_children
 from audit_core.rows import Row
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore, insert_events
@@ -29,9 +34,15 @@ class Shelf:
     def __init__(self, urls: Sequence[str] = ()) -> None:
         """Raises ConfigurationError for a URL of no place."""
         self._places = [open_place(url) for url in urls]
+        self.abandon()
+        abandon_in_children(self)
+
+    def abandon(self) -> None:
+        """In a forked child: what the parent has opened is the parent's to remove."""
+        self._opening = threading.RLock()  # what one thread is about to open no other one begins
         self._paths: dict[int, Path] = {}
         self._restored: dict[int, SqliteStore] = {}
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     @property
     def is_given(self) -> bool:
@@ -65,12 +76,13 @@ class Shelf:
         Raises MissingError and IntegrityError where the object is gone or another one, StoreUnavailableError where no
         place can be asked, ConfigurationError for a place that is none.
         """
-        if archive.sequence not in self._paths:
-            path = self._fetch(archive)
-            if digest_of(path) != (archive.sha256, archive.size):
-                raise IntegrityError(f"{archive.object} is not what was archived: it was changed, or cut off")
-            self._paths[archive.sequence] = path
-        return self._paths[archive.sequence]
+        with self._opening:
+            if archive.sequence not in self._paths:
+                path = self._fetch(archive)
+                if digest_of(path) != (archive.sha256, archive.size):
+                    raise IntegrityError(f"{archive.object} is not what was archived: it was changed, or cut off")
+                self._paths[archive.sequence] = path
+            return self._paths[archive.sequence]
 
     def rows(self, archive: Archive, log: str) -> Iterator[Row]:
         """The rows of an archive, in order of sequence. Raises as ``path`` does."""
@@ -78,30 +90,33 @@ class Shelf:
 
     def restored(self, archive: Archive, log: str) -> SqliteStore:
         """The archive as a store that can be searched, in a file that is removed when this is closed."""
-        if archive.sequence not in self._restored:
-            path = self.folder / f"{archive.sequence}.db"
-            path.unlink(missing_ok=True)  # of a try that was interrupted
-            store = SqliteStore(SqliteDatabase(path))
-            store.create()
-            insert_events(store, self.rows(archive, log))
-            self._restored[archive.sequence] = store
-        return self._restored[archive.sequence]
+        with self._opening:
+            if archive.sequence not in self._restored:
+                path = self.folder / f"{archive.sequence}.db"
+                path.unlink(missing_ok=True)  # of a try that was interrupted
+                store = SqliteStore(SqliteDatabase(path))
+                store.create()
+                insert_events(store, self.rows(archive, log))
+                self._restored[archive.sequence] = store
+            return self._restored[archive.sequence]
 
     @property
     def folder(self) -> Path:
         """For files of ours, which nobody else may read."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="audit-archive-")
-        return Path(self._folder.name)
+            self._folder = Path(tempfile.mkdtemp(prefix="audit-archive-"))
+            weakref.finalize(self, _remove, self._folder, os.getpid())
+        return self._folder
 
     def close(self) -> None:
         """Remove what was fetched and restored."""
-        for store in self._restored.values():
-            store.close()
-        self._restored, self._paths = {}, {}
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        with self._opening:
+            for store in self._restored.values():
+                store.close()
+            self._restored, self._paths = {}, {}
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder = None
 
     def _fetch(self, archive: Archive) -> Path:
         unavailable: AuditError | None = None
@@ -114,6 +129,11 @@ class Shelf:
         if unavailable is not None:
             raise unavailable
         raise MissingError(f"{archive.object} is not there any more")
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # a forked child ends, too
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stored(archive: Archive) -> ArchivePlace:

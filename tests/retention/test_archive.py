@@ -3,13 +3,17 @@
 import gzip
 import json
 import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from audit_core.archives import places
+from audit_core.archives import places, shelf
 from audit_core.archives.objects import read_object
 from audit_core.archives.places import open_place
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
@@ -145,6 +149,33 @@ def test_without_the_archive_only_hashes_are_compared_and_the_verdict_says_which
         assert len(list(islice(trail.events(), ALL + 3 - ARCHIVED - 1))) == ALL + 3 - ARCHIVED - 1
     found = year.verify(archives=[elsewhere.as_uri()])  # said to be there, and it is not
     assert (found.result, {one.kind for one in found.findings}) == (Result.FAILED, {"archive"})
+
+
+def test_threads_that_read_an_archive_at_once_each_read_all_of_it(tmp_path, state, monkeypatch):
+    year = Year("sqlite", tmp_path).archive()
+    usual = shelf.insert_events
+    monkeypatch.setattr(shelf, "insert_events", lambda *args: (time.sleep(0.05), usual(*args)))
+    with opened(year.url) as trail, ThreadPoolExecutor() as pool:
+        reading = [pool.submit(lambda: sum(1 for _ in trail.events())) for _ in range(4)]
+        assert [one.result() for one in reading] == [ALL + 3] * 4
+
+
+FORKING = """
+import os, sys
+from audit_core import AuditTrail
+trail = AuditTrail(sys.argv[1], lifecycle=False)
+assert trail.find(1).sequence == 1
+if (child := os.fork()) == 0:
+    assert trail.find(2).sequence == 2
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+assert trail.find(3).sequence == 3
+"""
+
+
+def test_a_forked_child_that_ends_takes_nothing_from_its_parent(tmp_path, state):
+    year = Year("sqlite", tmp_path).archive()
+    assert subprocess.run([sys.executable, "-c", FORKING, year.url], cwd=ROOT, check=False).returncode == 0
 
 
 MOVED = (
