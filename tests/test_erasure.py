@@ -245,6 +245,13 @@ def test_after_an_erasure_no_command_and_no_report_shows_what_was_there(trail, s
     assert "Personal values were erased by 1 statement of the trail" in run(capsys, "verify", "--url", url)[1]
 
 
+def test_what_is_erased_while_somebody_reads_is_not_called_missing(trail):
+    reading = trail.events(resource="patient:0", newest_first=False)
+    assert "0@secret.example" in str(next(reading).details)
+    trail.erase(resources=["patient:0"], basis="Art. 17", approved_by="officer")
+    assert "[erased]" in str(next(reading).details)
+
+
 def test_the_certificate_lists_what_was_erased_and_proves_that_the_trail_says_so(trail, state, capsys):
     url, file = f"sqlite:///{state}/a.db", state / "certificate.json"
     assert (

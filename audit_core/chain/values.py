@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -40,23 +40,24 @@ def fill(events: Iterable[AuditEvent], store: AuditStore) -> Iterator[AuditEvent
 
 
 class _Reader:
-    """Reads the values of some events at a time; once, what was erased."""
+    """Reads the values of some events at a time; and what was erased once, unless more seems to be gone."""
 
     def __init__(self, store: AuditStore) -> None:
         self._store = store
         self._erased: Erased | None = None
+        self._is_new = False  # read after the values
 
     def filled(self, events: Sequence[AuditEvent]) -> Iterator[AuditEvent]:
         sequences = [event.sequence for event in events if event.private and event.sequence is not None]
-        kept = _kept(self._store, sequences)
+        kept, self._is_new = _kept(self._store, sequences), False
         for event in events:
-            yield _filled(event, kept, self._find_erased()) if event.private else event
+            yield _filled(event, kept, self._is_erased) if event.private else event
 
-    def _find_erased(self) -> Erased:
-        if self._erased is None:
+    def _is_erased(self, place: tuple[int, str], *, is_there: bool) -> bool:
+        if self._erased is None or not (is_there or self._is_new or self._erased.has(*place)):
             ring = read_keyring(self._store)
-            self._erased = Erased(ring.erasures if ring else ())
-        return self._erased
+            self._erased, self._is_new = Erased(ring.erasures if ring else ()), True
+        return self._erased.has(*place)
 
 
 def _kept(store: AuditStore, sequences: Sequence[int]) -> dict[tuple[int, str], KeptValue]:
@@ -65,14 +66,14 @@ def _kept(store: AuditStore, sequences: Sequence[int]) -> dict[tuple[int, str], 
     return {(value.sequence, value.name): value for value in store.values.of(sequences)}
 
 
-def _filled(event: AuditEvent, kept: Mapping[tuple[int, str], KeptValue], erased: Erased) -> AuditEvent:
+def _filled(event: AuditEvent, kept: Mapping[tuple[int, str], KeptValue], is_erased: Callable[..., bool]) -> AuditEvent:
     committed = parse_commitments(event.private)
     if not committed or event.sequence is None:
         return event
     values: dict[str, Any] = {}
     for name, expected in committed.items():
-        value = kept.get((event.sequence, name))
-        if erased.has(event.sequence, name):
+        value = kept.get(place := (event.sequence, name))
+        if is_erased(place, is_there=value is not None):
             values[name] = ERASED
         elif value is None:
             values[name] = MISSING
