@@ -12,11 +12,11 @@ from audit_core.chain.known import is_opened_by
 from audit_core.chain.subtrees import Subtrees
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
-from audit_core.integrity.keyring import leads_to, led_to
+from audit_core.integrity.keyring import Keyring, leads_to, led_to
 from audit_core.integrity.link import leaf_hash
 from audit_core.integrity.merkle import EMPTY_ROOT, check_inclusion, plan_consistency, plan_inclusion
 from audit_core.integrity.note import VerifierKey
-from audit_core.integrity.statement import Statement
+from audit_core.integrity.statement import ABOUT, STATEMENTS, Statement
 from audit_core.integrity.verify import parse_head
 from audit_core.normalise import clean_text
 from audit_core.stores import AuditStore
@@ -61,6 +61,21 @@ class Proof:
             )
         assert refusal is not None  # noqa: S101 - the key itself is tried first
         raise refusal
+
+    def is_statement(self, key: VerifierKey) -> bool | None:
+        """Whether a record that looks like a statement of the trail is one, by the signature of the key of its time.
+
+        None where it does not look like one. ``key`` is one by which the proof holds.
+        """
+        record = decode(self.record)
+        about = record.get("resource_type"), record.get("resource_id")
+        if record.get("action") not in STATEMENTS or about != (ABOUT, record.get("log")):
+            return None
+        rotations = list(filter(None, map(_statement, self.rotations)))
+        first = [key, *led_to(key, rotations)][-1]
+        ring = Keyring.begin(first, (one for one in rotations if one.sequence < self.index))
+        statement = _statement(self.record)
+        return statement is not None and (statement.is_signed_by(ring.present) or ring.follow(statement))
 
 
 def _statement(record: str) -> Statement | None:

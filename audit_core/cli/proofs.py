@@ -18,6 +18,11 @@ from audit_core.integrity.note import VerifierKey, decode_base64, encode_base64,
 from audit_core.noting import not_recorded
 from audit_core.reports.text import safe_json
 
+UNSIGNED = (
+    "It only looks like a statement of the trail ({}): no key that yours vouches for has signed what it says. Whoever may "
+    "record events can record such a one, and nothing follows from it."
+)
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -88,14 +93,19 @@ def check_proof(
             say(f"FAILED: the proof does not hold: {error}", "bold red")
             say(_plainly(proof, verifier), "bold red")
         raise typer.Exit(1) from None
-    record = json.loads(proof.record)
+    record, signed = json.loads(proof.record), proof.is_statement(verifier)
     if as_json:
-        say_json({"result": "ok", "exit_code": 0, "origin": head.origin, "tree_size": head.size, "record": record})
+        found = {"origin": head.origin, "tree_size": head.size, "statement": signed, "record": record}
+        say_json({"result": "ok", "exit_code": 0, **found})
         return
     say(
         f"OK: this record is event {proof.index:,} of {head.origin}, which signed {head.size:,} events.",
         "bold green",
     )
+    if signed:
+        say(f"It is a statement of the trail, whose key has signed what it says ({record['action']}).")
+    elif signed is False:
+        note(UNSIGNED.format(record["action"]), "yellow")
     say_json(record)
 
 

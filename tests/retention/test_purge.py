@@ -1,5 +1,6 @@
 """Archived months are destroyed after their retention, with a certificate; nothing is missing without a statement."""
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +9,9 @@ import pytest
 
 from audit_core.archives.shelf import Shelf
 from audit_core.evidence.tiles import Exported, export_tiles
+from audit_core.integrity.statement import PURGED
 from audit_core.integrity.verify import Result
+from audit_core.keys import LocalSigner
 from audit_core.postgres.partitions import Partitions
 from audit_core.retention.policies import Retention
 from audit_core.retention.purging import Locked, Purger, Remains
@@ -60,8 +63,45 @@ def test_the_certificate_is_a_proof_that_needs_no_database(url, tmp_path, capsys
     assert (code, out.count("purged by event")) == (0, 3)
     for file in sorted((tmp_path / "certificates").iterdir()):
         code, out, _ = run(capsys, "check-proof", file, "--key", key)
-        assert (code, "trail.purged" in out, '"reason": "over"' in out) == (0, True, True)
+        assert (code, "whose key has signed what it says (trail.purged)" in out, '"reason": "over"' in out) == (
+            0,
+            True,
+            True,
+        )
     assert "There is nothing to purge" in run(capsys, *words)[2]
+
+
+@pytest.mark.parametrize("signatures", ["none", "of another statement"])
+def test_a_certificate_that_somebody_has_recorded_is_called_none(url, tmp_path, capsys, signatures):
+    with opened(url) as trail:
+        key, archived = str(trail.chain.key), next(trail.events(action="trail.archived"))
+        others = archived.details["signatures"] if signatures != "none" else []
+        details = {"says": {"archive": archived.sequence, "month": "2025-01", "reason": "over"}, "signatures": others}
+        put(trail, [trail.event(PURGED, resource=("trail", trail.chain.origin), details=details)])
+        last = trail.store.extent().events - 1
+    assert run(capsys, "prove", last, "--out", tmp_path / "proof.json", "--url", url)[0] == 0
+    code, out, err = run(capsys, "check-proof", tmp_path / "proof.json", "--key", key)
+    assert (code, "has signed what it says" in out, "only looks like a statement" in err) == (0, False, True)
+    code, out, _ = run(capsys, "check-proof", tmp_path / "proof.json", "--key", key, "--json")
+    assert (code, json.loads(out)["statement"]) == (0, False)
+    assert run(capsys, "prove", 40, "--out", tmp_path / "other.json", "--url", url)[0] == 0
+    assert (
+        json.loads(run(capsys, "check-proof", tmp_path / "other.json", "--key", key, "--json")[1])["statement"] is None
+    )
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_statement_is_one_by_the_key_of_its_time_whichever_key_is_pinned(url, lost):
+    with opened(url) as trail:
+        old, first = trail.chain.key, trail.store.extent().events - 1
+        new = trail.rotate_key(LocalSigner(b"n" * 32), lost=lost)
+    with opened(url, signer=LocalSigner(b"n" * 32)) as trail:
+        list(Purger(trail.chain, trail.event, Retention.parse("13m", NOW)).run("over"))
+        proofs = [trail.prove(number) for number in range(first, trail.store.extent().events)]
+    looks = [True, True, None, True]  # an archive, the rotation, key.used and the purge
+    assert [proof.is_statement(new) for proof in proofs] == ([False, *looks[1:]] if lost else looks)
+    if not lost:
+        assert [proof.is_statement(old) for proof in proofs] == looks
 
 
 def test_an_archive_that_is_gone_without_a_statement_is_a_finding(url, tmp_path):
