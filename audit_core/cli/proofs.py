@@ -19,8 +19,8 @@ from audit_core.noting import not_recorded
 from audit_core.reports.text import safe_json
 
 UNSIGNED = (
-    "It only looks like a statement of the trail ({}): no key that yours vouches for has signed what it says. Whoever may "
-    "record events can record such a one, and nothing follows from it."
+    "It only looks like a statement of the trail ({}): no key that yours vouches for has signed what it says. Whoever "
+    "may record events can record such a one, and nothing follows from it."
 )
 
 
