@@ -437,7 +437,8 @@ class AuditTrail:
         erased ``before`` is told. Raises ConfigurationError where nothing can be erased or an event is under a legal
         hold, and when this process's key is not the trail's.
         """
-        subject = Subject(actor, tuple(chain.from_iterable(map(self._whole, resources))))
+        several = [resources] if isinstance(resources, str) else resources
+        subject = Subject(actor, tuple(chain.from_iterable(map(self._whole, several))))
         if self.store.may_append():
             self.flush()
         with self.store.transaction(patient=True) as connection:

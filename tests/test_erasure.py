@@ -248,7 +248,7 @@ def test_after_an_erasure_no_command_and_no_report_shows_what_was_there(trail, s
 def test_what_is_erased_while_somebody_reads_is_not_called_missing(trail):
     reading = trail.events(resource="patient:0", newest_first=False)
     assert "0@secret.example" in str(next(reading).details)
-    trail.erase(resources=["patient:0"], basis="Art. 17", approved_by="officer")
+    trail.erase(resources="patient:0", basis="Art. 17", approved_by="officer")
     assert "[erased]" in str(next(reading).details)
 
 

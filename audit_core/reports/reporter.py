@@ -128,9 +128,9 @@ class AuditReporter:
         has no id.
         """
         subject = Subject(
-            actors=tuple(dict.fromkeys(clean_text(actor, FIELD_LIMITS["actor_id"]) for actor in actors)),
-            resources=tuple(dict.fromkeys(self._one_resource(resource) for resource in resources)),
-            tenant=tenant, open_types=open_types, open_details=open_details, hide_names=hide_names,
+            actors=tuple(dict.fromkeys(clean_text(actor, FIELD_LIMITS["actor_id"]) for actor in _several(actors))),
+            resources=tuple(dict.fromkeys(self._one_resource(resource) for resource in _several(resources))),
+            tenant=tenant, open_types=_several(open_types), open_details=_several(open_details), hide_names=hide_names,
         )  # fmt: skip
         if not subject.names:
             raise ValueError("Who is it? Give an id of the person's as an actor, or a resource that is about them.")
@@ -288,6 +288,11 @@ def _begun(events: Iterator[AuditEvent]) -> chain[AuditEvent]:
     """The same events; what is recorded from now on is newer than the first of them, and is not read."""
     first = list(islice(events, 1))
     return chain(first, events)
+
+
+def _several(named: Iterable[Any]) -> tuple[Any, ...]:
+    """One text is one name: its letters may be those of others."""
+    return (named,) if isinstance(named, str) else tuple(named)
 
 
 def _as_rows(events: Iterator[AuditEvent]) -> Iterator[EventRow]:

@@ -7,7 +7,7 @@ for byte; after it, on SQLite, events that are still there although they are arc
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from audit_core.retention.holds import held_in
 from audit_core.retention.months import Months, left_of, open_months, stays
 from audit_core.retention.policies import Retention, Stays
 from audit_core.rows import Row
+from audit_core.stores import Left
 
 TRIES = 3  # to write a month into which late events come meanwhile
 
@@ -108,7 +109,7 @@ class Archiver:
         with store.transaction(patient=True) as connection:
             if self._said_of(written.month) != said:
                 return None
-            tally = _tally(row for row in months.rows(written.month, connection) if not stays(row, log))
+            tally = _tally(months.going(written.month, log, connection))
             if not tally.fits(written) or (head := store.head(connection)) is None:
                 return None
             archive = written._replace(sequence=head.tree_size, place=self.place.url)
@@ -137,11 +138,11 @@ def _write(months: Months, month: str, log: str, path: Path) -> Archive | None:
 
 
 def _holds(path: Path, written: Archive, log: str) -> bool:
-    return _tally(read_object(path, log)).fits(written)
+    return _tally(map(left_of, read_object(path, log))).fits(written)
 
 
-def _tally(rows: Iterator[Row]) -> Tally:
+def _tally(entries: Iterable[Left]) -> Tally:
     tally = Tally()
-    for row in rows:
-        tally.add(left_of(row))
+    for entry in entries:
+        tally.add(entry)
     return tally

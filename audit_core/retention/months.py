@@ -27,8 +27,11 @@ class Months(Protocol):
     def until(self, before: str) -> list[str]:
         """The months before this one that have events, in order of time."""
 
-    def rows(self, month: str, connection: Any = None) -> Iterator[Row]:
-        """The rows of a month, in order of sequence; within the transaction of ``connection``, or by pages."""
+    def rows(self, month: str) -> Iterator[Row]:
+        """The rows of a month, in order of sequence, by pages."""
+
+    def going(self, month: str, log: str, connection: Any) -> Iterator[Left]:
+        """What will be left of a month, in order of sequence, in that transaction: others wait for it."""
 
     def leave(self, month: str, archive: int, log: str, connection: Any) -> None:
         """Put into ``audit_archived`` what proofs need of a month, in the transaction that states its archive."""

@@ -14,6 +14,7 @@ from audit_core.integrity.statement import ABOUT, STATEMENTS
 from audit_core.postgres.making import ARCHIVED_TABLE
 from audit_core.postgres.partitions import Partitions
 from audit_core.rows import Row
+from audit_core.stores import Left
 from audit_core.stores.postgres import PostgresStore
 
 NO_TABLE = "42P01"
@@ -39,13 +40,22 @@ class PostgresMonths:
         months = sorted(name.replace("_", "-") for name in names if name != "default")
         return [month for month in months if month < before and self._has_rows(month)]
 
-    def rows(self, month: str, connection: Any = None) -> Iterator[Row]:
+    def rows(self, month: str) -> Iterator[Row]:
         try:
-            yield from self._store.rows_of(self._table(month), connection)
+            yield from self._store.rows_of(self._table(month))
         except ConfigurationError as error:
             if getattr(error.__cause__, "sqlstate", None) != NO_TABLE:
                 raise
             # Somebody else has archived it and dropped it: there is nothing more to read, and nothing is stated of it.
+
+    def going(self, month: str, log: str, connection: Any) -> Iterator[Left]:
+        with connection.cursor(name="audit_going") as cursor:
+            cursor.execute(
+                "SELECT sequence, encode(event_hash, 'hex'), event_id::text, -1 "
+                f"FROM {self._table(month)} WHERE NOT {_STAYS} ORDER BY sequence",
+                (log,),
+            )
+            yield from map(Left._make, cursor)
 
     def leave(self, month: str, archive: int, log: str, connection: Any) -> None:
         connection.execute(

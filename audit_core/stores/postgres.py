@@ -186,12 +186,12 @@ class PostgresStore:
                 count, start = count + 1, row[_SEQUENCE] + 1
                 yield row
 
-    def rows_of(self, month: str, connection: Any = None) -> Iterator[Row]:
+    def rows_of(self, month: str) -> Iterator[Row]:
         """The rows of one partition, in order of sequence, in constant memory."""
         start = 0
         while True:
             query = f"SELECT {_COLUMNS} FROM {month} WHERE sequence >= %s ORDER BY sequence LIMIT {PAGE}"
-            page = [_read(row) for row in self._fetch(query, (start,), connection)]
+            page = [_read(row) for row in self._fetch(query, (start,), None)]
             yield from page
             if len(page) < PAGE:
                 return

@@ -64,6 +64,14 @@ class Elements(HTMLParser):
 
 
 class TestWhoItIs:
+    def test_one_text_is_one_name_and_its_letters_are_nobody(self, trail, reporter):
+        secret = {"resource_type": "ord", "resource_id": OTHER, "details": {"not": OTHER}}
+        seal(trail, [event(number, actor_id=actor, **secret) for number, actor in enumerate(("42", "4", "2"))])
+        rows = list(reporter.subject_report(actors="42", open_types="order", open_details="note"))
+        assert ([row.who for row in rows], OTHER in repr(rows)) == (["42"], False)
+        seal(trail, [about("7", 9)])
+        assert len(list(reporter.subject_report(resources="patient:7"))) == 1
+
     def test_every_name_of_the_person_is_looked_for_and_each_event_stands_once_by_time(self, trail, ask):
         mine = [
             event(4, actor_id="u7", resource_type="patient", resource_id="7"),
