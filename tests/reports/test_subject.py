@@ -70,7 +70,7 @@ class TestWhoItIs:
         rows = list(reporter.subject_report(actors="42", open_types="order", open_details="note"))
         assert ([row.who for row in rows], OTHER in repr(rows)) == (["42"], False)
         seal(trail, [about("7", 9)])
-        assert len(list(reporter.subject_report(resources="patient:7"))) == 1
+        assert next(iter(reporter.subject_report(resources="patient:7"))).resource_id == "7"
 
     def test_every_name_of_the_person_is_looked_for_and_each_event_stands_once_by_time(self, trail, ask):
         mine = [
