@@ -63,7 +63,7 @@ def restored_in(store: AuditStore, query: EventQuery) -> Iterator[str]:
 
 def _moment(store: AuditStore, sequence: int) -> str:
     """When an event happened; "" where its record is not at hand."""
-    return str(row[_TIMESTAMP]) if (row := store.row(sequence)) else ""
+    return str(row[_TIMESTAMP]) if sequence >= 0 and (row := store.row(sequence)) else ""
 
 
 def _purges(store: AuditStore) -> Iterator[tuple[Archive, Purge]]:

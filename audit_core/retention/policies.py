@@ -166,7 +166,10 @@ def _months(number: str, unit: str) -> int:
 
 def _may_have(row: Row, tag: str) -> bool:
     """Whether it is in the list ``tags`` of an event's details, or may be: they were cut, or lie beside the record."""
-    details = decode(row[_DETAILS])
+    try:
+        details = decode(row[_DETAILS])
+    except (ValueError, TypeError):
+        return True  # somebody has changed it, which verification finds: nothing is destroyed for that
     if not isinstance(details, dict):
         return False
     tags = details.get(TAGS)

@@ -82,6 +82,12 @@ def test_an_event_that_was_too_long_and_has_lost_its_tags_is_kept_as_if_it_had_e
     assert Retention.parse("tag:cards=pci", NOW).rules[0].is_about(row) is is_kept
 
 
+@pytest.mark.parametrize("details", ["x", "", b"\xff", None, 7])
+def test_an_event_whose_details_somebody_has_changed_is_not_destroyed_for_that(details):
+    row = tuple(details if name == "details" else "" for name in RECORD_COLUMNS)
+    assert Retention.parse("tag:cards=pci", NOW).rules[0].is_about(row)
+
+
 def test_an_event_whose_tags_lie_beside_its_record_is_kept_as_if_it_had_each(tmp_path, state):
     people = {f"guest {n}": {"email": f"{n}@example.com"} for n in range(70)}  # more than are kept one by one
     for number, (rules, details) in enumerate([({}, people), ({"tags": "private"}, {})]):
