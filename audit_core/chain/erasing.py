@@ -130,7 +130,7 @@ def _refuse_held(event: AuditEvent, holds: Iterable[Hold]) -> None:
     for hold in holds:
         if hold.covers(
             actor=event.actor_id, resource_type=event.resource_type, resource_id=event.resource_id,
-            tenant=event.tenant_id,
+            tenant=event.tenant_id, on_behalf_of=event.on_behalf_of,
         ):  # fmt: skip
             raise ConfigurationError(
                 f"Event {event.sequence:,} is under the legal hold {hold.sequence} ({hold.reason}): nothing was "

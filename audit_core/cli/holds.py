@@ -65,7 +65,7 @@ def add(
 def _has_events(trail: AuditTrail, hold: Hold) -> bool:
     """Archived ones are not looked for where an archive cannot be had: then nothing is said."""
     try:
-        return any(True for _ in trail.select(holds.query_of(hold)))
+        return any(any(trail.select(query)) for query in holds.queries_of(hold))
     except AuditError:
         return True
 

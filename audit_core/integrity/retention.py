@@ -75,14 +75,20 @@ class Hold(NamedTuple):
     reason: str
 
     def covers(
-        self, *, actor: str | None, resource_type: str | None, resource_id: str | None, tenant: str | None
+        self,
+        *,
+        actor: str | None,
+        resource_type: str | None,
+        resource_id: str | None,
+        tenant: str | None,
+        on_behalf_of: str | None = None,
     ) -> bool:
         """Whether it keeps what is about all that is given. One of a resource type covers each resource of it.
 
-        Who asks for a whole type is stopped by a hold of one resource.
+        Who asks for a whole type is stopped by a hold of one resource. One of an actor keeps what was done in his name.
         """
         if self.kind != "resource":
-            return self.name == {"actor": actor, "tenant": tenant}[self.kind]
+            return self.name in {"actor": (actor, on_behalf_of), "tenant": (tenant,)}[self.kind]
         kind, _, identifier = self.name.partition(":")
         return kind == resource_type and (not identifier or resource_id in {None, identifier})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -40,17 +40,22 @@ def find_hold(
 def held_in(store: AuditStore, month: str, holds: Iterable[Hold]) -> Hold | None:
     """The first hold that something in a month is under."""
     since, until = interval_of(month)
-    return next((hold for hold in holds if any(True for _ in store.select(query_of(hold, since, until)))), None)
+    return next(
+        (hold for hold in holds if any(any(store.select(query)) for query in queries_of(hold, since, until))), None
+    )
 
 
-def query_of(hold: Hold, since: datetime | None = None, until: datetime | None = None) -> EventQuery:
-    """The events that a hold is about."""
+def queries_of(hold: Hold, since: datetime | None = None, until: datetime | None = None) -> Iterator[EventQuery]:
+    """The events that a hold is about; the first query is the one that an index has."""
+    about: dict[str, Any] = {"since": since, "until": until}
     if hold.kind == "resource":
         kind, identifier = split_resource(hold.name)
-        return EventQuery(resource_type=kind, resource_id=identifier, since=since, until=until)
-    if hold.kind == "actor":
-        return EventQuery(actor=hold.name, since=since, until=until)
-    return EventQuery(tenant=hold.name, since=since, until=until)
+        yield EventQuery(resource_type=kind, resource_id=identifier, **about)
+    elif hold.kind == "tenant":
+        yield EventQuery(tenant=hold.name, **about)
+    else:
+        yield EventQuery(actor=hold.name, **about)
+        yield EventQuery(on_behalf_of=hold.name, **about)
 
 
 def add(chain: AuditChain, what: tuple[str, str], reason: str, event: AuditEvent, connection: Any) -> int:

@@ -70,6 +70,20 @@ def test_a_hold_of_which_no_event_is_says_so_as_it_may_be_misspelt(url, capsys):
         assert (code, "patient for all" in err) == (2, True)
 
 
+def test_a_hold_of_an_actor_keeps_what_was_done_in_his_name(tmp_path, state, capsys):
+    url = url_of("sqlite", tmp_path)
+    with opened(url, erasable=True) as trail:
+        by_another = {"actor_id": "admin", "on_behalf_of": "u7", "resource_type": "patient", "resource_id": "7"}
+        put(trail, [make_event(timestamp=moments("2025-01")[0], **by_another)])
+        with trail.actor("admin", on_behalf_of="u7"):
+            trail.record("patient.update", resource="patient:7", details={"email": "old@secret.example"})
+        trail.flush()
+        add(capsys, url, "actor", "u7")
+        with pytest.raises(ConfigurationError, match="under the legal hold"):
+            trail.erase(resources=["patient:7"], basis="Art. 17", approved_by="officer")
+    assert [type(one) for one in archive(url, place_of("sqlite", tmp_path))] == [Held]
+
+
 def test_a_name_that_is_too_long_for_an_event_is_held_as_events_have_it(url, tmp_path, capsys):
     long, month = "n" * 600, "2025-01"
     fields = normalise(action="a.b", tenant_id=long, actor_id=long, resource_type="n", resource_id=long)
