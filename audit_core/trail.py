@@ -435,8 +435,10 @@ class AuditTrail:
         was done to ``resources``, the details that are kept apart, also where the id is a secret that events have
         hashed. What still waits to be sealed is sealed first, where this process may. Where nothing is left, what was
         erased ``before`` is told. Raises ConfigurationError where nothing can be erased or an event is under a legal
-        hold, and when this process's key is not the trail's.
+        hold, without a basis or an approval, and when this process's key is not the trail's.
         """
+        if not (basis.strip() and approved_by.strip()):
+            raise ConfigurationError("Nothing was erased: say on which basis, and who has approved it.")
         several = [resources] if isinstance(resources, str) else resources
         subject = Subject(actor, tuple(chain.from_iterable(map(self._whole, several))))
         if self.store.may_append():

@@ -245,6 +245,25 @@ def test_after_an_erasure_no_command_and_no_report_shows_what_was_there(trail, s
     assert "Personal values were erased by 1 statement of the trail" in run(capsys, "verify", "--url", url)[1]
 
 
+def test_nothing_is_erased_without_a_reason_or_a_place_for_the_certificate_and_a_misspelt_name_is_told(
+    trail, state, capsys
+):
+    words = ["erase", "--url", f"sqlite:///{state}/a.db", "--resource"]
+    out = ["--out", state / "certificate.json"]
+    for basis, by in (("", "officer"), ("Art. 17", " ")):
+        code, _, err = run(capsys, *words, "patient:0", "--basis", basis, "--approved-by", by, *out)
+        assert (code, "say on which basis, and who has approved it" in err) == (2, True)
+    code, _, err = run(capsys, *words, "patient:0", *BASIS, "--out", state / "nowhere" / "certificate.json")
+    assert (code, "There is no folder" in err) == (2, True)
+    code, _, err = run(capsys, *words, "patient:00", *BASIS, "--actor", "ACTOR 1", *out)
+    told = [
+        f"No event is about {name}: is it misspelt?" in err for name in ("the actor ACTOR 1", "the resource patient:00")
+    ]
+    assert (code, told) == (0, [True, True])
+    assert list(trail.events(action="trail.erased")) == []
+    assert "0@secret.example" in repr(list(trail.events(resource="patient:0")))
+
+
 def test_what_is_erased_while_somebody_reads_is_not_called_missing(trail):
     reading = trail.events(resource="patient:0", newest_first=False)
     assert "0@secret.example" in str(next(reading).details)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,12 +56,23 @@ def erase(
         raise typer.BadParameter("say whose: --actor ID, or --resource patient:42, or both")
     if out.exists():  # before anything is gone
         raise ConfigurationError(f"The file {out} is there already, and is not overwritten: give another name.")
+    if not out.parent.is_dir():
+        raise ConfigurationError(f"There is no folder {out.parent} for the certificate: make it, or give another name.")
     with open_trail(context, url) as trail:
         _require_right(trail)
         done = trail.erase(actor=actor, resources=resource or (), basis=basis, approved_by=approved_by)
         if done.statements:
             write_document(safe_json(json.dumps(_certificate(trail, done), indent=2)) + "\n", out)
         _say(trail, done, out, vacuum=vacuum)
+        for name in () if done.statements else _unknown(trail, actor, resource or ()):
+            note(f"No event is about {name}: is it misspelt?", "yellow")
+
+
+def _unknown(trail: AuditTrail, actor: str | None, resources: Iterable[str]) -> Iterator[str]:
+    """The names that no event has."""
+    if actor is not None and not any(trail.events(actor=actor)):
+        yield f"the actor {actor}"
+    yield from (f"the resource {one}" for one in resources if not any(trail.events(resource=one)))
 
 
 def _require_right(trail: AuditTrail) -> None:
