@@ -30,7 +30,7 @@ from audit_core.postgres.partitions import Partitions
 from audit_core.retention import holds
 from audit_core.retention.archiving import Archiver, Held
 from audit_core.retention.policies import Retention, months_ago
-from audit_core.retention.purging import Purger
+from audit_core.retention.purging import Purger, Remains
 from audit_core.retention.sqlite_months import SqliteMonths
 from tests.postgres.server import new_database
 
@@ -212,6 +212,7 @@ class Life:
             expected.append((month, is_held))
             for told in model.there():
                 told.is_purged = told.is_purged or (told.archive == archive and not is_held)
+        done = [one for one in done if not isinstance(one, Remains)]  # said where a backup has purged twice
         assert [(one.month, True) if isinstance(one, Held) else (one[0].month, False) for one in done] == expected
 
     def erase(self, whose=None):
