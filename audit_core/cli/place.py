@@ -6,24 +6,32 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from audit_core.cli.terminal import logged_notes
+from audit_core.canonical import format_timestamp
+from audit_core.cli.terminal import logged_notes, note
 from audit_core.coverage import Gap
-from audit_core.errors import ConfigurationError, Cures, IntegrityError, QueueUnavailableError
+from audit_core.errors import AuditError, ConfigurationError, Cures, IntegrityError, QueueUnavailableError
 from audit_core.event import ActorType
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.note import VerifierKey, parse_note
+from audit_core.outbox.queue import FORGET_DAYS
 from audit_core.process.account import account
 from audit_core.redaction import Redactor
+from audit_core.stores.positions import KeepsPositions
 from audit_core.trail import AuditTrail
 from audit_core.triggers import Known
 from audit_core.urls import open_url, without_password
 
 _PRIVATE_BYTES = 32  # of an Ed25519 key, as AUDIT_KEY takes it
+UNNAMED_QUEUE = (
+    "the trail was sealed from there in the last month, and no queue is named: what waits there is not seen; give it "
+    "with --queue, or set AUDIT_QUEUE."
+)
 EXAMPLES = "postgresql://host/database, or sqlite:///clinic.db"
 WHICH = f"Which trail? Give its URL with --url, or set AUDIT_URL: {EXAMPLES}."
 Url = Annotated[
@@ -201,10 +209,19 @@ def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
 def _check_queue(trail: AuditTrail) -> None:
     """The same for a queue that nothing was ever read of; one that is away just now may be right."""
     if trail.queue is None or trail.sealer.drain is None:
+        _note_queues(trail)
         return
     with suppress(QueueUnavailableError):
         if not trail.queue.is_created() and trail.sealer.drain.place() is None:
             raise ConfigurationError(f"There is no queue {trail.queue.name}: correct --queue, or {Cures.make_tables}.")
+
+
+def _note_queues(trail: AuditTrail) -> None:
+    """Without its queue a trail looks as if nothing waited."""
+    recent = format_timestamp(datetime.now(UTC) - timedelta(days=FORGET_DAYS))
+    with suppress(AuditError):  # of whoever may not look, and of a trail without the table
+        if isinstance(trail.store, KeepsPositions) and (queues := trail.store.queues_since(recent)):
+            note(f"{'; '.join(queues)}: {UNNAMED_QUEUE}", "yellow")
 
 
 def read_key(text: str) -> VerifierKey:

@@ -137,6 +137,9 @@ class MemoryStore:
         for key in old:
             del self._positions[key]
 
+    def queues_since(self, moment: str) -> list[str]:
+        return sorted(queue for (queue, part), kept in self._positions.items() if not part and kept.kept_at > moment)
+
     def close(self) -> None:
         """There is nothing to release."""
 

@@ -29,3 +29,6 @@ class KeepsPositions(Protocol):
 
     def forget_positions(self, queue: str, before: str, connection: Any) -> None:
         """Remove all parts but the one without a name that were kept before this time."""
+
+    def queues_since(self, moment: str) -> list[str]:
+        """The queues whose place has changed since then."""

@@ -268,6 +268,10 @@ class PostgresStore:
         statement = f"DELETE FROM {self._positions} WHERE queue = %s AND part <> '' AND kept_at < %s::timestamptz"
         self.database.execute(statement, (queue, before), connection)
 
+    def queues_since(self, moment: str) -> list[str]:
+        query = f"SELECT queue FROM {self._positions} WHERE part = '' AND kept_at > %s::timestamptz ORDER BY 1"
+        return [queue for (queue,) in self._fetch(query, (moment,), None)]
+
     def close(self) -> None:
         self.database.close()
 

@@ -228,6 +228,10 @@ class SqliteStore:
                 "DELETE FROM audit_positions WHERE queue = ? AND part <> '' AND kept_at < ?", (queue, before)
             )
 
+    def queues_since(self, moment: str) -> list[str]:
+        query = "SELECT queue FROM audit_positions WHERE part = '' AND kept_at > ? ORDER BY 1"
+        return [queue for (queue,) in self._fetch(query, (moment,))]
+
     def close(self) -> None:
         self.database.close()
 

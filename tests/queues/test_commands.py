@@ -48,8 +48,10 @@ def test_status_and_seal_know_the_queue(command, monkeypatch):
     assert "3 of these wait in redis://" in command("--queue", url, "status")[1]
     code, out, _ = command("--queue", url, "seal")
     assert (code, out.startswith("3 sealed")) == (0, True)
+    assert "no queue is named: what waits there is not seen" in command("status")[2]
     monkeypatch.setenv("AUDIT_QUEUE", url)
-    assert "0 of these wait" in command("status")[1]
+    code, out, err = command("status")
+    assert ("0 of these wait" in out, "no queue is named" in err) == (True, False)
 
 
 def test_a_misspelt_queue_does_not_look_as_if_nothing_waited_in_it(command):

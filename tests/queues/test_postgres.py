@@ -1,6 +1,7 @@
 """A queue beside a trail in PostgreSQL: who may do what, and what goes on while something does not."""
 
 import time
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from audit_core.errors import ConfigurationError, StoreUnavailableError
 from audit_core.postgres.doctor import Doctor
 from audit_core.postgres.making import make_roles
 from audit_core.testing.making import make_event
+from audit_core.urls import open_store
 from tests.postgres.server import as_role, new_database
 from tests.queues.redis_server import Server, new_queue
 
@@ -62,6 +64,17 @@ def test_whoever_adds_seals_nothing_and_the_sealer_needs_no_more_than_his_role(u
         assert list(auditor.waiting()) == []
         auditor.close()
         assert owner.verify().findings == ()
+
+
+@pytest.mark.parametrize("where", ["memory:", "sqlite:///{}", "postgresql:"])
+def test_a_store_tells_which_queues_were_read_lately(where, tmp_path):
+    store = open_store(new_database() if where == "postgresql:" else where.format(tmp_path / "clinic.db"))
+    with closing(store):
+        store.create()
+        with store.transaction() as connection:
+            store.keep_positions("redis audit", {"": "place", "sender": "1 1"}, connection)
+        assert store.queues_since("2000-01-01T00:00:00.000000Z") == ["redis audit"]
+        assert store.queues_since("2200-01-01T00:00:00.000000Z") == []
 
 
 def test_changes_are_sealed_as_soon_as_ever_while_the_queue_is_away(url):
