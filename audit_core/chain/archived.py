@@ -66,6 +66,10 @@ class ArchivedEvents:
             elif archive.first >= self._start and not tally.fits(archive):
                 expected = f"{archive.events} events as they were when {archive.month} was archived"
                 yield Finding("archive.changed", archive.first, expected, f"other hashes or ids, of {tally.events}")
+        for number, archive in ring.archives.items():
+            if number not in self._tallies and archive.first >= self._start:  # also where its events are still there
+                expected = f"{archive.events} events as they were when {archive.month} was archived"
+                yield Finding("archive.changed", archive.first, expected, "nothing of them")
 
     def unread(self) -> tuple[Unread, ...]:
         """What was not read, and why."""

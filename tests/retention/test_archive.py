@@ -267,6 +267,18 @@ def restore(year, kept):
                 connection.execute(f"INSERT INTO audit.{table} SELECT * FROM kept_{table}")
 
 
+def test_what_is_left_of_an_archive_is_missed_also_while_its_events_are_still_there(tmp_path, state, monkeypatch):
+    year = Year("sqlite", tmp_path).archive()
+    with opened(year.url) as trail:
+        put(trail, [make_event(timestamp=moments("2025-02")[2])])
+    with monkeypatch.context() as patch:
+        patch.setattr("audit_core.retention.sqlite_months.SqliteMonths.finish", lambda _: 0)
+        (late,) = archive(year.url, year.place)
+    assert year.kinds() == set()
+    year.tables(f"DELETE FROM audit_archived WHERE sequence = {late.first}")
+    assert year.kinds() == {"archive.changed"}
+
+
 def test_every_attack_on_what_was_archived_is_found(tmp_path, state):
     year = Year("sqlite", tmp_path).archive()
     path = year.folder / year.archives[1].object
