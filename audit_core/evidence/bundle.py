@@ -15,7 +15,7 @@ from audit_core.chain.purged import Purged, purged_in
 from audit_core.chain.subtrees import Span, Subtrees
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.archive import Archive, new_archive
-from audit_core.evidence.gone import is_gone, statements_of_gone, unless_purged_meanwhile
+from audit_core.evidence.gone import at_hand, is_gone, statements_of_gone, unless_purged_meanwhile
 from audit_core.evidence.kept import Held, Shown, ask, show
 from audit_core.evidence.page import write_page
 from audit_core.evidence.selection import Selection
@@ -81,9 +81,11 @@ def write_bundle(
         wanted = {reign.sequence for reign in trust.reigns[1:]}
         wanted |= _warnings(trust)
         wanted |= statements_of_gone(spool, selection, trail.store, trust.keys)
+        left_out: list[str] = []
         if selection.is_of_a_time:
-            beside = _neighbours(spool) - set(spool.sequences)
-            wanted |= {place for place in beside if not is_gone(place, trail.store, trust.keys)}
+            beside = _neighbours(spool) - set(spool.sequences) - wanted
+            there = (place for place in sorted(beside) if not is_gone(place, trail.store, trust.keys))
+            wanted |= set(at_hand(there, trail.chain.whole, left_out))
         besides = _fill(spool, wanted, trail.chain.whole)
         nodes = _prove(spool, trail.store)
         held, troubles = ask(trail.anchoring.anchors, trail.chain, spool.sequences[-1], trust.head.size, trust.keys)
@@ -91,7 +93,7 @@ def write_bundle(
         files = _small_files(trust, asked, events, besides, shown)
         with new_archive(path) as archive:
             _write(archive, files, shown, spool, nodes)
-    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, tuple(troubles), purged)
+    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, (*left_out, *troubles), purged)
 
 
 def _warnings(trust: _Trust) -> set[int]:
