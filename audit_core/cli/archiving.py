@@ -14,7 +14,7 @@ from audit_core.cli.place import Anchors, Archives, Url, open_trail
 from audit_core.cli.proofs import write_proof
 from audit_core.cli.report import moment
 from audit_core.cli.terminal import note, progress_bar, say
-from audit_core.cli.words import as_clause, count_of
+from audit_core.cli.words import count_of
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.verify import Result
 from audit_core.retention.archiving import Archiver, Held
@@ -99,7 +99,7 @@ def purge(
             elif isinstance(found, Stays):
                 note(f"{found}.", "yellow")
             elif isinstance(found, Remains):
-                note(f"{found.month}: {as_clause(found.why)}.", "yellow")
+                note(f"{found.month}: {found.why.rstrip('.')}.", "yellow")
             elif isinstance(found, Locked):
                 note(f"{found.month} stays: it is locked until {found.until:%Y-%m-%d}.", "yellow")
             else:
