@@ -92,13 +92,20 @@ class Shelf:
         """The archive as a store that can be searched, in a file that is removed when this is closed."""
         with self._opening:
             if archive.sequence not in self._restored:
-                path = self.folder / f"{archive.sequence}.db"
-                path.unlink(missing_ok=True)  # of a try that was interrupted
-                store = SqliteStore(SqliteDatabase(path))
-                store.create()
-                insert_events(store, self.rows(archive, log))
-                self._restored[archive.sequence] = store
+                self._restored[archive.sequence] = self._restore(archive, log)
             return self._restored[archive.sequence]
+
+    def _restore(self, archive: Archive, log: str) -> SqliteStore:
+        path = self.folder / f"{archive.sequence}.db"
+        path.unlink(missing_ok=True)  # of a try that was interrupted
+        store = SqliteStore(SqliteDatabase(path))
+        try:
+            store.create()
+            insert_events(store, self.rows(archive, log))
+        except BaseException:  # nobody else knows of it yet
+            store.close()
+            raise
+        return store
 
     @property
     def folder(self) -> Path:
