@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from audit_core.chain.erasing import NO_VALUES, Erasing
-from audit_core.cli.place import Url, open_trail
+from audit_core.cli.place import Url, note_queues, open_trail
 from audit_core.cli.proofs import document_of, write_document
 from audit_core.cli.terminal import note, say
 from audit_core.cli.words import count_of
@@ -60,6 +60,7 @@ def erase(
         raise ConfigurationError(f"There is no folder {out.parent} for the certificate: make it, or give another name.")
     with open_trail(context, url) as trail:
         _require_right(trail)
+        note_queues(trail)
         done = trail.erase(actor=actor, resources=resource or (), basis=basis, approved_by=approved_by)
         if done.statements:
             write_document(safe_json(json.dumps(_certificate(trail, done), indent=2)) + "\n", out)

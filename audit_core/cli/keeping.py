@@ -14,7 +14,7 @@ import typer
 from audit_core.canonical import parse_timestamp
 from audit_core.chain.statements import find_lost, lost_sentence
 from audit_core.cli.anchors import holding, in_words
-from audit_core.cli.place import Anchors, AsJson, Url, chosen_url, open_trail
+from audit_core.cli.place import Anchors, AsJson, Url, chosen_url, note_queues, open_trail
 from audit_core.cli.postgres import database_of, follow_apart
 from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.cli.trails import ROOF, each, open_trails
@@ -93,6 +93,7 @@ def status(context: typer.Context, *, url: Url = None, anchor: Anchors = None, a
         return
     with open_trail(context, url) as trail:
         found = _describe(trail, anchor)
+        note_queues(trail)
         if as_json:
             say_json(found)
         else:
@@ -136,6 +137,7 @@ def seal(
     """Seal what waits, and what dead processes left. With --follow, go on with that, and give it to the anchors."""
     with open_trail(context, url, anchors=(anchor or ()) if follow else ()) as trail:
         trail.store.extent()  # there is a trail
+        note_queues(trail)
         if not _may_seal(trail, follow=follow):
             raise StoreUnavailableError(NOT_WRITABLE.format(command="seal"))
         if trail.store.head() is not None:

@@ -209,15 +209,16 @@ def _check_outboxes(trail: AuditTrail, urls: Sequence[str]) -> None:
 def _check_queue(trail: AuditTrail) -> None:
     """The same for a queue that nothing was ever read of; one that is away just now may be right."""
     if trail.queue is None or trail.sealer.drain is None:
-        _note_queues(trail)
         return
     with suppress(QueueUnavailableError):
         if not trail.queue.is_created() and trail.sealer.drain.place() is None:
             raise ConfigurationError(f"There is no queue {trail.queue.name}: correct --queue, or {Cures.make_tables}.")
 
 
-def _note_queues(trail: AuditTrail) -> None:
-    """Without its queue a trail looks as if nothing waited."""
+def note_queues(trail: AuditTrail) -> None:
+    """Without its queue a trail looks as if nothing waited: say so of one that is not named."""
+    if trail.queue is not None:
+        return
     recent = format_timestamp(datetime.now(UTC) - timedelta(days=FORGET_DAYS))
     with suppress(AuditError):  # of whoever may not look, and of a trail without the table
         if isinstance(trail.store, KeepsPositions) and (queues := trail.store.queues_since(recent)):
