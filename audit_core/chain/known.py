@@ -130,16 +130,16 @@ def is_opened_by(note: str, key: VerifierKey) -> bool:
     return True
 
 
-def signed_tree(kept: Kept, ring: Keyring, newer: Iterable[VerifierKey] = ()) -> tuple[Checkpoint, VerifierKey] | None:
+def signed_tree(kept: Kept, ring: Keyring, others: Iterable[VerifierKey] = ()) -> tuple[Checkpoint, VerifierKey] | None:
     """The tree that somebody who had the trail's key of that time has signed, and the key; None where it is none.
 
-    ``newer`` are keys that the trail has had, and a backup does not know of.
+    ``others`` are keys whose signature counts on a tree of any size.
     """
     if isinstance(kept.what, Checkpoint):
         return None
     if (tree := tree_of(kept, ring)) is not None:
         return tree, ring.key_at(tree.size)
-    key = next((key for key in newer if is_opened_by(str(kept.what), key)), None)
+    key = next((key for key in others if is_opened_by(str(kept.what), key)), None)
     return None if key is None else (open_checkpoint(kept.what, key), key)
 
 
