@@ -293,23 +293,30 @@ def test_without_its_authority_nothing_is_stamped_and_what_was_stamped_still_vou
     assert "does not answer" in state.trouble
 
 
+SLOW = {
+    "silent": (b"", b""),
+    "a byte of its body at a time": (b"HTTP/1.0 200 OK\r\n\r\n", b"x"),
+    "a byte of a header at a time": (b"HTTP/1.0 200 OK\r\nX-Slow: ", b"x"),
+    "going on for ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
 @pytest.mark.parametrize("anchor", ["tsa", "witness"], indirect=True)
-@pytest.mark.parametrize("how", ["silent", "a byte at a time"])
-def test_a_slow_service_is_given_up_in_time(chain, anchor, how, monkeypatch):
+@pytest.mark.parametrize(("first", "then"), SLOW.values(), ids=SLOW)
+def test_a_slow_service_is_given_up_in_time(chain, anchor, first, then, monkeypatch):
     monkeypatch.setattr("audit_core.anchors.web.TIMEOUT_SECONDS", 0.2)
 
     def hang(handler, _):
-        if how != "silent":
-            handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        handler.wfile.write(first)
         for _ in range(60):
             time.sleep(0.05)
-            if how != "silent":
-                handler.wfile.write(b"x")
+            handler.wfile.write(then)
         return "hung"
 
-    anchor.server.hook = hang
+    anchor.server.hook, began = hang, time.monotonic()
     (state,) = keep_now(chain, [anchor])
     assert "does not answer" in state.trouble
+    assert time.monotonic() - began < 2
 
 
 LIES = {
@@ -319,6 +326,10 @@ LIES = {
     "nonsense": (200, b"\xff\x00" * 50),
     "a conflict of nothing": (409, b"all of it"),
     "a conflict without end": (409, b"9" * 5_000),
+    "a conflict with more than any tree has": (409, b"9" * 19),
+    "a conflict with what it was told": (409, b"0"),
+    "a conflict with what it was told then": (409, b"4"),
+    "that nothing is extended": (422, b""),
 }
 
 
