@@ -8,6 +8,7 @@ from typing import Any
 
 from audit_core.errors import IntegrityError
 from audit_core.evidence.checked import Checking, lines_of, read_json
+from audit_core.evidence.opened import KEPT
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.merkle import check_consistency
 from audit_core.integrity.note import VerifierKey, decode_base64, parse_note, split_signature
@@ -21,6 +22,9 @@ def check_kept(checking: Checking, mine: Sequence[str]) -> None:
     named: set[str] = set()
     for number, line in enumerate(lines_of(checking.bundle.text("consistency.jsonl")), 1):
         where = f"consistency.jsonl line {number}"
+        if number > KEPT:  # each may have a file unpacked
+            checking.fault(where, "no bundle has more checkpoints: from here on nothing was read")
+            break
         try:
             entry = read_json(line)
             where = str(entry["checkpoint"])[:200]
@@ -38,6 +42,8 @@ def check_kept(checking: Checking, mine: Sequence[str]) -> None:
 
 def _check_one(checking: Checking, entry: dict[str, Any]) -> Checkpoint:
     """Raises one of ``_MALFORMED`` where it does not hold."""
+    if not all(name is None or name.startswith("kept/") for name in (entry["checkpoint"], entry["receipt"])):
+        raise IntegrityError("it does not lie in kept/")
     note, head = checking.bundle.text(entry["checkpoint"]), checking.head
     old = checking.open(note)
     if (entry["first"], entry["second"]) != (old.size, head.size):

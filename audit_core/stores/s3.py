@@ -116,7 +116,7 @@ class S3AuditStore:
         for versions in self._bucket.objects(self._prefix):
             yield from _check_object(versions, self._prefix)
         for first in self._mirror.unlocked():
-            yield _finding(first, "no lock in COMPLIANCE mode")
+            yield _finding(first, "no lock in COMPLIANCE mode for a year or more")
 
     def check_indexes(self) -> Iterator[Finding]:
         return iter(())

@@ -208,6 +208,12 @@ class TestKeptCheckpoints:
             write(trail[0], tmp_path / "bundle", checkpoints=[note])
         assert not (tmp_path / "bundle").exists()
 
+    def test_more_kept_checkpoints_than_a_bundle_has_are_refused(self, trail, tmp_path, monkeypatch):
+        monkeypatch.setattr("audit_core.evidence.kept.KEPT", 1)
+        with pytest.raises(ConfigurationError, match="1 kept checkpoints at most"):
+            write(trail[0], tmp_path / "bundle", checkpoints=[trail[1]] * 2)
+        assert not (tmp_path / "bundle").exists()
+
 
 class TestWhatIsNotExported:
     @pytest.mark.parametrize(
