@@ -558,9 +558,7 @@ class TestAnArchiveThatIsReadInTwoWays:
         assert fault.startswith("archive: it has 2,011 files")
 
     @pytest.mark.parametrize("name", ["kept/1-7.checkpoint", "kept/1-7.tsr"])
-    def test_a_large_time_stamp_is_not_unpacked_for_each_of_many_lines(
-        self, small, name, monkeypatch
-    ):
+    def test_a_large_time_stamp_is_not_unpacked_for_each_of_many_lines(self, small, name, monkeypatch):
         files = files_of(small) | {name: b"\0" * ((1 << 20) + 1)}
         monkeypatch.setattr(opened.OpenedBundle, "digest", None)
         assert [f"archive: the file {name} has" in fault for fault in found(packed(files, show=False), KEY)] == [True]
