@@ -75,8 +75,8 @@ def find_lost(
     """What those who keep checkpoints know, and the chain does not extend: signed trees, and what a witness has seen.
 
     A backup may be older than a rotation: what a key has signed that is ``held`` here counts, too. Or the key was
-    ``replaced`` since the backup was put back: then what the one before has signed after its time counts. Its thief can
-    sign such trees as well, so that they stop no sealer.
+    ``replaced`` since the backup was put back: then all counts that an earlier one has signed. No other backup lacks
+    what an earlier key has signed, and its thief can sign anything: without that it stops no sealer.
 
     What was acknowledged before is not told again. Raises IntegrityError for a store that does not fit itself.
     """
@@ -87,7 +87,8 @@ def find_lost(
     kept = dict(found for answer in answers for one in answer.kept if (found := signed_tree(one, ring, others)))
     trees = {tree for tree in kept if not ring.abandons(tree)}
     fitting = set(_fitting(chain.store, sorted(trees, key=lambda tree: tree.size), size))
-    strange = {(tree.size, encode_base64(tree.root)) for tree in trees - fitting}
+    earlier = () if replaced else ring.keys[:-1]
+    strange = {(tree.size, encode_base64(tree.root)) for tree in trees - fitting if kept[tree] not in earlier}
     strange |= {(answer.seen, "") for answer in answers if answer.seen and not ring.abandons_size(answer.seen)}
     common = max((tree.size for tree in fitting), default=0)
     late = any(kept[tree] in ring.keys and kept[tree] != ring.key_at(tree.size) for tree in trees)

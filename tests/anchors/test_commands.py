@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from audit_core import AuditTrail
+from audit_core import AuditTrail, VerifierKey
 from audit_core.cli import main
+from tests.anchors.servers import Witness, serving
 from tests.attacks.attacker import put_back, steal
 from tests.reports.trails import ORIGIN, OURS, about, seal
 
@@ -76,6 +77,17 @@ def test_an_anchor_that_is_down_is_told_and_the_trail_is_not_ok(audit, tmp_path)
     assert "takes no checkpoint" in err
     code, out, _ = audit("status", "--anchor", f"file://{tmp_path}/none")
     assert (code, "There is no folder" in out) == (0, True)
+
+
+def test_a_witness_that_lies_keeps_no_command_from_sealing(path, tmp_path):
+    witness = Witness(str(VerifierKey(ORIGIN, OURS.public_key)))
+    witness.size = 99
+    key = witness.vkey.replace("+", "%2B")
+    with serving(witness.answer) as service:
+        words = ("--anchor", f"witness+{service.url}?key={key}&receipts={tmp_path}/receipts")
+        for command, code in (("verify", 1), ("seal", 0)):
+            with AuditTrail(f"sqlite:///{path}", signer=OURS, lifecycle=False) as trail:
+                assert main([command, *words], trail=trail) == code
 
 
 def test_a_trail_that_was_stopped_is_failed_with_max_age(audit, anchor):

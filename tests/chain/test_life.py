@@ -419,6 +419,14 @@ def test_a_backup_whose_key_was_replaced_before_anybody_saw_is_acknowledged_with
     assert find_lost(chain, answers, replaced=True).trees == []
 
 
+def test_the_thief_of_an_earlier_key_stops_no_sealer(chain):
+    forger = made_by(0, MemoryStore())
+    forged = grow(forger, 5).checkpoint_note()
+    new = turn(chain, 1)
+    assert find_lost(new, [answer(forged)]).trees == []
+    assert [size for size, _ in find_lost(new, [answer(forged)], replaced=True).trees] == [6]
+
+
 def test_only_the_trees_that_are_named_are_abandoned(restored):
     chain, notes = restored
     say_restored(chain, [answer(*notes[:2])])
