@@ -160,7 +160,8 @@ def test_of_a_time_beside_an_archive_that_is_away_it_is_made_without_the_neighbo
     april = select(since=datetime(2025, 4, 1, tzinfo=UTC), until=datetime(2025, 5, 1, tzinfo=UTC))
     with opened_trail(url) as trail:
         assert bundle.write_bundle(trail, april, tmp_path / "before").besides == 2
-        (tmp_path / "archive").rename(tmp_path / "away")
+    (tmp_path / "archive").rename(tmp_path / "away")
+    with opened_trail(url) as trail:
         written = bundle.write_bundle(trail, april, tmp_path / "bundle")
         (told,) = written.troubles
         assert (written.besides, "2025-02 are archived and cannot be read" in told) == (1, True)
