@@ -8,12 +8,18 @@ from datetime import datetime
 from typing import NamedTuple
 
 from audit_core.canonical import format_timestamp
-from audit_core.errors import AuditError, IntegrityError
+from audit_core.chain.seen import BEFORE
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.known_trees import KnownTree, signed_anew
 from audit_core.integrity.note import Signer, VerifierKey, encode_base64, parse_note
 from audit_core.integrity.verify import Finding
+
+CHANGED = (
+    "What was verified before is not as it was remembered ({}): somebody has changed it. Remove its file, to begin with "
+    "all events."
+)
 
 
 class Kept(NamedTuple):
@@ -61,7 +67,8 @@ def compare(answers: Iterable[Answer], ring: Keyring, stranger: Signer | None) -
     """Those that one of the keys signed, a finding for each that another key signed, and a doubt of another trail's.
 
     What ``stranger`` signed, whose key the trail does not have, was of the trail that it was before. Raises
-    IntegrityError when a checkpoint that the caller has kept is none; of an anchor's, it is a warning.
+    IntegrityError when a checkpoint that the caller has kept is none, ConfigurationError when the one that was verified
+    before is none; of an anchor's, it is a warning.
     """
     known: list[KnownTree] = []
     strange: list[Finding] = []
@@ -74,6 +81,8 @@ def compare(answers: Iterable[Answer], ring: Keyring, stranger: Signer | None) -
             except IntegrityError as error:
                 if not answer.where:
                     raise
+                if answer.where == BEFORE:
+                    raise ConfigurationError(CHANGED.format(error)) from error
                 strange.append(
                     Finding("anchor.unreadable", None, "a checkpoint", str(error), warning=True, where=answer.where)
                 )

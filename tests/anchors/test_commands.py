@@ -54,6 +54,21 @@ def test_the_anchors_may_stand_in_the_environment(audit, anchor, tmp_path, monke
     assert [(one["size"], one["trouble"]) for one in held] == [(6, None)] * 2
 
 
+def test_what_is_no_checkpoint_hides_none_from_the_status(audit, anchor, tmp_path):
+    audit("anchor", "--anchor", anchor)
+    (tmp_path / "other" / f"{'9' * 20}-{'a' * 16}.checkpoint").write_text("nonsense")
+    assert "other: 6 events" in audit("status", "--anchor", anchor)[1]
+
+
+def test_an_anchor_that_holds_something_else_in_its_place_has_not_taken_a_checkpoint(audit, anchor, tmp_path):
+    audit("anchor", "--anchor", anchor)
+    (kept,) = (tmp_path / "other").iterdir()
+    kept.chmod(0o600)
+    kept.write_text("torn")
+    code, out, err = audit("anchor", "--anchor", anchor)
+    assert (code, f"holds something else as {kept.name}" in out + err) == (2, True)
+
+
 def test_a_cut_off_trail_is_failed_in_a_sentence_that_names_the_anchor(audit, anchor, path, tmp_path):
     audit("anchor", "--anchor", anchor)
     with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:

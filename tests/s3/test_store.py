@@ -107,6 +107,11 @@ def test_a_lock_that_ends_before_long_is_none(chain, tmp_path, monkeypatch):
     other.store.close()
 
 
+def test_the_folder_that_somebody_made_of_the_prefix_before_is_no_finding(chain):
+    client().put_object(Bucket=chain.store._bucket.name, Key=chain.store._prefix, Body=b"")
+    assert found_in(chain) == (Result.UNANCHORED, set())
+
+
 def test_a_strange_object_is_a_finding(chain):
     client().put_object(Bucket=chain.store._bucket.name, Key=f"{chain.store._prefix}readme", Body=b"hello")
     assert found_in(chain) == (Result.FAILED, {("object", None)})
