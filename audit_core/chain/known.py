@@ -17,8 +17,8 @@ from audit_core.integrity.note import Signer, VerifierKey, encode_base64, parse_
 from audit_core.integrity.verify import Finding
 
 CHANGED = (
-    "What was verified before is not as it was remembered ({}): somebody has changed it. Remove its file, to begin with "
-    "all events."
+    "What was verified before is not as it was remembered ({}): somebody has changed it. Remove its file, to begin "
+    "with all events."
 )
 
 
