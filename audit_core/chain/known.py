@@ -13,7 +13,7 @@ from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.known_trees import KnownTree, signed_anew
-from audit_core.integrity.note import Signer, VerifierKey, encode_base64, parse_note
+from audit_core.integrity.note import Signer, VerifierKey, encode_base64, parse_note, spelled
 from audit_core.integrity.verify import Finding
 
 CHANGED = (
@@ -120,7 +120,8 @@ def _compare(kept: Kept, where: str, ring: Keyring, stranger: Signer | None) -> 
     if stranger is not None and is_opened_by(note, VerifierKey(checkpoint.origin, stranger.public_key)):
         return signed_anew(checkpoint, where, ring.present)
     holder = f" that {where} keeps" if where else ""
-    return IntegrityError(f"The checkpoint{holder} is of the trail {checkpoint.origin}, and this one is {ring.origin}.")
+    of, this = spelled(checkpoint.origin), spelled(ring.origin)
+    return IntegrityError(f"The checkpoint{holder} is of the trail {of}, and this one is {this}.")
 
 
 def _is_left_behind(note: str, checkpoint: Checkpoint, ring: Keyring) -> bool:

@@ -11,7 +11,7 @@ from audit_core.evidence.checked import Checking, lines_of, read_json
 from audit_core.evidence.opened import KEPT
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.merkle import check_consistency
-from audit_core.integrity.note import VerifierKey, decode_base64, parse_note, split_signature
+from audit_core.integrity.note import VerifierKey, decode_base64, parse_note, spelled, split_signature
 
 _MALFORMED = (IntegrityError, LookupError, TypeError, ValueError, AttributeError)
 
@@ -62,7 +62,8 @@ def _compare(checking: Checking, note: str, there: dict[int, bytes]) -> None:
     """What a bundle cannot be blamed for is a question."""
     mine, head = Checkpoint.parse(parse_note(note)[0]), checking.head
     if mine.origin != head.origin:
-        checking.ask(f"The checkpoint that you gave is of the trail {mine.origin}, and the bundle of {head.origin}.")
+        of, this = spelled(mine.origin), spelled(head.origin)
+        checking.ask(f"The checkpoint that you gave is of the trail {of}, and the bundle of {this}.")
     elif (signer := _signer_of(note, checking)) is None:
         checking.fault("checkpoint", f"the one that you gave, of {mine.size} events, is signed with another key")
     elif not _opens(note, signer):

@@ -129,6 +129,10 @@ class TestAWrongKey:
         assert check(made[0]["whole"], other, KEY).verdict is Verdict.OK
         assert found(packed(files_of(small) | {"README.txt": b""}, add_sums=False, show=False), other)
 
+    def test_of_a_trail_that_looks_like_this_one_is_told_apart(self, made):
+        with pytest.raises(ConfigurationError, match=r"and the key that you gave of example.com/\\u0441linic\."):
+            check(made[0]["whole"], VerifierKey("example.com/\u0441linic", OURS.public_key))
+
     def test_never_passes_in_any_of_its_bits(self, made):
         for bit in range(256):
             public = bytearray(KEY.public_key)
