@@ -25,7 +25,7 @@ from audit_core.s3 import open_bucket
 from audit_core.stores.memory import MemoryStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from tests.anchors.kinds import KINDS, an_anchor
-from tests.anchors.servers import Witness
+from tests.anchors.servers import Authority, Witness, serving
 from tests.attacks.attacker import AT, put_back, steal
 from tests.s3.server import client
 
@@ -470,10 +470,22 @@ def test_openssl_agrees_with_our_time_stamps_and_with_no_other(chain, anchor):
     assert not authority.agrees(other, stamp)
 
 
+def test_a_stamp_holds_after_the_certificate_of_its_authority_has_ended(chain, tmp_path):
+    authority = Authority(tmp_path / "authority")
+    authority.end_at(end := datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3))
+    with serving(authority.answer) as service:
+        receipts = tmp_path / "receipts"
+        anchor = open_anchor(f"tsa+{service.url}/tsr?ca={authority.ca}&receipts={receipts}")
+        keep(chain, anchor)
+        time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds() + 1))
+        assert verify(chain, anchor).result is Result.OK
+    (note,), (stamp,) = receipts.glob("*.checkpoint"), receipts.glob("*.tsr")
+    assert not authority.agrees(note, stamp)
+    assert authority.agrees(note, stamp, "-attime", int(end.timestamp()) - 1)
+
+
 @pytest.mark.parametrize("anchor", ["tsa"], indirect=True)
 def test_a_stamp_of_another_authority_is_none(chain, anchor, tmp_path):
-    from tests.anchors.servers import Authority
-
     keep(chain, anchor)
     other = Authority(tmp_path / "other authority")
     anchor._ca = str(other.ca)
