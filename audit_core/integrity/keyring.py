@@ -28,6 +28,9 @@ from audit_core.integrity.statement import (
     Statement,
 )
 
+# What it says is of another form. Whoever records events may write it, and must not end a verification by that.
+_MALFORMED = (IntegrityError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
 
 class Reign(NamedTuple):
     """How long a key signs: from a tree size on, until the next one does."""
@@ -135,7 +138,7 @@ class Keyring:
         try:
             if not known[statement.kind](statement):
                 return False
-        except (IntegrityError, ValueError, TypeError, LookupError):  # what it says is of another form
+        except _MALFORMED:
             return False
         self.statements.append(statement)
         return True

@@ -12,9 +12,9 @@ from audit_core.chain.seen import Seen
 from audit_core.chain.statements import acknowledge, find_lost, revoke, rotate
 from audit_core.draft import draft_of
 from audit_core.errors import ConfigurationError, IntegrityError
-from audit_core.integrity.keyring import rotation
+from audit_core.integrity.keyring import Keyring, rotation
 from audit_core.integrity.note import VerifierKey, format_note, open_note
-from audit_core.integrity.statement import Statement
+from audit_core.integrity.statement import STATEMENTS, Statement
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
 from audit_core.stores.memory import MemoryStore
@@ -337,6 +337,39 @@ def test_a_key_is_revoked_by_the_present_one_and_only_if_it_was_one(chain):
     for _ in range(2):  # whoever says it twice is heard once
         stolen(new, NOON)
         assert warned(new.verify(SECOND)) == ["statement", "key.revoked"]
+
+
+# --- What only looks like a statement
+
+NONSENSE = (None, True, 5, "", "x", [], [5], [[1]], [[1, 2, 3]], {}, {"/details": 5}, {"details": [[0, 0]]})
+SAYS = {
+    "old": str(FIRST), "new": str(SECOND), "key": str(FIRST), "since": "2026-01-01T12:00:00.000000Z", "reason": "why",
+    "abandoned": [[9, ""]], "lost_from": 2, "lost": 7, "same": 2, "keys": [], "archive": 3, "month": "2026-01",
+    "events": 1, "first": 1, "last": 1, "bytes": 9, "hashes": "0" * 64, "object": "name", "sha256": "0" * 64,
+    "place": "file:///", "kind": "actor", "name": "ada", "hold": 3, "erased": {"/details": [[0, 0]]},
+    "basis": "why", "approved_by": "ada",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(STATEMENTS))
+def test_whatever_a_statement_says_it_ends_no_verification(kind):
+    for name in SAYS:
+        rest = {one: value for one, value in SAYS.items() if one != name}
+        for says in (rest, *({**rest, name: value} for value in NONSENSE)):
+            statement = Statement(ORIGIN, kind, 5, "0" * 64, says)
+            assert not Keyring.begin(FIRST).follow(statement)
+            signatures = tuple(statement.sign(SIGNERS[:2])["signatures"])
+            assert Keyring.begin(FIRST).follow(replace(statement, signatures=signatures)) in {True, False}
+
+
+def test_an_event_of_somebody_who_may_only_record_stops_neither_verification_nor_anchors(chain):
+    for says in ({"key": 5}, {"erased": [], "basis": 1}):
+        details = {"says": says, "signatures": []}
+        action = "key.revoked" if "key" in says else "trail.erased"
+        seal(chain, [make_event(action=action, resource_type="trail", resource_id=ORIGIN, details=details)])
+    note = grow(chain).checkpoint_note()
+    found = chain.verify(FIRST, [note])
+    assert (found.result, warned(found)) == (Result.OK, ["statement", "statement"])
 
 
 # --- A backup that was put back
