@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 
@@ -337,6 +337,19 @@ def test_a_key_is_revoked_by_the_present_one_and_only_if_it_was_one(chain):
     for _ in range(2):  # whoever says it twice is heard once
         stolen(new, NOON)
         assert warned(new.verify(SECOND)) == ["statement", "key.revoked"]
+
+
+def test_of_many_keys_none_is_compared_with_each_other(monkeypatch):
+    signers = [LocalSigner(bytes([number]) * 32) for number in range(100)]
+    ring, compared = Keyring.begin(VerifierKey(ORIGIN, signers[0].public_key)), []
+    monkeypatch.setattr(VerifierKey, "__eq__", lambda one, other: compared.append(1) or str(one) == str(other))
+    for place, (old, new) in enumerate(pairwise(signers), 1):
+        says = rotation(*(VerifierKey(ORIGIN, one.public_key) for one in (old, new)), lost=False)
+        for kind, said in (("key.rotated", says), ("key.revoked", SAYS | {"key": says["old"]})):
+            statement = Statement(ORIGIN, kind, 2 * place, "0" * 64, said)
+            assert ring.follow(replace(statement, signatures=tuple(statement.sign([old, new])["signatures"])))
+    assert (len(ring.keys), len(ring.revocations)) == (100, 99)
+    assert len(compared) < 1_000
 
 
 # --- What only looks like a statement
