@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from audit_core.chain.keys import read_keyring
-from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
+from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.evidence.selection import Selection, draw
 from audit_core.evidence.spool import Spool
 from audit_core.integrity.keyring import Keyring
@@ -31,25 +31,6 @@ def is_gone(sequence: int, store: AuditStore, keys: Keyring) -> bool:
     """Whether the event at this place was purged, as a signed statement says."""
     left = store.find_left(sequence)
     return left is not None and keys.is_purged(left.archive)
-
-
-def at_hand(places: Iterable[int], store: AuditStore, left_out: list[str]) -> Iterator[int]:
-    """Those of these sequences that can be read; of each archive that cannot be had ``left_out`` says so.
-
-    Whoever asks for a time need not have the archive of another one for the neighbours of its events.
-    """
-    away: set[int] = set()
-    for place in places:
-        if (left := store.find_left(place)) is None:
-            yield place
-        elif left.archive not in away:
-            try:
-                store.row(place)
-            except StoreUnavailableError as error:
-                away.add(left.archive)
-                left_out.append(f"Some of what was sealed beside these events is not in it: {error}")
-            else:
-                yield place
 
 
 def statements_of_gone(spool: Spool, selection: Selection, store: AuditStore, keys: Keyring) -> set[int]:
