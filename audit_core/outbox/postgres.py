@@ -102,8 +102,8 @@ class PostgresOutbox:
                 return self.take(limit, own)
         began = time.monotonic()
         is_full = began >= self._full_look_at
-        if self._cursor.is_endless(began):
-            self._cursor.began(self._own_transaction(connection), began)
+        if self._cursor.is_endless(began) and (number := self._begin_now(connection)) is not None:
+            self._cursor.began(number, began)
         while True:
             probes = self._cursor.probes(began)
             first = LOWEST if is_full else self._cursor.high + 1
@@ -162,10 +162,11 @@ class PostgresOutbox:
         cut = len(rows) == limit or bool(rows and rows[-1][2] >= BYTES_AT_ONCE)
         return Snapshot.parse(snapshot), [Waiting(id_, event) for id_, event, _ in rows], cut
 
-    def _own_transaction(self, connection: Any) -> int:
-        """The number of this transaction, which gets one now unless it has one."""
-        ((number,),) = self.database.fetch("SELECT pg_current_xact_id()::text", (), connection)
-        return int(number)
+    def _begin_now(self, connection: Any) -> int | None:
+        """The number that this transaction gets now; None where it has one already, which it may have had for long."""
+        query = "SELECT CASE WHEN pg_current_xact_id_if_assigned() IS NULL THEN pg_current_xact_id()::text END"
+        ((number,),) = self.database.fetch(query, (), connection)
+        return None if number is None else int(number)
 
     def _advance(self, taken: _Taken) -> None:
         self._cursor.advance(taken.snapshot, taken.ids, time.monotonic(), cut=taken.cut)

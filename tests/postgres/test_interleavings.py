@@ -44,3 +44,28 @@ def test_the_newest_transaction_may_stay_open_for_long_and_its_events_are_sealed
         trail.sealer.seal()
         sealed = sorted((event.sequence, event.action) for event in trail.events())
         assert [action for _, action in sealed] == ["log.created", "first.one", "newest.one", "newest.two"]
+
+
+def test_a_transaction_that_looks_for_the_second_time_after_long_says_nothing_of_who_began_meanwhile(
+    state, monkeypatch
+):
+    monkeypatch.setattr(late, "GRACE_SECONDS", 0)
+    url = new_database()
+    with (
+        AuditTrail(url, lifecycle=False) as trail,
+        closing(psycopg.connect(url)) as looking,
+        closing(psycopg.connect(url)) as first,
+        closing(psycopg.connect(url)) as newest,
+    ):
+        trail.sealer.seal()
+        for connection in (looking, first, newest):
+            connection.execute("SELECT pg_current_xact_id()")
+        trail.outboxes[0].put([trail.event("newest")], newest)
+        trail.outboxes[0].put([trail.event("first")], first)
+        first.commit()
+        trail.sealer.seal()
+        assert trail.outboxes[0].take(10, looking) == []
+        newest.commit()
+        trail.sealer.seal()
+        sealed = {event.action for event in trail.events() if event.sequence is not None}
+        assert sealed == {"log.created", "first", "newest"}

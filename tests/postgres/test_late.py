@@ -133,6 +133,26 @@ def test_those_who_begin_later_keep_nothing_from_being_forgotten():
     assert model.holes() == 0
 
 
+def test_an_id_may_be_taken_shortly_before_its_transaction_gets_a_number():
+    model = Model(1)
+    model.next_id += 1
+    model.begin()
+    model.insert(max(model.running))
+    model.end(max(model.running), commit=True)
+    model.look(100)
+    model.now += GRACE_SECONDS / 2
+    model.look(100)
+    model.begin()
+    (slow,) = model.running
+    model.running[slow].append(1)
+    for _ in range(3):
+        model.now += GRACE_SECONDS
+        model.look(100)
+    model.end(slow, commit=True)
+    model.look(100)
+    assert model.taken == [2, 1]
+
+
 def test_a_transaction_that_stays_open_does_not_make_every_look_longer():
     model = Model(2)
     model.begin()
