@@ -59,9 +59,9 @@ def _give_name(draft: Path, path: Path) -> None:
         os.link(draft, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links, of a stick, say
+    except OSError as error:  # a file system without hard links, of a stick, say
         if path.exists():
-            raise
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
         draft.replace(path)
 
 
