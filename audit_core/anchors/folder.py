@@ -50,7 +50,9 @@ class FolderAnchor:
         path, content = self.folder / name_of(note), note.encode()
         self.put(path, content)
         if self.read(path) != content:
-            raise StoreUnavailableError(f"{self.name} holds something else as {path.name}.")
+            raise StoreUnavailableError(
+                f"{self.name} holds something else as {path.name}: find out who put it there, and move it away."
+            )
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
         return self.kept_from(chain, 0)
