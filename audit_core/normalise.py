@@ -26,7 +26,8 @@ FIELD_LIMITS: Final = {
     "request_id": 256,
     "session_id": 256,
 }  # in characters; each of them may take six bytes, as in \u0001
-_FEW: Final = 64  # values
+_FEW: Final = 64  # values of details
+_SHORT: Final = 256  # characters of a text; from here on ``clean`` counts it as more than one value
 KEPT: Final = 256  # characters, of a text that is cut for want of room
 _ENVELOPE: Final = 2_048  # names, hashes, times, numbers, and an origin of 200 bytes, were they all escaped
 DETAILS_BUDGET: Final = MAX_RECORD_BYTES - 6 * sum(FIELD_LIMITS.values()) - _ENVELOPE
@@ -162,10 +163,10 @@ def _is_plain(details: dict[Any, Any]) -> bool:
         return False
     for name, value in details.items():
         kind = type(value)
-        if not (type(name) is str and len(name) < KEPT and name.isascii() and "\0" not in name):
+        if not (type(name) is str and len(name) < _SHORT and name.isascii() and "\0" not in name):
             return False
         if kind is str:
-            if not (len(value) < KEPT and value.isascii() and "\0" not in value):
+            if not (len(value) < _SHORT and value.isascii() and "\0" not in value):
                 return False
         elif kind is int:
             if not -MAX_INTEGER <= value <= MAX_INTEGER:
