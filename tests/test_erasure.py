@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from audit_core import AuditTrail, Redactor
 from audit_core.canonical import MAX_RECORD_BYTES, encode_record
+from audit_core.chain.keys import read_keyring
 from audit_core.chain.values import fill as fill_in
 from audit_core.cli import main
 from audit_core.compose import compose
@@ -28,9 +29,10 @@ from audit_core.normalise import FIELD_LIMITS
 from audit_core.orm.changes import updated
 from audit_core.private import PRIVATE, VALUES_AT_MOST
 from audit_core.process.threads import wait_until
+from audit_core.query import EventQuery
 from audit_core.redaction import redacted
 from audit_core.reports import AuditReporter, write_csv
-from audit_core.rows import to_json
+from audit_core.rows import from_row, to_json
 from audit_core.telling import events_as_json
 from audit_core.triggers.context import context_text
 from audit_core.triggers.rules import _by_name
@@ -437,6 +439,24 @@ def test_what_came_before_an_archive_that_cannot_be_had_is_read_and_no_more_is_a
             assert len(asked) <= 2 * number + 2
         with pytest.raises(StoreUnavailableError):
             next(reading)
+
+
+def test_nothing_is_shown_twice_where_what_was_erased_cannot_be_read_any_more(trail, monkeypatch):
+    stored = [one for one in map(from_row, trail.store.select(EventQuery(newest_first=False))) if one.private][:3]
+    with trail.store.transaction() as connection:
+        connection.execute("DELETE FROM audit_private WHERE sequence = ?", (stored[2].sequence,))
+    answers = iter([read_keyring(trail.store)])
+
+    def read(_):
+        if (answer := next(answers, None)) is None:
+            raise StoreUnavailableError("the disk")
+        return answer
+
+    monkeypatch.setattr("audit_core.chain.values.read_keyring", read)
+    shown = []
+    with pytest.raises(StoreUnavailableError, match="the disk"):
+        shown.extend(fill_in(iter(stored), trail.store))
+    assert [one.sequence for one in shown] == [one.sequence for one in stored[:2]]
 
 
 def test_a_trail_from_before_has_no_table_until_it_is_erasable(state):

@@ -31,8 +31,8 @@ def fill(events: Iterable[AuditEvent], store: AuditStore) -> Iterator[AuditEvent
                 continue
             some.append(event)
             if len(some) == wanted:
-                yield from reader.filled(some)
-                some, wanted = [], min(2 * wanted, AT_ONCE)
+                ready, some, wanted = some, [], min(2 * wanted, AT_ONCE)
+                yield from reader.filled(ready)
     except AuditError:  # of an archive that cannot be had: what came before it is shown
         yield from reader.filled(some)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -273,7 +274,9 @@ class TestWhatIsNotExported:
         assert check(write(trail[0], path, select(actor="bob")), KEY).verdict is Verdict.OK
         assert [one.name for one in tmp_path.iterdir()] == ["bundle"]
 
-    def test_over_a_file_that_came_meanwhile(self, trail, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("link", [os.link, refused], ids=["links", "no-links"])
+    def test_over_a_file_that_came_meanwhile(self, trail, tmp_path, monkeypatch, link):
+        monkeypatch.setattr("os.link", link)
         path, seal_it = tmp_path / "bundle", archive._seal
         monkeypatch.setattr(archive, "_seal", lambda file: (seal_it(file), path.write_bytes(b"mine")))
         with pytest.raises(ConfigurationError, match="not overwritten"):
