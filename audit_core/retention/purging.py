@@ -6,7 +6,7 @@ try destroys it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from audit_core.chain import AuditChain
 from audit_core.errors import AuditError
 from audit_core.event import AuditEvent
 from audit_core.integrity.keyring import Keyring
-from audit_core.integrity.retention import Archive
+from audit_core.integrity.retention import Archive, Hold
 from audit_core.integrity.statement import PURGED
 from audit_core.normalise import clean_text
 from audit_core.query import EventQuery
@@ -84,36 +84,34 @@ class Purger:
         self, archive: Archive, log: str, reason: str
     ) -> Iterator[tuple[Archive, int] | Held | Stays | Locked | Remains]:
         """Nothing where somebody else has purged it meanwhile."""
-        if (kept := self.retention.keeps(archive.month, lambda: self._rows(archive.month), log)) is not None:
+        known = holds(self.chain)
+        if (kept := self._kept(archive, log, known)) is not None:
             yield kept
             return
-        known = holds(self.chain)
-        if (hold := held_in(self.chain.whole, archive.month, known)) is not None:
-            yield Held(archive.month, hold)
-            return
-        places = self._places(archive)
-        untils = [until for place in places if (until := place.locked_until(archive.object))]
-        if untils and max(untils) > self.retention.now:
-            yield Locked(archive.month, max(untils))
-            return
-        says = {
-            "archive": archive.sequence, "month": archive.month, "events": archive.events, "hashes": archive.hashes,
-            "object": archive.object, "sha256": archive.sha256, "reason": clean_text(reason),
-        }  # fmt: skip
         with self.chain.store.transaction(patient=True) as connection:
             if (ring := self.chain.keyring) is None or ring.is_purged(archive.sequence):
                 return
             if is_as_before := [*ring.holds.values()] == known:
-                stated = self.chain.state(PURGED, says, self.make_event(PURGED), connection)
+                stated = self.chain.state(PURGED, _says(archive, reason), self.make_event(PURGED), connection)
                 self._forget(archive, connection)
         if not is_as_before:  # a hold was added or lifted, which may be about this month
             yield from self._purge(archive, log, reason)
             return
-        self._remove(archive)
+        places = self._remove(archive)
         yield archive, stated.tree_size - 1
         if not places:
             where = ", ".join(place.url for place in self.chain.shelf.places_of(archive))
             yield Remains(archive.month, f"nothing of it was found at {where}: if it lies elsewhere, destroy it there")
+
+    def _kept(self, archive: Archive, log: str, known: Iterable[Hold]) -> Held | Stays | Locked | None:
+        """What keeps a month: a rule, one of the ``known`` holds, or a lock."""
+        if (kept := self.retention.keeps(archive.month, lambda: self._rows(archive.month), log)) is not None:
+            return kept
+        if (hold := held_in(self.chain.whole, archive.month, known)) is not None:
+            return Held(archive.month, hold)
+        untils = [until for place in self._places(archive) if (until := place.locked_until(archive.object))]
+        is_locked = untils and max(untils) > self.retention.now
+        return Locked(archive.month, max(untils)) if is_locked else None
 
     def _rows(self, month: str) -> Iterator[Row]:
         since, until = interval_of(month)
@@ -129,9 +127,12 @@ class Purger:
         while some := list(islice(sequences, AT_ONCE)):
             values.erase([(value.sequence, value.name) for value in values.of(some)], connection)
 
-    def _remove(self, archive: Archive) -> None:
-        for place in self._places(archive):
+    def _remove(self, archive: Archive) -> list[ArchivePlace]:
+        """Wherever it lies: there."""
+        places = self._places(archive)
+        for place in places:
             place.remove(archive.object)
+        return places
 
     def _places(self, archive: Archive) -> list[ArchivePlace]:
         """Where it lies: where it is looked for, and where it was written to, if a copy has stayed there."""
@@ -141,3 +142,10 @@ class Purger:
                 first = open_place(archive.place)
                 places += [first] if first.holds(archive.object) else []
         return places
+
+
+def _says(archive: Archive, reason: str) -> dict[str, Any]:
+    return {
+        "archive": archive.sequence, "month": archive.month, "events": archive.events, "hashes": archive.hashes,
+        "object": archive.object, "sha256": archive.sha256, "reason": clean_text(reason),
+    }  # fmt: skip
