@@ -43,7 +43,7 @@ class Locked(NamedTuple):
     body: bytes
     modified: datetime
     is_locked: bool  # in COMPLIANCE mode, for a year at least: not even the account's owner can change that
-    retain_until: datetime | None
+    retain_until: datetime | None  # in that mode, for however long
 
 
 class Bucket:
@@ -138,8 +138,8 @@ class Bucket:
                 continue
             with self._translated():
                 got = self._client.get_object(Bucket=self.name, Key=version.key, VersionId=version.id)
-                until = got.get("ObjectLockRetainUntilDate")
-                is_locked = got.get("ObjectLockMode") == "COMPLIANCE" and _lasts(version.modified, until)
+                until = got.get("ObjectLockRetainUntilDate") if got.get("ObjectLockMode") == "COMPLIANCE" else None
+                is_locked = _lasts(version.modified, until)
                 if is_locked or found is None:
                     found = Locked(version.id, got["Body"].read(), version.modified, is_locked, until)
             if is_locked:

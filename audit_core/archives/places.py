@@ -110,7 +110,10 @@ class BucketPlace:
         if (found := self._find(name)) is None:
             return None
         if not found.is_locked:
-            raise StoreUnavailableError(f"{self.url} holds {name} without a lock, which anybody can exchange.")
+            raise StoreUnavailableError(
+                f"{self.url} holds {name} without a lock that lasts, so that somebody may exchange it: lock it in "
+                "COMPLIANCE mode for a year or more, or name another place."
+            )
         path = folder / name
         path.write_bytes(found.body)
         return path
@@ -120,7 +123,7 @@ class BucketPlace:
 
     def locked_until(self, name: str) -> datetime | None:
         found = self._find(name)
-        return found.retain_until if found is not None and found.is_locked else None
+        return found.retain_until if found is not None else None
 
     def remove(self, name: str) -> None:
         self._bucket.remove(self._prefix + name)

@@ -10,6 +10,7 @@ from audit_core import AuditTrail
 from audit_core.anchors import ask
 from audit_core.anchors.anchoring import keep_now
 from audit_core.anchors.opening import open_anchor
+from audit_core.archives.places import BucketPlace
 from audit_core.chain.known import Answer, Kept
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
@@ -58,6 +59,17 @@ def test_a_later_version_and_a_delete_marker_change_nothing(place):
     client().delete_object(Bucket=bucket.name, Key=f"{prefix}one")
     assert bucket.read(only(bucket, prefix)).body == b"first"
     assert sorted(version.is_marker for version in only(bucket, prefix)) == [False, False, True]
+
+
+def test_a_lock_that_ends_before_long_does_not_count_and_holds_until_then(place):
+    bucket, prefix = place
+    until = datetime.now(UTC) + timedelta(hours=1)
+    lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+    client().put_object(Bucket=bucket.name, Key=f"{prefix}copied", Body=b"ours", **lock)
+    (versions,) = bucket.objects(f"{prefix}copied")
+    found = bucket.read(versions)
+    assert found.is_locked is False
+    assert BucketPlace("", bucket, prefix).locked_until("copied") == found.retain_until > datetime.now(UTC)
 
 
 @pytest.mark.parametrize("hours", [0, 1])
