@@ -20,6 +20,8 @@ from audit_core.rows import Row
 from audit_core.sqlite import SqliteDatabase
 from audit_core.stores.sqlite import SqliteStore, insert_events
 
+_of_parents: list[SqliteStore] = []  # whoever lets go of one closes it
+
 
 class MissingError(IntegrityError):
     """The place is there, and the object is not."""
@@ -34,11 +36,15 @@ class Shelf:
     def __init__(self, urls: Sequence[str] = ()) -> None:
         """Raises ConfigurationError for a URL of no place."""
         self._places = [open_place(url) for url in urls]
-        self.abandon()
+        self._begin()
         abandon_in_children(self)
 
     def abandon(self) -> None:
-        """In a forked child: what the parent has opened is the parent's to remove."""
+        """In a forked child: what the parent has opened is the parent's to close and to remove."""
+        _of_parents.extend(self._restored.values())
+        self._begin()
+
+    def _begin(self) -> None:
         self._opening = threading.RLock()  # what one thread is about to open no other one begins
         self._paths: dict[int, Path] = {}
         self._restored: dict[int, SqliteStore] = {}

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -177,6 +178,16 @@ assert trail.find(3).sequence == 3
 def test_a_forked_child_that_ends_takes_nothing_from_its_parent(tmp_path, state):
     year = Year("sqlite", tmp_path).archive()
     assert subprocess.run([sys.executable, "-c", FORKING, year.url], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_forked_child_closes_nothing_that_its_parent_has_opened(tmp_path, state):
+    year = Year("sqlite", tmp_path).archive()
+    with opened(year.url) as trail:
+        assert trail.find(1).sequence == 1
+        (there,) = map(weakref.ref, trail.chain.shelf._restored.values())
+        trail.chain.shelf.abandon()
+        assert there() is not None
+        shelf._of_parents.pop().close()
 
 
 MOVED = (
