@@ -75,7 +75,10 @@ class BucketAnchor:
             if len(_read_before) < REMEMBERED:
                 _read_before[which] = kept
             return kept
-        return StoreUnavailableError(f"{self.name} holds {key} without a lock, which anybody can exchange.")
+        return StoreUnavailableError(
+            f"{self.name} holds {key} without a lock of a year or more, so that somebody may exchange it: find out who "
+            "put it there."
+        )
 
     def _check(self) -> None:
         if not self._is_checked:

@@ -111,8 +111,8 @@ class BucketPlace:
             return None
         if not found.is_locked:
             raise StoreUnavailableError(
-                f"{self.url} holds {name} without a lock that lasts, so that somebody may exchange it: lock it in "
-                "COMPLIANCE mode for a year or more, or name another place."
+                f"{self.url} holds {name} without a lock of a year or more, so that somebody may exchange it: "
+                "lock it in COMPLIANCE mode, or name another place."
             )
         path = folder / name
         path.write_bytes(found.body)
