@@ -26,7 +26,7 @@ PRELOADED = (  # nothing that needs settings
     "django.db.backends.sqlite3.base",
     "django.test.client",
     "django.test.runner",
-    "audit_core.cli.app",
+    "tests.all_commands",
     "audit_core.outbox.postgres",
     "audit_core.postgres.doctor",
     "audit_core.stores.postgres",
