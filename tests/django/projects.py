@@ -35,6 +35,7 @@ PRELOADED = (  # nothing that needs settings
     "audit_django.triggers",
     "rich.progress",
     "rich.table",
+    "tests.postgres.server",
 )
 PRELUDE = "import django; django.setup()\n"
 # A run of pytest with the plugins that it needs: to load all that are installed takes longer than most of these runs.

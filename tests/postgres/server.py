@@ -7,12 +7,14 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 
+from audit_core import AuditTrail
 from tests.memory import roomy_place
 
 VERSIONS = (18, 16)
@@ -114,6 +116,25 @@ def new_database(version=VERSIONS[0], options="", url=None):
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} {options}")
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def copy_of(make, version=VERSIONS[0]):
+    """The URL of a new database like the one that ``make`` makes of an empty one, which it does once on a server."""
+    server = os.environ.get("AUDIT_TEST_POSTGRES") or shared(version).url
+    return new_database(version, f"TEMPLATE {_made_by(make, server, version)}")
+
+
+@cache
+def _made_by(make, server, version):
+    """The name of the one on this server that is copied."""
+    url = new_database(version, url=server)
+    make(url)
+    return urlsplit(url).path.strip("/")
+
+
+def make_trail(url):
+    """The tables and roles of a trail, in which there is no event yet."""
+    AuditTrail(url, lifecycle=False).close()
 
 
 def replace_full_servers():
