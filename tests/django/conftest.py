@@ -1,4 +1,5 @@
 import os
+from datetime import UTC, datetime, timedelta
 
 import django
 import pytest
@@ -9,15 +10,18 @@ django.setup()
 from audit_django import get_trail  # noqa: E402
 from audit_django.trail import close_trail  # noqa: E402
 
+A_WHILE = timedelta(seconds=20)  # longer than any transaction that is open when a test begins
+
 
 class Recorded:
     """What was recorded since the test began, oldest first."""
 
     def __init__(self):
-        self._before = {event.event_id for event in get_trail().events()}
+        self._since = datetime.now(UTC) - A_WHILE
+        self._before = {event.event_id for event in get_trail().events(since=self._since)}
 
     def __call__(self, action=None):
-        events = get_trail().events(action=action, newest_first=False)
+        events = get_trail().events(action=action, since=self._since, newest_first=False)
         return [e for e in events if e.event_id not in self._before and e.action != "log.created"]
 
     def changes(self):
