@@ -1,11 +1,15 @@
 import os
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import django
 import pytest
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 django.setup()
+
+from django.contrib.contenttypes.models import ContentType  # noqa: E402
+from django.core.management.commands import flush  # noqa: E402
 
 from audit_django import get_trail  # noqa: E402
 from audit_django.trail import close_trail  # noqa: E402
@@ -45,6 +49,13 @@ def recorded(request):
 
 def _is_transactional(request):
     return request.node.get_closest_marker("django_db").kwargs.get("transaction", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_end_of_a_test_empties_tables_and_no_more():
+    """Django writes down all content types and permissions each time, which nobody here asks for."""
+    with patch.object(flush, "emit_post_migrate_signal", lambda *_, **__: ContentType.objects.clear_cache()):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
