@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from audit_core.canonical import MAX_RECORD_BYTES, Json, encode
-from audit_core.clean import clean, printed_address
+from audit_core.clean import MAX_INTEGER, clean, printed_address
 from audit_core.event import ActorType, Outcome
 
 FIELD_LIMITS: Final = {
@@ -26,6 +26,7 @@ FIELD_LIMITS: Final = {
     "request_id": 256,
     "session_id": 256,
 }  # in characters; each of them may take six bytes, as in \u0001
+_FEW: Final = 64  # values
 KEPT: Final = 256  # characters, of a text that is cut for want of room
 _ENVELOPE: Final = 2_048  # names, hashes, times, numbers, and an origin of 200 bytes, were they all escaped
 DETAILS_BUDGET: Final = MAX_RECORD_BYTES - 6 * sum(FIELD_LIMITS.values()) - _ENVELOPE
@@ -147,10 +148,31 @@ def clean_details(details: object) -> dict[str, Any]:
         return {}
     if type(details) is Clean:
         return dict(details)
+    if type(details) is dict and _is_plain(copied := details.copy()):
+        return copied
     cleaned: Any = clean(details)
     if type(cleaned) is not dict:
         cleaned = clean({"value": details})
     return cleaned  # type: ignore[no-any-return]
+
+
+def _is_plain(details: dict[Any, Any]) -> bool:
+    """Whether they are as ``clean`` would leave them, seen at one look: most are a few short texts and numbers."""
+    if len(details) > _FEW:
+        return False
+    for name, value in details.items():
+        kind = type(value)
+        if not (type(name) is str and len(name) < KEPT and name.isascii() and "\0" not in name):
+            return False
+        if kind is str:
+            if not (len(value) < KEPT and value.isascii() and "\0" not in value):
+                return False
+        elif kind is int:
+            if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                return False
+        elif value is not None and kind is not bool:
+            return False
+    return True
 
 
 # --- What is too long

@@ -62,7 +62,7 @@ class TrustedProxies:
                 client = hop.strip()
                 if not self.trusts(client):
                     break
-        return str(_parse(client) or client) if client else None
+        return _printed(client) if client else None
 
     def request_id(self, peer: str | None, offered: str | None) -> str | None:
         """The id that a trusted proxy gave the request, if it is well-formed."""
@@ -94,6 +94,11 @@ def _by_forwarded(header: str) -> list[str]:
 
 
 @lru_cache(maxsize=1024)  # whoever asks asks again, and so do the proxies in front of him
+def _printed(address: str) -> str:
+    return str(_parse(address) or address)
+
+
+@lru_cache(maxsize=1024)
 def _parse(address: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if not address:
         return None

@@ -12,12 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from audit_core import AuditTrail
 from audit_core.context import Actor
 from audit_core.requests.actors import actor_of
-from audit_core.requests.answer import Answer
+from audit_core.requests.answer import REQUEST_ID_HEADER, Answer
 from audit_core.requests.request import RequestAudit
 from audit_fastapi.routing import route_of
 from audit_fastapi.waiting import settled_anywhere
 
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 
 
 class Exchange:
@@ -49,8 +50,9 @@ class Exchange:
     def with_request_id(self, message: Message) -> Message:
         """The message with our header, unless the application has set it."""
         headers = list(message.get("headers", ()))
-        ours = self.answer.headers([str(name, "latin-1") for name, _ in headers])
-        return {**message, "headers": [*headers, *_encoded(ours)]}
+        if any(name.lower() == _REQUEST_ID for name, _ in headers):
+            return message
+        return {**message, "headers": [*headers, *_encoded(self.answer.headers(()))]}
 
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
@@ -78,8 +80,8 @@ class Request(Exchange):
                 raise
             if not self.answer.started:  # the server answers with an error of its own
                 await self._start(500)
-            else:
-                await settled_anywhere(self.answer.close(is_client_gone=self.gone))
+            elif written := self.answer.close(is_client_gone=self.gone):
+                await settled_anywhere(written)
 
     async def receive(self) -> Message:
         """What the server tells the application."""
@@ -102,7 +104,7 @@ class Request(Exchange):
 
     async def _start(self, status: int) -> None:
         self.find_route()
-        if not await settled_anywhere(self.answer.start(status)):
+        if (written := self.answer.start(status)) and not await settled_anywhere(written):
             await self._refuse()
 
     async def _raised(self, error: BaseException) -> None:

@@ -10,6 +10,8 @@ from starlette.types import Scope
 
 from audit_core.policy import Route
 
+_MOUNTS = (Mount, Host)
+
 
 def route_of(scope: Scope, root_path: str) -> Route | None:
     """The route, with ``root_path`` being that of the application itself. None where nothing matches.
@@ -25,7 +27,7 @@ def route_of(scope: Scope, root_path: str) -> Route | None:
         if found is None:
             return None
         scope, chosen = found, found["route"]
-    is_mount = isinstance(chosen, Mount | Host)
+    is_mount = isinstance(chosen, _MOUNTS)
     parameters: dict[str, Any] = scope.get("path_params", {})
     mounted = scope.get("root_path", "").removeprefix(root_path)
     if mounted:

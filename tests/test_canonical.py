@@ -644,6 +644,24 @@ class TestNormalise:
     def test_details_are_always_an_object(self, details: object, expected: object) -> None:
         assert normalise(action="x", details=details)["details"] == expected
 
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            *(
+                {"odd": value}
+                for value in (2**53, -(2**53), "a\0b", "\ud800", "é", True, 0.5, ["a"], {"b": "\0"}, "x" * 300)
+            ),
+            *({name: "odd"} for name in (1, None, "a\0b", "\U0001f600", "x" * 300)),
+            dict.fromkeys(map(str, range(MAX_NODES + 1))),
+        ],
+        ids=lambda odd: ascii(odd)[:20],
+    )
+    def test_details_among_which_one_is_odd_are_what_clean_makes_of_them(self, odd: dict[Any, Any]) -> None:
+        details = {"path": "/patients/7", "status": 200, "found": True, "query": None, **odd}
+        made = normalise(action="x", details=details)["details"]
+        assert json.dumps(made) == json.dumps(clean(details))
+        assert made is not details
+
     def test_details_that_are_wrapped_stay_within_the_depth(self) -> None:
         ring: list[Any] = []
         ring.append(ring)

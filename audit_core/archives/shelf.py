@@ -78,8 +78,12 @@ class Shelf:
             path = self.folder / f"{archive.sequence}.db"
             path.unlink(missing_ok=True)  # of a try that was interrupted
             store = SqliteStore(SqliteDatabase(path))
-            store.create()
-            insert_events(store, self.rows(archive, log))
+            try:
+                store.create()
+                insert_events(store, self.rows(archive, log))
+            except BaseException:  # nobody else knows of it yet
+                store.close()
+                raise
             self._restored[archive.sequence] = store
         return self._restored[archive.sequence]
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 from audit_core.canonical import Json
 from audit_core.redaction.declared import Rule
 from audit_core.redaction.free_text import redact_text, redact_unmistakable
+from audit_core.redaction.routes import RouteLook
 from audit_core.redaction.rules import REDACTED, Rules, Treatment
-from audit_core.redaction.urls import redact_parameters, redact_path, redact_query, redact_unrouted
+from audit_core.redaction.urls import redact_query, redact_unrouted
 
 _SHORTEST: Final = 11  # 078-05-1120
 _LOWEST_CARD: Final = 10**14
@@ -18,6 +19,7 @@ _SIDES: Final = frozenset(("old", "new"))
 _EXCLUDED: Final = object()
 _LOOKS_KEPT: Final = 1_024
 _AGENTS_KEPT: Final = 1_024
+_ROUTES_KEPT: Final = 4_096
 _FIELDS_KEPT, _LONGEST_KEPT = 1_024, 128
 
 
@@ -55,6 +57,9 @@ class Redactor:
     ) -> None:
         self._rules = Rules(rules or {}, hash_key, names, erasable=erasable)
         self._look: Callable[[str | None], _Look] = self._rules.remembered(_LOOKS_KEPT, partial(_Look, self._rules))
+        self._route: Callable[[str, str | None], RouteLook] = self._rules.remembered(
+            _ROUTES_KEPT, partial(RouteLook, self._rules)
+        )
         self._agent: Callable[[str], str] = self._rules.remembered(_AGENTS_KEPT, self.text)
 
     @property
@@ -127,13 +132,13 @@ class Redactor:
 
         ``/tokens/{id}`` may have the very token in it: what is neither a number nor a UUID does not stay.
         """
-        return redact_path(root, path, template, parameters, self._rules, scope=resource_type)
+        return self._route(template, resource_type).path(root, path, parameters)
 
     def parameters(
         self, parameters: Mapping[str, Any], resource_type: str | None = None, template: str = ""
     ) -> dict[str, Any]:
         """Redact the parameters of a route with this template, before they name a resource."""
-        return redact_parameters(parameters, resource_type, template, self._rules)
+        return self._route(template, resource_type).parameters(parameters)
 
     def text(self, text: str) -> str:
         """Redact free text, such as an exception's, in time proportional to its length.

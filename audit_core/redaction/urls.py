@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
-from audit_core.redaction.free_text import redact_credentials, redact_text
+from audit_core.redaction.free_text import redact_text
 from audit_core.redaction.rules import MEASURES, REDACTED, Rules, Treatment
 from audit_core.redaction.sensitive_names import words_of
 
@@ -18,7 +15,6 @@ _LAYERS = 4  # of percent-encoding that are taken off: each proxy on the way may
 _URL = re.compile(r"[A-Za-z][\w+.-]{0,20}://[^/\\]*|(?=/)")  # up to its path
 _SLASH = re.compile(r"([/\\])")
 _HARMLESS = re.compile(r"[\w.~-]{0,10}")  # shorter than anything that free text is searched for
-_PARAMETER = re.compile(r"\{(\w+)\}")
 _LONG = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}")
 _LEADING = frozenset("activate confirm invitation invite recover reset unsubscribe verify".split())
 _LONGEST_WORD = 64
@@ -96,84 +92,13 @@ def _without_leading(url: str, rules: Rules) -> str:
     """Without what follows a word of its path that leads to a secret."""
     start = match.end() if (match := _URL.match(url)) else 0
     parts = [url[:start], *_SLASH.split(url[start:])]
-    leading = next((place for place, part in enumerate(parts) if place and _leads_to_secret(part, rules)), len(parts))
+    leading = next((place for place, part in enumerate(parts) if place and leads_to_secret(part, rules)), len(parts))
     parts[leading + 1 :] = [REDACTED if part not in {"", "/", "\\"} else part for part in parts[leading + 1 :]]
     return _LONG.sub(lambda match: REDACTED if _looks_random(match[0]) else match[0], "".join(parts))
 
 
-def redact_path(
-    root: str, path: str, template: str, parameters: Mapping[str, Any], rules: Rules, *, scope: str | None
-) -> str:
-    """A path below its root without the values of the route's sensitive parameters."""
-    leading = _leading_words(template)
-    if match := _pattern(template).fullmatch(path):
-        path = redact_credentials(_without_secrets(template, match.groups(), scope, rules), rules)
-    elif any(_treatment(name, word, scope, rules) for name, word in leading.items()):
-        path = template  # the values cannot be told apart
-    else:  # a parameter that takes several segments: a file, or an application of its own that is mounted there
-        path = redact_unrouted(path, rules)
-    secrets = {
-        str(value)
-        for name, value in parameters.items()
-        if _treatment(name, leading.get(name, ""), scope, rules) == "replace"
-    }
-    whole = f"{root}{path}"
-    if secrets:  # the root may have parameters too
-        whole = "/".join(REDACTED if segment in secrets else segment for segment in whole.split("/"))
-    return whole
-
-
-@lru_cache(maxsize=4096)
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile("([^/]+)".join(map(re.escape, _PARAMETER.split(template)[::2])))
-
-
-@lru_cache(maxsize=4096)
-def _leading_words(template: str) -> Mapping[str, str]:
-    """The last fixed segment before each parameter: ``tokens`` of ``/users/{user}/tokens/{key}``."""
-    words, word = {}, ""
-    for segment in template.split("/"):
-        if names := _PARAMETER.findall(segment):
-            words.update(dict.fromkeys(names, word))
-        elif segment:
-            word = segment
-    return words
-
-
-def redact_parameters(parameters: Mapping[str, Any], scope: str | None, template: str, rules: Rules) -> dict[str, Any]:
-    """A route's parameters as they name a resource."""
-    leading = _leading_words(template)
-    return {name: _parameter(name, value, scope, leading.get(name, ""), rules) for name, value in parameters.items()}
-
-
-def _parameter(name: str, value: Any, scope: str | None, leading: str, rules: Rules) -> Any:
-    if treatment := _treatment(name, leading, scope, rules):
-        return rules.apply_to_text(treatment, str(value))
-    if not isinstance(value, str):
-        return value
-    return redact_unrouted(value, rules) if "/" in value else redact_credentials(value, rules)  # as redact_path does
-
-
-def _treatment(name: str, leading: str, scope: str | None, rules: Rules) -> Treatment | None:
-    """By its own name, or by what it is called where a secret may be expected: ``key`` after ``/reset/``."""
-    found = rules.of(name, scope, "path")
-    if found or not rules.names_secret_inside(name) or not _leads_to_secret(leading, rules):
-        return found
-    return "replace"
-
-
-def _without_secrets(template: str, values: Sequence[str], scope: str | None, rules: Rules) -> str:
-    literals, leading = _PARAMETER.split(template), _leading_words(template)
-    out = literals[0]
-    for name, value, literal in zip(literals[1::2], values, literals[2::2], strict=True):
-        treatment = _treatment(name, leading[name], scope, rules)
-        if treatment is None and rules.hides_id(value, leading[name].removesuffix("s"), ()):
-            treatment = "replace"
-        out += (rules.apply_to_text(treatment, value) if treatment else value) + literal
-    return out
-
-
-def _leads_to_secret(segment: str, rules: Rules) -> bool:
+def leads_to_secret(segment: str, rules: Rules) -> bool:
+    """Whether what follows this word of a path may be a secret: ``reset``, ``tokens``."""
     is_word = 1 < len(segment) < _LONGEST_WORD  # a slash is none
     return is_word and (rules.of(segment) is not None or not _LEADING.isdisjoint(words_of(segment)))
 

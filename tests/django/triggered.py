@@ -3,6 +3,7 @@
 
 import datetime as dt
 import io
+import threading
 import uuid
 from contextlib import closing, contextmanager, nullcontext
 
@@ -68,11 +69,12 @@ def raw(statement, *parameters, using="default"):
 
 @contextmanager
 def sent(patch):
-    """Every statement that reaches the server, ours too, with its parameters."""
-    seen, execute = [], psycopg.Cursor.execute
+    """Every statement that this thread sends, ours too, with its parameters; the sealer's thread is at work as well."""
+    seen, execute, here = [], psycopg.Cursor.execute, threading.get_ident()
 
     def watched(self, query, params=None, **options):
-        seen.append((str(query), params, type(self)))
+        if threading.get_ident() == here:
+            seen.append((str(query), params, type(self)))
         return execute(self, query, params, **options)
 
     with patch.context() as inner:
