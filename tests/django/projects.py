@@ -74,6 +74,10 @@ class Project:
     def script(self, code, *, check=True, prelude=PRELUDE, **environment):
         return self._run(["-c", prelude + code], check, None, environment)
 
+    def pytest(self, *arguments, timeout=100):
+        result = self._run([*PYTEST, *arguments], check=True, text=None, environment={}, timeout=timeout)
+        assert " passed" in result.stdout
+
     def start(self, *command, **options):
         return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.environment, text=True, **options)
 
@@ -88,8 +92,9 @@ class Project:
         )
         return [tuple(line.split()) for line in lines.stdout.splitlines()]
 
-    def _run(self, arguments, check, text, environment):
-        result = run(arguments, PRELOADED, cwd=ROOT, env={**self.environment, **environment}, text=text)
+    def _run(self, arguments, check, text, environment, timeout=100):
+        environment = {**self.environment, **environment}
+        result = run(arguments, PRELOADED, cwd=ROOT, env=environment, text=text, timeout=timeout)
         assert result.returncode == 0 or not check, result.stdout + result.stderr
         return result
 
