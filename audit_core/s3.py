@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import chain, groupby
@@ -17,6 +17,7 @@ from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailabl
 
 RETENTION_YEARS = 7  # HIPAA asks for 6, SOX for 7
 LONGEST_YEARS = 100  # what S3 takes
+SHORTEST_LOCK = timedelta(days=364)  # that counts: of a year, of which two clocks may take a day
 TIMEOUT_SECONDS = 10
 ATTEMPTS = 3
 _OPTIONS = {"endpoint", "region", "retention_years"}
@@ -41,7 +42,7 @@ class Locked(NamedTuple):
     id: str
     body: bytes
     modified: datetime
-    is_locked: bool  # in COMPLIANCE mode: not even the account's owner can change that
+    is_locked: bool  # in COMPLIANCE mode, for a year at least: not even the account's owner can change that
     retain_until: datetime | None
 
 
@@ -137,9 +138,9 @@ class Bucket:
                 continue
             with self._translated():
                 got = self._client.get_object(Bucket=self.name, Key=version.key, VersionId=version.id)
-                is_locked = got.get("ObjectLockMode") == "COMPLIANCE"
+                until = got.get("ObjectLockRetainUntilDate")
+                is_locked = got.get("ObjectLockMode") == "COMPLIANCE" and _lasts(version.modified, until)
                 if is_locked or found is None:
-                    until = got.get("ObjectLockRetainUntilDate")
                     found = Locked(version.id, got["Body"].read(), version.modified, is_locked, until)
             if is_locked:
                 break
@@ -228,6 +229,11 @@ def years_later(moment: datetime, years: int) -> datetime:
         return moment.replace(year=moment.year + years)
     except ValueError:
         return moment.replace(year=moment.year + years, month=3, day=1)
+
+
+def _lasts(since: datetime, until: datetime | None) -> bool:
+    """Whether a lock was made to last: what is free in a minute can be exchanged then by whoever wrote it."""
+    return until is not None and until - since >= SHORTEST_LOCK
 
 
 def _of_page(page: Any) -> Iterator[Version]:

@@ -236,8 +236,8 @@ def _verify(
     except AuditError as error:
         return error
     kept.sort(key=lambda one: -one.size)
-    trees = (tree_of(one, ring) for one in kept) if ring else iter(())
-    anchored = next((tree.size for tree in trees if tree is not None), 0)
+    trees = [tree_of(one, ring) for one in kept] if ring else []
+    anchored = next((tree.size for tree in trees if tree and ring and not ring.abandons(tree)), 0)
     is_reached = found.result is not Result.OK or anchored
     return replace(found, anchored=anchored, result=found.result if is_reached else Result.UNANCHORED)
 

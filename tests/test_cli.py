@@ -755,6 +755,7 @@ class TestReport:
         (("events", "--limit", "0"), "'0' is not 1 or more"),
         (("verify", "--jobs", "65"), "'65' is not 64 or less"),
         (("verify", "--max-age", "long"), "'long' is no number"),
+        (("verify", "--max-age", "inf"), "'inf' is not 1e+06 or less"),
     ])  # fmt: skip
     def test_a_value_that_is_wrong_is_named_in_plain_words(self, audit, words, said):
         assert audit(*words)[2].splitlines()[-1] == f"Error: Invalid value for '{words[-2]}': {said}"
@@ -780,6 +781,21 @@ class TestReport:
         assert process.stderr.read() == ""
         process.stderr.close()
         process.wait(20)
+
+    def test_a_reader_that_goes_away_does_not_make_a_sound_trail_a_failed_one(self, url, events):
+        process = start("verify", "--url", url)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        process.stderr.close()
+        assert process.wait(20) == 2
+
+    def test_a_key_and_a_checkpoint_that_were_saved_by_windows_are_those_that_were_saved(
+        self, audit, url, events, tmp_path
+    ):
+        (key, kept) = (tmp_path / name for name in ("verifier.key", "kept.checkpoint"))
+        key.write_bytes(b"\xef\xbb\xbf" + audit("keygen", "--verifier", "--url", url)[1].encode())
+        kept.write_bytes(b"\xef\xbb\xbf" + audit("checkpoint", "--url", url)[1].replace("\n", "\r\n").encode())
+        assert audit("verify", "--url", url, "--key", key, "--checkpoint", kept)[0] == 0
 
 
 class TestEvents:

@@ -64,11 +64,24 @@ def test_a_backup_that_was_put_back_is_found_and_what_is_remembered_stays(audit,
 
 def test_a_file_that_is_not_ours_is_refused_with_the_cure(audit, tmp_path):
     kept = tmp_path / "verified.json"
-    for text in ("", "{}", "\x00", '{"checkpoint": 5}'):
+    for text in ("", "{}", "\x00", '{"checkpoint": 5}', "[" * 100_000):
         kept.write_text(text)
         code, out, err = audit("verify", "--state", kept)
         assert (code, out) == (2, "")
         assert "remove it, to begin with all events" in err
+
+
+def test_a_file_whose_checkpoint_nobody_has_signed_is_refused_and_stays_as_it_is(audit, tmp_path):
+    kept = tmp_path / "verified.json"
+    assert audit("verify", "--state", kept)[0] == 3
+    said = json.loads(kept.read_text())
+    text, signed = said["checkpoint"].rsplit("\n\n", 1)
+    name, signature = signed.rsplit(" ", 1)
+    for line in (f"{name} {signature[:8]}{'A' * 80}{signature[88:]}", "\u2014 someone AAAAAAAAAAAAAAAAAAAA\n"):
+        kept.write_text(changed := json.dumps({**said, "checkpoint": f"{text}\n\n{line}"}))
+        code, out, err = audit("verify", "--state", kept)
+        assert (code, out, kept.read_text()) == (2, "", changed)
+        assert "somebody has changed it. Remove its file, to begin with all events" in err
 
 
 def writes(place):

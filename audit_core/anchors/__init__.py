@@ -128,14 +128,19 @@ def ask_for(anchor: Anchor, chain: AuditChain, least: int) -> Answer:
 
 
 def ask(anchor: Anchor, chain: AuditChain, as_of: datetime | None = None, *, at_most: int | None = None) -> Answer:
-    """What the anchor holds, which had it already at ``as_of``; ``at_most`` so many, of the largest trees.
+    """What the anchor holds, which had it already at ``as_of``; ``at_most`` so many checkpoints, of the largest trees.
 
     Raises nothing: an anchor may be down, or lie.
     """
-    answer = _answer(anchor, lambda: islice(anchor.kept(chain), at_most))
+    answer = _answer(anchor, lambda: anchor.kept(chain) if at_most is None else islice(_trees(anchor, chain), at_most))
     if as_of is None:
         return answer
     return replace(answer, kept=[one for one in answer.kept if one.kept_at is None or one.kept_at <= as_of])
+
+
+def _trees(anchor: Anchor, chain: AuditChain) -> Iterator[Kept]:
+    """What lies there may have any name, and come before all that is a checkpoint."""
+    return (one for one in anchor.kept(chain) if one.size)
 
 
 def _answer(anchor: Anchor, read: Callable[[], Iterable[Kept]]) -> Answer:

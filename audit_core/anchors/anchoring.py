@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from audit_core.anchors import Anchor, ask, ask_all, reading
+from audit_core.anchors import Anchor, ask, ask_all, ask_for, reading
 from audit_core.anchors.opening import open_anchors
 from audit_core.anchors.watch import Watch
 from audit_core.canonical import format_timestamp
@@ -113,6 +113,10 @@ class Anchoring:
     ) -> list[Answer]:
         """What ``anchors``, or its own, hold just now. An anchor that is down is an answer, too: see ``ask_all``."""
         return ask_all(self._or_own(anchors), self._chain, as_of, max_age)
+
+    def signed(self, anchors: Iterable[str | Anchor] | None = None) -> list[Answer]:
+        """The same, as far as it is signed: see ``ask_for``."""
+        return [ask_for(anchor, self._chain, 0) for anchor in self._or_own(anchors)]
 
     def newest(self, anchors: Iterable[str | Anchor] | None = None) -> list[Answer]:
         """The same, of its largest checkpoint alone."""

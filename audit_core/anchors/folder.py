@@ -47,7 +47,10 @@ class FolderAnchor:
 
     def keep(self, note: str, chain: AuditChain) -> None:
         del chain
-        self.put(self.folder / name_of(note), note.encode())
+        path, content = self.folder / name_of(note), note.encode()
+        self.put(path, content)
+        if self.read(path) != content:
+            raise StoreUnavailableError(f"{self.name} holds something else as {path.name}.")
 
     def kept(self, chain: AuditChain) -> Iterator[Kept]:
         return self.kept_from(chain, 0)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
-from http.client import HTTPException, InvalidURL
-from typing import NamedTuple
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPHandler, HTTPSHandler, Request, build_opener
 
 from audit_core.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from socket import socket
 
 TIMEOUT_SECONDS = 10.0
 _USER = re.compile(r"(?<=://)[^/?#]*@")
@@ -30,11 +35,11 @@ def post(url: str, body: bytes, content_type: str) -> Response:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     try:
         try:
-            response = urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
+            response = build_opener(_Http(deadline), _Https(deadline)).open(request, timeout=TIMEOUT_SECONDS)
         except HTTPError as error:
             response = error
         with response:
-            return Response(response.status, _read(response, deadline))
+            return Response(response.status, _read(response))
     except (OSError, HTTPException, ValueError) as error:
         is_bad = isinstance(error, InvalidURL | ValueError)  # which is quoted, with what must not be told
         reason = "it is no address" if is_bad else getattr(error, "reason", None) or error
@@ -51,12 +56,63 @@ def without_user(url: str) -> str:
     return _USER.sub("", url)
 
 
-def _read(response: object, deadline: float) -> bytes:
-    """A server that gives a byte a minute keeps nobody waiting."""
-    read = getattr(response, "read1", None) or response.read  # type: ignore[attr-defined]
+def _read(response: Any) -> bytes:
+    read = getattr(response, "read1", None) or response.read
     parts: list[bytes] = []
     while part := read(LONGEST):
         parts.append(part)
-        if time.monotonic() > deadline or sum(map(len, parts)) > LONGEST:
+        if sum(map(len, parts)) > LONGEST:
             raise TimeoutError("its answer does not end")
     return b"".join(parts)
+
+
+class _Http(HTTPHandler):
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(partial(_connection, HTTPConnection, self._deadline), req)
+
+
+class _Https(HTTPSHandler):
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(partial(_connection, HTTPSConnection, self._deadline), req)
+
+
+def _connection(kind: type[HTTPConnection], deadline: float, host: str, **more: Any) -> HTTPConnection:
+    found = kind(host, **more)
+    found.response_class = partial(_Answer, deadline=deadline)  # type: ignore[assignment]
+    return found
+
+
+class _Answer(HTTPResponse):
+    """Its lines, headers and body have one deadline: a server that gives a byte a minute keeps nobody waiting."""
+
+    def __init__(self, sock: socket, *words: Any, deadline: float, **more: Any) -> None:
+        super().__init__(sock, *words, **more)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Until(sock, deadline))
+
+
+class _Until(io.RawIOBase):
+    def __init__(self, sock: socket, deadline: float) -> None:
+        self._sock, self._file, self._deadline = sock, sock.makefile("rb", buffering=0), deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("its answer does not end")
+        self._sock.settimeout(left)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

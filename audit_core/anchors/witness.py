@@ -17,7 +17,7 @@ from audit_core.anchors.web import Response, post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
 from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
-from audit_core.integrity.checkpoint import Checkpoint
+from audit_core.integrity.checkpoint import MAX_SIZE, Checkpoint
 from audit_core.integrity.clock import CLOCKS_DIFFER
 from audit_core.integrity.cosignature import CosignerKey, open_cosignature
 from audit_core.integrity.note import encode_base64, parse_note
@@ -76,6 +76,8 @@ class WitnessAnchor:
             seen = self._read_size(response)
             if seen > size:
                 note = self._newer(chain, seen)
+            elif seen == old < size:
+                raise self._no_size(response)  # it was told that size, and has nothing against it
             elif seen == old:  # the sizes agree, so the roots do not (tlog-witness, add-checkpoint)
                 expected, got = "the tree that it has cosigned", "another one of the same size"
                 raise ContradictionError(Finding("known", size, expected, got, where=self.name), size)
@@ -111,12 +113,15 @@ class WitnessAnchor:
     def _read_size(self, response: Response) -> int:
         """The size that it has seen."""
         text = response.body.strip()
-        if not text.isdigit() or len(text) > 19:
-            raise StoreUnavailableError(f"{self.name} answers with what is no size: {response.body[:100]!r}.")
+        if not text.isdigit() or len(text) > 19 or int(text) > MAX_SIZE:
+            raise self._no_size(response)
         return int(text)
 
+    def _no_size(self, response: Response) -> StoreUnavailableError:
+        return StoreUnavailableError(f"{self.name} answers with what is no size: {response.body[:100]!r}.")
+
     def _refusal(self, response: Response, old: int, size: int) -> Exception:
-        if response.status == 422:
+        if response.status == 422 and old:  # nothing is extended by everything
             expected, got = f"a tree that extends the {old} events that it has cosigned", f"one of {size} that does not"
             return ContradictionError(Finding("known", old, expected, got, where=self.name), old)
         cures = {404: "does not know this trail", 403: "knows another key of this trail"}

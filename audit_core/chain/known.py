@@ -8,12 +8,18 @@ from datetime import datetime
 from typing import NamedTuple
 
 from audit_core.canonical import format_timestamp
-from audit_core.errors import AuditError, IntegrityError
+from audit_core.chain.seen import BEFORE
+from audit_core.errors import AuditError, ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.known_trees import KnownTree, signed_anew
-from audit_core.integrity.note import Signer, VerifierKey, encode_base64, parse_note
+from audit_core.integrity.note import Signer, VerifierKey, encode_base64, parse_note, spelled
 from audit_core.integrity.verify import Finding
+
+CHANGED = (
+    "What was verified before is not as it was remembered ({}): somebody has changed it. Remove its file, to begin "
+    "with all events."
+)
 
 
 class Kept(NamedTuple):
@@ -61,7 +67,8 @@ def compare(answers: Iterable[Answer], ring: Keyring, stranger: Signer | None) -
     """Those that one of the keys signed, a finding for each that another key signed, and a doubt of another trail's.
 
     What ``stranger`` signed, whose key the trail does not have, was of the trail that it was before. Raises
-    IntegrityError when a checkpoint that the caller has kept is none; of an anchor's, it is a warning.
+    IntegrityError when a checkpoint that the caller has kept is none, ConfigurationError when the one that was verified
+    before is none; of an anchor's, it is a warning.
     """
     known: list[KnownTree] = []
     strange: list[Finding] = []
@@ -74,6 +81,8 @@ def compare(answers: Iterable[Answer], ring: Keyring, stranger: Signer | None) -
             except IntegrityError as error:
                 if not answer.where:
                     raise
+                if answer.where == BEFORE:
+                    raise ConfigurationError(CHANGED.format(error)) from error
                 strange.append(
                     Finding("anchor.unreadable", None, "a checkpoint", str(error), warning=True, where=answer.where)
                 )
@@ -111,7 +120,8 @@ def _compare(kept: Kept, where: str, ring: Keyring, stranger: Signer | None) -> 
     if stranger is not None and is_opened_by(note, VerifierKey(checkpoint.origin, stranger.public_key)):
         return signed_anew(checkpoint, where, ring.present)
     holder = f" that {where} keeps" if where else ""
-    return IntegrityError(f"The checkpoint{holder} is of the trail {checkpoint.origin}, and this one is {ring.origin}.")
+    of, this = spelled(checkpoint.origin), spelled(ring.origin)
+    return IntegrityError(f"The checkpoint{holder} is of the trail {of}, and this one is {this}.")
 
 
 def _is_left_behind(note: str, checkpoint: Checkpoint, ring: Keyring) -> bool:
@@ -130,16 +140,16 @@ def is_opened_by(note: str, key: VerifierKey) -> bool:
     return True
 
 
-def signed_tree(kept: Kept, ring: Keyring, newer: Iterable[VerifierKey] = ()) -> tuple[Checkpoint, VerifierKey] | None:
+def signed_tree(kept: Kept, ring: Keyring, others: Iterable[VerifierKey] = ()) -> tuple[Checkpoint, VerifierKey] | None:
     """The tree that somebody who had the trail's key of that time has signed, and the key; None where it is none.
 
-    ``newer`` are keys that the trail has had, and a backup does not know of.
+    ``others`` are keys whose signature counts on a tree of any size.
     """
     if isinstance(kept.what, Checkpoint):
         return None
     if (tree := tree_of(kept, ring)) is not None:
         return tree, ring.key_at(tree.size)
-    key = next((key for key in newer if is_opened_by(str(kept.what), key)), None)
+    key = next((key for key in others if is_opened_by(str(kept.what), key)), None)
     return None if key is None else (open_checkpoint(kept.what, key), key)
 
 

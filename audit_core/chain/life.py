@@ -25,7 +25,7 @@ def check_keys(ring: Keyring, pinned: VerifierKey | None) -> Iterator[Finding]:
 
 def check_life(ring: Keyring, known: Sequence[KnownTree], pinned: VerifierKey | None) -> Iterator[Finding]:
     """Warnings: of events that a stolen key has signed, and of those that a restored backup lacks."""
-    for revocation in ring.revocations:
+    for revocation in {one._replace(sequence=0): one for one in ring.revocations}.values():  # each once
         yield from _check_revocation(ring, revocation, known, pinned)
     told = set()
     for one in ring.restorations:

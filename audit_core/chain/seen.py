@@ -54,7 +54,7 @@ class Seen:
             compared = {str(where): str(digest) for where, digest in found.get("compared", {}).items()}
             tree = Frontier.from_bytes(checkpoint.size, decode_base64(str(found["frontier"])))
             statements = [_parse_statement(checkpoint.origin, *each) for each in found.get("statements", ())]
-        except (ValueError, TypeError, LookupError, AttributeError, IntegrityError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, IntegrityError) as error:
             raise ConfigurationError(f"this is not what `audit verify --state` writes ({error})") from error
         if tree.root() != checkpoint.root:
             raise ConfigurationError("its tree is not that of its checkpoint")

@@ -69,23 +69,30 @@ class Lost(NamedTuple):
         return max((size for size, _ in self.trees), default=self.first) - self.first
 
 
-def find_lost(chain: AuditChain, answers: Iterable[Answer], held: Iterable[Signer] = ()) -> Lost:
+def find_lost(
+    chain: AuditChain, answers: Iterable[Answer], held: Iterable[Signer] = (), *, replaced: bool = False
+) -> Lost:
     """What those who keep checkpoints know, and the chain does not extend: signed trees, and what a witness has seen.
 
-    A backup may be older than a rotation: what a key has signed that is ``held`` here counts, too.
+    A backup may be older than a rotation: what a key has signed that is ``held`` here counts, too. Or the key was
+    ``replaced`` since the backup was put back: then all counts that an earlier one has signed. No other backup lacks
+    what an earlier key has signed, and its thief can sign anything: without that it stops no sealer.
 
     What was acknowledged before is not told again. Raises IntegrityError for a store that does not fit itself.
     """
     answers, size = list(answers), chain.store.extent().signed  # first: in a bucket it looks for what others have added
     ring = _keyring(chain)
     newer = [key for one in held if (key := VerifierKey(ring.origin, one.public_key)) not in ring.keys]
-    kept = dict(found for answer in answers for one in answer.kept if (found := signed_tree(one, ring, newer)))
+    others = [*newer, *(ring.keys if replaced else ())]
+    kept = dict(found for answer in answers for one in answer.kept if (found := signed_tree(one, ring, others)))
     trees = {tree for tree in kept if not ring.abandons(tree)}
     fitting = set(_fitting(chain.store, sorted(trees, key=lambda tree: tree.size), size))
-    strange = {(tree.size, encode_base64(tree.root)) for tree in trees - fitting}
+    earlier = () if replaced else ring.keys[:-1]
+    strange = {(tree.size, encode_base64(tree.root)) for tree in trees - fitting if kept[tree] not in earlier}
     strange |= {(answer.seen, "") for answer in answers if answer.seen and not ring.abandons_size(answer.seen)}
     common = max((tree.size for tree in fitting), default=0)
-    is_forked = any(number <= size for number, _ in strange)
+    late = any(kept[tree] in ring.keys and kept[tree] != ring.key_at(tree.size) for tree in trees)
+    is_forked = late or any(number <= size for number, _ in strange)
     keys = [key for key in newer if key in {kept[tree] for tree in trees}]
     return Lost(sorted(strange), common if is_forked else size, common, keys)
 

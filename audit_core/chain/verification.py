@@ -24,7 +24,7 @@ from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.hashed import Hashed
 from audit_core.integrity.known_trees import KnownTree
 from audit_core.integrity.link import leaf_hash
-from audit_core.integrity.note import Signer, VerifierKey, parse_note
+from audit_core.integrity.note import Signer, VerifierKey, parse_note, spelled
 from audit_core.integrity.statement import ABOUT, ARCHIVED, PURGED
 from audit_core.integrity.verify import Finding, Result
 from audit_core.query import EventQuery
@@ -144,10 +144,10 @@ def _doubt(found: Verification, trust: Trust, origin: object, is_sound_alone: Ca
         raise trust.doubt
     if _is_of_another(found, trust) and is_sound_alone():
         raise ConfigurationError(
-            f"This trail is {origin}, and the key that you gave is of the trail {trust.origin}. If this is to be that "
-            "one, somebody has put another trail in its place: give a checkpoint of it that was kept elsewhere, with "
-            "--checkpoint or --anchor, and that is a finding. Only if you meant this one, give the key that you were "
-            "handed for this one."
+            f"This trail is {spelled(str(origin))}, and the key that you gave is of the trail {spelled(trust.origin)}. "
+            "If this is to be that one, somebody has put another trail in its place: give a checkpoint of it that was "
+            "kept elsewhere, with --checkpoint or --anchor, and that is a finding. Only if you meant this one, give "
+            "the key that you were handed for this one."
         )
 
 

@@ -127,6 +127,11 @@ def _of_rewriting(found: CheckedBundle) -> Iterator[str]:
         )
     for number, lost, first, reason in found.restored:
         yield f"Event {number:,} says that a backup lacks {count_of(lost)} from sequence {first:,} on ({reason})."
+    if not _is_whole(found):
+        yield (
+            f"That the trail tells of no {'other ' if found.revoked or found.restored else ''}stolen key or restored "
+            "backup is not shown: whoever made the bundle can leave that out, unless it is of the whole trail."
+        )
     for size, where, since in found.kept:
         when = f", since {since}" if since else ""
         yield f"It extends a checkpoint of {count_of(size)}, which {where or 'somebody'} has{when}, as the bundle says."

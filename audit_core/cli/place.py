@@ -253,8 +253,8 @@ def read_checkpoint(path: Path) -> str:
 
 
 def read_file(path: Path) -> str:
-    """The text of a file. Raises OSError, and ConfigurationError when it is no text."""
+    """The text of a file, without the mark that Windows puts before it. Raises OSError; ConfigurationError: no text."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigurationError(f"The file {path} is not a text file: is it the right one?") from None

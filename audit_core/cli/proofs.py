@@ -14,7 +14,7 @@ from audit_core.cli.terminal import note, say, say_exactly, say_json
 from audit_core.cli.words import count_of
 from audit_core.errors import ConfigurationError, IntegrityError
 from audit_core.integrity.checkpoint import Checkpoint
-from audit_core.integrity.note import VerifierKey, decode_base64, encode_base64, parse_note
+from audit_core.integrity.note import VerifierKey, decode_base64, encode_base64, parse_note, spelled
 from audit_core.noting import not_recorded
 from audit_core.reports.text import safe_json
 
@@ -116,9 +116,9 @@ def _check_trail(proof: Proof, key: VerifierKey) -> None:
         return
     if origin != key.name:
         raise ConfigurationError(
-            f"The proof is of the trail {origin}, and the key that you gave of {key.name}. If it is to be of the key's "
-            "trail, somebody has changed it, or given you another one. Only if you meant the other trail, give the key "
-            "that you were handed for that."
+            f"The proof is of the trail {spelled(origin)}, and the key that you gave of {spelled(key.name)}. If it is "
+            "to be of the key's trail, somebody has changed it, or given you another one. Only if you meant the other "
+            "trail, give the key that you were handed for that."
         )
 
 

@@ -52,7 +52,7 @@ def acknowledge_restore(
             if answer.trouble:
                 note(f"{answer.where} could not be asked, and what it knows is not acknowledged: {answer.trouble}")
         held = [*trail.signing_key.held(), *map(_read_signer, newer_key or ())]
-        lost = find_lost(trail.chain, answers, held)
+        lost = find_lost(trail.chain, answers, held, replaced=True)
         if not lost.trees:
             raise ConfigurationError(
                 "Nobody who was asked knows of events that this trail has not: there is nothing to acknowledge. Name "

@@ -17,6 +17,11 @@ _OTHERS = {  # kinds of findings, and what they mean
     "checkpoint.unreadable": "checkpoints changed",
     "checkpoint.frontier": "checkpoints changed",
     "key.lost": "signed on with a key that the one before did not name",
+    "archive": "archived events changed or removed",
+    "archive.changed": "archived events changed or removed",
+    "archive.unsigned": "events removed as if they had been archived",
+    "clock": "events sealed under a clock that was turned back",
+    "silent": "nothing shows that it is alive",
     "private.missing": "values beside the events removed",
     "private.changed": "values beside the events changed",
     "private.stray": "values put in beside events",
@@ -66,6 +71,10 @@ def _of_a_doubt(found: Verification, kinds: set[str]) -> str | None:
 def _of_surroundings(found: Verification, kinds: set[str]) -> str | None:
     if kinds == {"schema"} and found.origin:
         return "The events are what was recorded, but the tables, indexes or triggers around them were changed."
+    if kinds == {"silent"}:
+        return "Nothing shows that this trail is still alive: it was stopped, or does not reach its anchors."
+    if kinds == {"clock"}:
+        return "The events are what was signed, but not when: a clock was turned back, or that of the anchor is wrong."
     if kinds == {"object"}:
         return f"The events are what was recorded, but their bucket was tampered with: {_OTHERS['object']}."
     return None

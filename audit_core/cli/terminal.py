@@ -19,12 +19,18 @@ from audit_core.reports.text import safe_json, visible
 PIPE_WIDTH = 160  # columns of a table that no terminal shows, unless COLUMNS says otherwise
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with 1 where nobody reads on, which says FAILED."""
+        raise BrokenPipeError
+
+
 def console(stream: TextIO) -> Console:
     """Styles nothing in a pipe, nor under NO_COLOR (no-color.org)."""
     if not stream.isatty():
         width = None if os.environ.get("COLUMNS") else PIPE_WIDTH
-        return Console(file=stream, color_system=None, force_terminal=False, width=width)
-    return Console(file=stream, color_system=None if os.environ.get("NO_COLOR") else "auto")
+        return _Console(file=stream, color_system=None, force_terminal=False, width=width)
+    return _Console(file=stream, color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
 def say(text: str, style: str = "") -> None:

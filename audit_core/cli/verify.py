@@ -46,7 +46,12 @@ AsOf = Annotated[
 ]
 MaxAge = Annotated[
     float | None,
-    typer.Option(metavar="HOURS", min=0, help="How old the newest anchored checkpoint, or event, may be: is it alive?"),
+    typer.Option(
+        metavar="HOURS",
+        min=0,
+        max=1e6,
+        help="How old the newest anchored checkpoint, or event, may be: is it alive?",
+    ),
 ]
 State = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Go on from what was verified last, which is remembered here.")

@@ -26,6 +26,8 @@ _WORDS = {
     "checkpoint.root": "The checkpoint of {sequence} events was signed over other events than these.",
     "checkpoint.frontier": "The tree kept with the checkpoint of {sequence} events is another one.",
     "clock": "The clock was turned back before the checkpoint of {sequence} events: expected {expected}, got {got}.",
+    "clock.anchor": "The clock was turned back before the checkpoint of {sequence} events, or that of {where} is "
+    "wrong: expected {expected}, got {got}.",
     "known": "The checkpoint of {sequence} events {kept} does not fit: it was taken of other events than these.",
     "truncated": "The trail is cut off at {sequence} events: expected {expected} {kept}, got {got}.",
     "object": "The object of the events from {sequence} on: expected {expected}, got {got}. What was locked first is "
@@ -115,13 +117,15 @@ def describe(finding: Finding, trail: AuditTrail) -> tuple[str, str | None]:
         removed=removed(*missing_range(finding)),
         unsigned=_not_covered(finding),
         kept=f"that {finding.where} keeps" if finding.where else "that was kept elsewhere",
-        where=f"{finding.where[:1].upper()}{finding.where[1:]}",
+        where=f"{finding.where[:1].upper()}{finding.where[1:]}" if finding.kind != "clock" else finding.where,
     ), event_id
 
 
 def _words(finding: Finding) -> str:
     if finding.kind == "object" and finding.sequence is None:
         return _WORDS["object.strange"]
+    if finding.kind == "clock" and finding.where:
+        return _WORDS["clock.anchor"]
     if finding.kind == "known" and is_not_compared(finding):
         return _NOT_COMPARED
     if finding.kind == "known" and is_signed_anew(finding):

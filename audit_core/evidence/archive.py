@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from audit_core.errors import ConfigurationError
+from audit_core.process.disk import new_file
 
 SUMS = "SHA256SUMS"
 _COMMENT = b"sha256:" + b"0" * 64  # of all bytes before it
@@ -43,25 +44,20 @@ class Archive:
 
 @contextmanager
 def new_archive(path: Path) -> Iterator[Archive]:
-    """An archive that was not there before, and is not there where the block raises.
+    """An archive that was not there before, and is there once it is whole: not where the block raises, or is killed.
 
     Raises ConfigurationError where something is there already, OSError where it cannot be written.
     """
     try:
-        file = path.open("x+b")
-    except FileExistsError:
-        raise ConfigurationError(f"The file {path} is there already, and is not overwritten: name another.") from None
-    try:
-        with file:
+        with new_file(path) as file:
             with zipfile.ZipFile(file, "w") as archive:
                 archive.comment = _COMMENT
                 content = Archive(archive)
                 yield content
                 content.add_sums()
             _seal(file)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    except FileExistsError:
+        raise ConfigurationError(f"The file {path} is there already, and is not overwritten: name another.") from None
 
 
 def _seal(file: BinaryIO) -> None:

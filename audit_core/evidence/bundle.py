@@ -13,9 +13,9 @@ from typing import Any
 from audit_core.canonical import MAX_RECORD_BYTES, format_timestamp
 from audit_core.chain.purged import Purged, purged_in
 from audit_core.chain.subtrees import Span, Subtrees
-from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.evidence.archive import Archive, new_archive
-from audit_core.evidence.gone import is_gone, statements_of_gone, unless_purged_meanwhile
+from audit_core.evidence.gone import statements_of_gone, unless_purged_meanwhile
 from audit_core.evidence.kept import Held, Shown, ask, show
 from audit_core.evidence.page import write_page
 from audit_core.evidence.selection import Selection
@@ -44,7 +44,7 @@ class Written:
     tree_size: int
     origin: str
     not_noted: str | None  # why this reading is not in the trail
-    troubles: tuple[str, ...]  # anchors that could not be asked
+    troubles: tuple[str, ...]  # anchors that could not be asked, and archives beside what was asked for
     purged: tuple[Purged, ...] = ()  # what is not there any more of the time that was asked for
 
 
@@ -81,17 +81,17 @@ def write_bundle(
         wanted = {reign.sequence for reign in trust.reigns[1:]}
         wanted |= _warnings(trust)
         wanted |= statements_of_gone(spool, selection, trail.store, trust.keys)
-        if selection.is_of_a_time:
-            beside = _neighbours(spool) - set(spool.sequences)
-            wanted |= {place for place in beside if not is_gone(place, trail.store, trust.keys)}
+        beside = _neighbours(spool) if selection.is_of_a_time else set()
         besides = _fill(spool, wanted, trail.chain.whole)
+        near, away = _fill_beside(spool, beside, trail, trust.keys)
+        besides = sorted(besides + near)
         nodes = _prove(spool, trail.store)
         held, troubles = ask(trail.anchoring.anchors, trail.chain, spool.sequences[-1], trust.head.size, trust.keys)
         shown = show([*(Held(note) for note in checkpoints), *held], trail.chain, trust.head, trust.keys)
         files = _small_files(trust, asked, events, besides, shown)
         with new_archive(path) as archive:
             _write(archive, files, shown, spool, nodes)
-    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, tuple(troubles), purged)
+    return Written(events, len(besides), trust.head.size, trust.head.origin, not_noted, (*troubles, *away), purged)
 
 
 def _warnings(trust: _Trust) -> set[int]:
@@ -138,6 +138,23 @@ def _fill(spool: Spool, wanted: set[int], store: AuditStore) -> list[int]:
             raise IntegrityError(f"The event {sequence} is missing: run `audit verify`.")
         spool.add(row)
     return besides
+
+
+def _fill_beside(spool: Spool, places: set[int], trail: AuditTrail, keys: Keyring) -> tuple[list[int], list[str]]:
+    """The neighbours of an interval, as far as they are at hand; and in a sentence each which archive is not."""
+    found: list[int] = []
+    away: dict[int, str] = {}
+    for sequence in sorted(places - set(spool.sequences)):
+        left = trail.store.find_left(sequence)
+        if left is not None and (keys.is_purged(left.archive) or left.archive in away):
+            continue
+        try:
+            found += _fill(spool, {sequence}, trail.chain.whole)
+        except StoreUnavailableError as error:
+            if left is None:
+                raise
+            away[left.archive] = f"{error} What stands beside the events of this time is left out."
+    return found, list(away.values())
 
 
 def _prove(spool: Spool, store: AuditStore) -> dict[Span, bytes]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from audit_core.errors import IntegrityError
 from audit_core.evidence.checked import Checking, lines_of, read_json
+from audit_core.evidence.opened import KEPT
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.merkle import check_consistency
-from audit_core.integrity.note import VerifierKey, decode_base64, parse_note, split_signature
+from audit_core.integrity.note import VerifierKey, decode_base64, parse_note, spelled, split_signature
 
 _MALFORMED = (IntegrityError, LookupError, TypeError, ValueError, AttributeError)
 
@@ -21,6 +22,9 @@ def check_kept(checking: Checking, mine: Sequence[str]) -> None:
     named: set[str] = set()
     for number, line in enumerate(lines_of(checking.bundle.text("consistency.jsonl")), 1):
         where = f"consistency.jsonl line {number}"
+        if number > KEPT:  # each may have a file unpacked
+            checking.fault(where, "no bundle has more checkpoints: from here on nothing was read")
+            break
         try:
             entry = read_json(line)
             where = str(entry["checkpoint"])[:200]
@@ -38,6 +42,8 @@ def check_kept(checking: Checking, mine: Sequence[str]) -> None:
 
 def _check_one(checking: Checking, entry: dict[str, Any]) -> Checkpoint:
     """Raises one of ``_MALFORMED`` where it does not hold."""
+    if not all(name is None or name.startswith("kept/") for name in (entry["checkpoint"], entry["receipt"])):
+        raise IntegrityError("it does not lie in kept/")
     note, head = checking.bundle.text(entry["checkpoint"]), checking.head
     old = checking.open(note)
     if (entry["first"], entry["second"]) != (old.size, head.size):
@@ -56,7 +62,8 @@ def _compare(checking: Checking, note: str, there: dict[int, bytes]) -> None:
     """What a bundle cannot be blamed for is a question."""
     mine, head = Checkpoint.parse(parse_note(note)[0]), checking.head
     if mine.origin != head.origin:
-        checking.ask(f"The checkpoint that you gave is of the trail {mine.origin}, and the bundle of {head.origin}.")
+        of, this = spelled(mine.origin), spelled(head.origin)
+        checking.ask(f"The checkpoint that you gave is of the trail {of}, and the bundle of {this}.")
     elif (signer := _signer_of(note, checking)) is None:
         checking.fault("checkpoint", f"the one that you gave, of {mine.size} events, is signed with another key")
     elif not _opens(note, signer):

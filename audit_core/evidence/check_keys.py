@@ -9,7 +9,7 @@ from typing import Any
 from audit_core.errors import IntegrityError
 from audit_core.evidence.checked import Checking, SigningKey, lines_of, read_json
 from audit_core.integrity.keyring import Keyring, Reign
-from audit_core.integrity.note import VerifierKey
+from audit_core.integrity.note import VerifierKey, spelled
 from audit_core.integrity.statement import Statement
 
 _MALFORMED = (IntegrityError, LookupError, TypeError, ValueError, AttributeError)
@@ -62,9 +62,9 @@ def _check_trust(checking: Checking, ring: Keyring, trusted: Sequence[VerifierKe
     found.is_before = not found.trusted and any(each in ring.keys[place + 1 :] for each in trusted)
     if trusted and all(each.name != origin for each in trusted):
         checking.ask(
-            f"The bundle is of the trail {origin}, and the key that you gave of {trusted[0].name}. If you asked for "
-            "one of the key's trail, you were given another. Only if you meant the other trail, give the key that you "
-            "were handed for that."
+            f"The bundle is of the trail {spelled(origin)}, and the key that you gave of {spelled(trusted[0].name)}. "
+            "If you asked for one of the key's trail, you were given another. Only if you meant the other trail, give "
+            "the key that you were handed for that."
         )
     elif trusted and not (found.trusted or found.is_before):
         given = ", ".join(map(str, trusted))

@@ -11,6 +11,7 @@ from audit_core.anchors import Anchor
 from audit_core.chain import AuditChain
 from audit_core.chain.proof import prove_consistency
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
+from audit_core.evidence.opened import KEPT
 from audit_core.integrity.checkpoint import Checkpoint, open_checkpoint
 from audit_core.integrity.keyring import Keyring
 from audit_core.integrity.merkle import check_consistency
@@ -105,8 +106,10 @@ def show(held: Sequence[Held], chain: AuditChain, head: Checkpoint, keys: Keyrin
     """Each with its proof.
 
     Raises IntegrityError where one is of another key or trail, or is not extended, ConfigurationError where a restored
-    backup has left it behind.
+    backup has left it behind, and for too many.
     """
+    if len(held) > KEPT:  # what checks a bundle reads no more
+        raise ConfigurationError(f"A bundle has {KEPT:,} kept checkpoints at most: give fewer with --checkpoint.")
     return [_show(one, chain, head, keys) for one in dict.fromkeys(held)]
 
 

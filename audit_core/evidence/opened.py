@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import IO, BinaryIO, TypeVar
@@ -24,6 +25,8 @@ NEEDED = (
 SMALL = 16 << 20  # bytes that a file may have that is read as a whole
 LINE = 1 << 17  # bytes of the longest line
 EVENTS = 100_000  # that a bundle has, at most: no browser opens a page with many more
+KEPT = 1_000  # checkpoints that were kept elsewhere
+_KEPT_BYTES = 1 << 20  # of a note or of a time stamp
 _MOST = {"records.jsonl": EVENTS << 16, "proofs.jsonl": EVENTS << 12, "evidence.html": EVENTS << 17}  # bytes
 _CHUNK = 1 << 20
 T = TypeVar("T")
@@ -51,17 +54,20 @@ class OpenedBundle:
         elif self._sum() != comment[1].decode():
             yield "it was changed or damaged after it was written: its bytes do not give the sum at its end"
         yield from second_readings(self._file, self._archive, COMMENT_SIZE if comment else len(self._archive.comment))
-        for name in sorted(set(self.names)):
-            if self.names.count(name) > 1:
-                yield f"the file {name[:200]} is there {self.names.count(name)} times"
+        for name, count in sorted(Counter(self.names).items()):
+            if count > 1:
+                yield f"the file {name[:200]} is there {count} times"
             if not NAMES.fullmatch(name):
                 yield f"the file {name[:200]!r} does not belong into a bundle"
         yield from (f"the file {name} is missing" for name in NEEDED if name not in self.names)
 
     def bombs(self) -> Iterator[str]:
         """What no bundle has so much of: to unpack it would take for ever. No more comes out than the archive says."""
+        if len(self.names) > len(NEEDED) + 2 * KEPT:
+            yield f"it has {len(self.names):,} files, more than any bundle"
         for info in self._archive.infolist():
-            if info.file_size > _MOST.get(info.filename, SMALL):
+            most = _KEPT_BYTES if info.filename.startswith("kept/") else SMALL
+            if info.file_size > _MOST.get(info.filename, most):
                 yield f"the file {info.filename[:200]} has {info.file_size:,} bytes, more than that of any bundle"
 
     def lines(self, name: str) -> Iterator[bytes]:

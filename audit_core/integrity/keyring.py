@@ -28,6 +28,9 @@ from audit_core.integrity.statement import (
     Statement,
 )
 
+# What it says is of another form. Whoever records events may write it, and must not end a verification by that.
+_MALFORMED = (IntegrityError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
 
 class Reign(NamedTuple):
     """How long a key signs: from a tree size on, until the next one does."""
@@ -71,6 +74,10 @@ class Keyring:
     holds: dict[int, Hold] = field(default_factory=dict)  # those that were not lifted, by their sequence
     erasures: list[Erasure] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)  # those that were followed
+    _had: set[VerifierKey] = field(default_factory=set)  # every key: a stranger's bundle may have very many
+
+    def __post_init__(self) -> None:
+        self._had.update(self.keys)
 
     @classmethod
     def begin(cls, key: VerifierKey, statements: Iterable[Statement] = ()) -> Keyring:
@@ -135,14 +142,14 @@ class Keyring:
         try:
             if not known[statement.kind](statement):
                 return False
-        except (IntegrityError, ValueError, TypeError, LookupError):  # what it says is of another form
+        except _MALFORMED:
             return False
         self.statements.append(statement)
         return True
 
     def _rotate(self, statement: Statement) -> bool:
         new = new_key_of(statement)
-        if statement.says["old"] != str(self.present) or new is None or new.name != self.origin or new in self.keys:
+        if statement.says["old"] != str(self.present) or new is None or new.name != self.origin or new in self._had:
             return False
         after_loss = is_after_loss(statement)
         if not (after_loss or statement.is_signed_by(self.present)):
@@ -150,13 +157,14 @@ class Keyring:
         # The old key signs the checkpoint of the rotation itself, where it is there.
         first = statement.sequence + (1 if after_loss else 2)
         self.reigns.append(Reign(new, first, statement.sequence, after_loss))
+        self._had.add(new)
         return True
 
     def _revoke(self, statement: Statement) -> bool:
         says = statement.says
         key = VerifierKey.parse(says["key"])
         parse_timestamp(says["since"])
-        if key not in self.keys[:-1] or not statement.is_signed_by(self.present):
+        if key not in self._had or key == self.present or not statement.is_signed_by(self.present):
             return False
         self.revocations.append(Revocation(key, says["since"], statement.sequence, str(says["reason"])))
         return True

@@ -114,6 +114,11 @@ def check_key_name(name: str) -> None:
         raise IntegrityError(f"a key name is not empty, has no spaces and no plus sign, got {name[:200]!r}")
 
 
+def spelled(name: str) -> str:
+    """A key's name in ASCII, for whoever compares two: letters of other scripts look like these."""
+    return name.encode("ascii", "backslashreplace").decode()
+
+
 def check_text(text: str) -> None:
     """Raise IntegrityError unless a note may have this text (signed-note, Format)."""
     _check_characters(text)

@@ -102,6 +102,8 @@ class PostgresOutbox:
                 return self.take(limit, own)
         began = time.monotonic()
         is_full = began >= self._full_look_at
+        if self._cursor.is_endless(began):
+            self._cursor.began(self._own_transaction(connection), began)
         while True:
             probes = self._cursor.probes(began)
             first = LOWEST if is_full else self._cursor.high + 1
@@ -159,6 +161,11 @@ class PostgresOutbox:
         (_, snapshot, _), *rows = sorted(found, key=lambda row: (row[0] is not None, row[0]))
         cut = len(rows) == limit or bool(rows and rows[-1][2] >= BYTES_AT_ONCE)
         return Snapshot.parse(snapshot), [Waiting(id_, event) for id_, event, _ in rows], cut
+
+    def _own_transaction(self, connection: Any) -> int:
+        """The number of this transaction, which gets one now unless it has one."""
+        ((number,),) = self.database.fetch("SELECT pg_current_xact_id()::text", (), connection)
+        return int(number)
 
     def _advance(self, taken: _Taken) -> None:
         self._cursor.advance(taken.snapshot, taken.ids, time.monotonic(), cut=taken.cut)

@@ -113,10 +113,10 @@ class S3AuditStore:
         """Whatever somebody has done to the objects since they were written."""
         self._bucket.check()
         self._sync()
-        for versions in self._bucket.objects(self._prefix):
+        for versions in self._bucket.objects(self._prefix, self._prefix):  # what "create folder" makes has no name
             yield from _check_object(versions, self._prefix)
         for first in self._mirror.unlocked():
-            yield _finding(first, "no lock in COMPLIANCE mode")
+            yield _finding(first, "no lock in COMPLIANCE mode for a year or more")
 
     def check_indexes(self) -> Iterator[Finding]:
         return iter(())

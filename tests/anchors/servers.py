@@ -9,7 +9,9 @@ from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 
@@ -101,9 +103,24 @@ class Authority:
         self._run("ts", "-reply", "-queryfile", "query", "-config", "tsa.cnf", "-section", "here", "-out", "reply")
         return 200, (self.folder / "reply").read_bytes()
 
-    def agrees(self, note, stamp):
+    def end_at(self, moment):
+        """Its certificate, and not that of its root, ends then."""
+        issuer = x509.load_pem_x509_certificate(self.ca.read_bytes())
+        key = serialization.load_pem_private_key((self.folder / "ca.key").read_bytes(), None)
+        before = x509.load_pem_x509_certificate((self.folder / "tsa.pem").read_bytes())
+        made = (
+            x509.CertificateBuilder(issuer.subject, before.subject, before.public_key(), before.serial_number)
+            .not_valid_before(before.not_valid_before_utc)
+            .not_valid_after(moment)
+        )
+        for one in before.extensions:
+            made = made.add_extension(one.value, one.critical)
+        signed = made.sign(key, hashes.SHA256())
+        (self.folder / "tsa.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+    def agrees(self, note, stamp, *more):
         """Whether openssl says that the stamp is of the note."""
-        words = ("ts", "-verify", "-data", note, "-in", stamp, "-CAfile", self.ca)
+        words = ("ts", "-verify", "-data", note, "-in", stamp, "-CAfile", self.ca, *more)
         return openssl(self.folder, *words, check=False).returncode == 0
 
     def _run(self, *words):

@@ -25,7 +25,7 @@ from audit_core.s3 import open_bucket
 from audit_core.stores.memory import MemoryStore
 from audit_core.testing import ORIGIN, make_chain, make_event, seal
 from tests.anchors.kinds import KINDS, an_anchor
-from tests.anchors.servers import Witness
+from tests.anchors.servers import Authority, Witness, serving
 from tests.attacks.attacker import AT, put_back, steal
 from tests.s3.server import client
 
@@ -293,23 +293,30 @@ def test_without_its_authority_nothing_is_stamped_and_what_was_stamped_still_vou
     assert "does not answer" in state.trouble
 
 
+SLOW = {
+    "silent": (b"", b""),
+    "a byte of its body at a time": (b"HTTP/1.0 200 OK\r\n\r\n", b"x"),
+    "a byte of a header at a time": (b"HTTP/1.0 200 OK\r\nX-Slow: ", b"x"),
+    "going on for ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
 @pytest.mark.parametrize("anchor", ["tsa", "witness"], indirect=True)
-@pytest.mark.parametrize("how", ["silent", "a byte at a time"])
-def test_a_slow_service_is_given_up_in_time(chain, anchor, how, monkeypatch):
+@pytest.mark.parametrize(("first", "then"), SLOW.values(), ids=SLOW)
+def test_a_slow_service_is_given_up_in_time(chain, anchor, first, then, monkeypatch):
     monkeypatch.setattr("audit_core.anchors.web.TIMEOUT_SECONDS", 0.2)
 
     def hang(handler, _):
-        if how != "silent":
-            handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        handler.wfile.write(first)
         for _ in range(60):
             time.sleep(0.05)
-            if how != "silent":
-                handler.wfile.write(b"x")
+            handler.wfile.write(then)
         return "hung"
 
-    anchor.server.hook = hang
+    anchor.server.hook, began = hang, time.monotonic()
     (state,) = keep_now(chain, [anchor])
     assert "does not answer" in state.trouble
+    assert time.monotonic() - began < 2
 
 
 LIES = {
@@ -319,6 +326,10 @@ LIES = {
     "nonsense": (200, b"\xff\x00" * 50),
     "a conflict of nothing": (409, b"all of it"),
     "a conflict without end": (409, b"9" * 5_000),
+    "a conflict with more than any tree has": (409, b"9" * 19),
+    "a conflict with what it was told": (409, b"0"),
+    "a conflict with what it was told then": (409, b"4"),
+    "that nothing is extended": (422, b""),
 }
 
 
@@ -459,10 +470,22 @@ def test_openssl_agrees_with_our_time_stamps_and_with_no_other(chain, anchor):
     assert not authority.agrees(other, stamp)
 
 
+def test_a_stamp_holds_after_the_certificate_of_its_authority_has_ended(chain, tmp_path):
+    authority = Authority(tmp_path / "authority")
+    authority.end_at(end := datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3))
+    with serving(authority.answer) as service:
+        receipts = tmp_path / "receipts"
+        anchor = open_anchor(f"tsa+{service.url}/tsr?ca={authority.ca}&receipts={receipts}")
+        keep(chain, anchor)
+        time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds() + 1))
+        assert verify(chain, anchor).result is Result.OK
+    (note,), (stamp,) = receipts.glob("*.checkpoint"), receipts.glob("*.tsr")
+    assert not authority.agrees(note, stamp)
+    assert authority.agrees(note, stamp, "-attime", int(end.timestamp()) - 1)
+
+
 @pytest.mark.parametrize("anchor", ["tsa"], indirect=True)
 def test_a_stamp_of_another_authority_is_none(chain, anchor, tmp_path):
-    from tests.anchors.servers import Authority
-
     keep(chain, anchor)
     other = Authority(tmp_path / "other authority")
     anchor._ca = str(other.ca)

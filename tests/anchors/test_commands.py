@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from audit_core import AuditTrail
+from audit_core import AuditTrail, VerifierKey
 from audit_core.cli import main
+from tests.anchors.servers import Witness, serving
 from tests.attacks.attacker import put_back, steal
 from tests.reports.trails import ORIGIN, OURS, about, seal
 
@@ -53,6 +54,21 @@ def test_the_anchors_may_stand_in_the_environment(audit, anchor, tmp_path, monke
     assert [(one["size"], one["trouble"]) for one in held] == [(6, None)] * 2
 
 
+def test_what_is_no_checkpoint_hides_none_from_the_status(audit, anchor, tmp_path):
+    audit("anchor", "--anchor", anchor)
+    (tmp_path / "other" / f"{'9' * 20}-{'a' * 16}.checkpoint").write_text("nonsense")
+    assert "other: 6 events" in audit("status", "--anchor", anchor)[1]
+
+
+def test_an_anchor_that_holds_something_else_in_its_place_has_not_taken_a_checkpoint(audit, anchor, tmp_path):
+    audit("anchor", "--anchor", anchor)
+    (kept,) = (tmp_path / "other").iterdir()
+    kept.chmod(0o600)
+    kept.write_text("torn")
+    code, out, err = audit("anchor", "--anchor", anchor)
+    assert (code, f"holds something else as {kept.name}" in out + err) == (2, True)
+
+
 def test_a_cut_off_trail_is_failed_in_a_sentence_that_names_the_anchor(audit, anchor, path, tmp_path):
     audit("anchor", "--anchor", anchor)
     with AuditTrail(f"sqlite:///{path}", lifecycle=False) as trail:
@@ -76,6 +92,17 @@ def test_an_anchor_that_is_down_is_told_and_the_trail_is_not_ok(audit, tmp_path)
     assert "takes no checkpoint" in err
     code, out, _ = audit("status", "--anchor", f"file://{tmp_path}/none")
     assert (code, "There is no folder" in out) == (0, True)
+
+
+def test_a_witness_that_lies_keeps_no_command_from_sealing(path, tmp_path):
+    witness = Witness(str(VerifierKey(ORIGIN, OURS.public_key)))
+    witness.size = 99
+    key = witness.vkey.replace("+", "%2B")
+    with serving(witness.answer) as service:
+        words = ("--anchor", f"witness+{service.url}?key={key}&receipts={tmp_path}/receipts")
+        for command, code in (("verify", 1), ("seal", 0)):
+            with AuditTrail(f"sqlite:///{path}", signer=OURS, lifecycle=False) as trail:
+                assert main([command, *words], trail=trail) == code
 
 
 def test_a_trail_that_was_stopped_is_failed_with_max_age(audit, anchor):

@@ -139,6 +139,17 @@ def test_an_anchor_that_was_down_at_the_start_stops_the_sealer_when_it_answers(t
         assert (found.findings, [one.kind for one in found.warnings]) == ((), ["restored"])
 
 
+def test_a_backup_whose_key_was_replaced_first_is_acknowledged_by_the_command(tmp_path, state):
+    url, folder = f"sqlite:///{tmp_path}/clinic.db", f"file://{tmp_path}/other"
+    restore_after(url, folder)
+    assert main(["key", "rotate", "--url", url]) == 0
+    assert main(["verify", "--url", url, "--anchor", folder]) == 1
+    assert main(["acknowledge-restore", "--url", url, "--anchor", folder, "--reason", "broken into"]) == 0
+    assert main(["verify", "--url", url, "--anchor", folder]) == 3, "nothing that is anchored is in it yet"
+    assert main(["anchor", "--url", url, "--anchor", folder]) == 0
+    assert main(["verify", "--url", url, "--anchor", folder]) == 0
+
+
 def test_a_command_that_found_the_end_cut_off_seals_nothing_on_top_of_that(tmp_path, state, capsys):
     url, folder = f"sqlite:///{tmp_path}/clinic.db", f"file://{tmp_path}/other"
     size = restore_after(url, folder)

@@ -12,6 +12,7 @@ import pytest
 from audit_core import AuditTrail, VerifierKey
 from audit_core.canonical import encode_record
 from audit_core.chain.verification import Verification
+from audit_core.cli import words
 from audit_core.cli.findings import Grouped
 from audit_core.cli.summary import summary
 from audit_core.cli.words import describe
@@ -355,6 +356,28 @@ def test_a_key_that_is_no_file_either_is_one_sentence(audit):
     code, _, err = audit("verify", "--key", "nofile")
     assert code == 2
     assert "--key nofile is neither a verifier key nor a file that can be read." in err
+
+
+WARNINGS = {
+    "anchor.left", "anchor.undated", "anchor.unreachable", "anchor.unreadable", "key.revoked", "private.unreadable",
+    "restored", "statement",
+}  # fmt: skip
+VARIANTS = {"clock.anchor", "edited.unsigned", "object.strange"}
+GROUPED = {"checkpoint.signature", "missing"}
+
+
+@pytest.mark.parametrize("kind", sorted(words._WORDS.keys() - WARNINGS - VARIANTS - GROUPED))
+def test_whatever_is_found_alone_comes_to_a_sentence(kind):
+    finding = Finding(kind, 3, "a checkpoint of 9 events", "another")
+    assert summary(Verification(Result.FAILED, (finding,), ORIGIN, 9), Grouped(others=[finding]))
+
+
+def test_a_clock_that_differs_from_an_anchors_may_be_either_of_them():
+    finding = Finding("clock", 5, "no earlier than noon", "eleven", where="the database /storage")
+    text, _ = describe(finding, None)
+    assert "turned back before the checkpoint of 5 events, or that of the database /storage is wrong" in text
+    found = Verification(Result.FAILED, (finding,), ORIGIN, 9)
+    assert "that of the anchor" in summary(found, Grouped(others=[finding]))
 
 
 def test_an_object_that_is_none_of_the_trails_has_no_place_in_what_is_said():

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 
@@ -12,9 +12,9 @@ from audit_core.chain.seen import Seen
 from audit_core.chain.statements import acknowledge, find_lost, revoke, rotate
 from audit_core.draft import draft_of
 from audit_core.errors import ConfigurationError, IntegrityError
-from audit_core.integrity.keyring import rotation
+from audit_core.integrity.keyring import Keyring, rotation
 from audit_core.integrity.note import VerifierKey, format_note, open_note
-from audit_core.integrity.statement import Statement
+from audit_core.integrity.statement import STATEMENTS, Statement
 from audit_core.integrity.verify import Result
 from audit_core.keys import LocalSigner
 from audit_core.stores.memory import MemoryStore
@@ -334,8 +334,55 @@ def test_a_key_is_revoked_by_the_present_one_and_only_if_it_was_one(chain):
     says = {"key": str(FIRST), "since": "2026-01-01T12:00:00.000000Z", "reason": "to make trouble"}
     superuser_says(grow(new), "key.revoked", says, [SIGNERS[0]])
     assert warned(new.verify(SECOND)) == ["statement"], "the key itself is not the one that revokes it"
-    stolen(new, NOON)
-    assert warned(new.verify(SECOND)) == ["statement", "key.revoked"]
+    for _ in range(2):  # whoever says it twice is heard once
+        stolen(new, NOON)
+        assert warned(new.verify(SECOND)) == ["statement", "key.revoked"]
+
+
+def test_of_many_keys_none_is_compared_with_each_other(monkeypatch):
+    signers = [LocalSigner(bytes([number]) * 32) for number in range(100)]
+    ring, compared = Keyring.begin(VerifierKey(ORIGIN, signers[0].public_key)), []
+    monkeypatch.setattr(VerifierKey, "__eq__", lambda one, other: compared.append(1) or str(one) == str(other))
+    for place, (old, new) in enumerate(pairwise(signers), 1):
+        says = rotation(*(VerifierKey(ORIGIN, one.public_key) for one in (old, new)), lost=False)
+        for kind, said in (("key.rotated", says), ("key.revoked", SAYS | {"key": says["old"]})):
+            statement = Statement(ORIGIN, kind, 2 * place, "0" * 64, said)
+            assert ring.follow(replace(statement, signatures=tuple(statement.sign([old, new])["signatures"])))
+    assert (len(ring.keys), len(ring.revocations)) == (100, 99)
+    assert len(compared) < 1_000
+
+
+# --- What only looks like a statement
+
+NONSENSE = (None, True, 5, "", "x", [], [5], [[1]], [[1, 2, 3]], {}, {"/details": 5}, {"details": [[0, 0]]})
+SAYS = {
+    "old": str(FIRST), "new": str(SECOND), "key": str(FIRST), "since": "2026-01-01T12:00:00.000000Z", "reason": "why",
+    "abandoned": [[9, ""]], "lost_from": 2, "lost": 7, "same": 2, "keys": [], "archive": 3, "month": "2026-01",
+    "events": 1, "first": 1, "last": 1, "bytes": 9, "hashes": "0" * 64, "object": "name", "sha256": "0" * 64,
+    "place": "file:///", "kind": "actor", "name": "ada", "hold": 3, "erased": {"/details": [[0, 0]]},
+    "basis": "why", "approved_by": "ada",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(STATEMENTS))
+def test_whatever_a_statement_says_it_ends_no_verification(kind):
+    for name in SAYS:
+        rest = {one: value for one, value in SAYS.items() if one != name}
+        for says in (rest, *({**rest, name: value} for value in NONSENSE)):
+            statement = Statement(ORIGIN, kind, 5, "0" * 64, says)
+            assert not Keyring.begin(FIRST).follow(statement)
+            signatures = tuple(statement.sign(SIGNERS[:2])["signatures"])
+            assert Keyring.begin(FIRST).follow(replace(statement, signatures=signatures)) in {True, False}
+
+
+def test_an_event_of_somebody_who_may_only_record_stops_neither_verification_nor_anchors(chain):
+    for says in ({"key": 5}, {"erased": [], "basis": 1}):
+        details = {"says": says, "signatures": []}
+        action = "key.revoked" if "key" in says else "trail.erased"
+        seal(chain, [make_event(action=action, resource_type="trail", resource_id=ORIGIN, details=details)])
+    note = grow(chain).checkpoint_note()
+    found = chain.verify(FIRST, [note])
+    assert (found.result, warned(found)) == (Result.OK, ["statement", "statement"])
 
 
 # --- A backup that was put back
@@ -353,8 +400,8 @@ def restored(request, tmp_path):
         yield made_by(0, store), notes
 
 
-def say_restored(chain, answers, reason="disk failure", held=()):
-    lost = find_lost(chain, answers, held)
+def say_restored(chain, answers, reason="disk failure", held=(), *, replaced=False):
+    lost = find_lost(chain, answers, held, replaced=replaced)
     with chain.store.transaction(patient=True) as connection:
         acknowledge(chain, lost, events_for_ever(), connection, reason=reason, held=held)
     return lost
@@ -403,6 +450,27 @@ def test_a_backup_that_was_sealed_on_before_anybody_saw_is_acknowledged_as_a_for
     assert (lost.first, lost.events) == (13, 7)
     found = chain.verify(FIRST, anchored=answers)
     assert (found.result, warned(found)) == (Result.OK, ["restored"])
+
+
+def test_a_backup_whose_key_was_replaced_before_anybody_saw_is_acknowledged_with_the_new_one(restored):
+    chain, notes = restored
+    chain, answers = grow(turn(chain, 1)), [answer(*notes)]
+    assert set(kinds(chain.verify(SECOND, anchored=answers))) == {"known"}
+    assert find_lost(chain, answers).trees == [], "the thief of the old key could stop the sealer by such trees"
+    lost = say_restored(chain, answers, replaced=True)
+    assert (lost.first, lost.events, lost.keys, [size for size, _ in lost.trees]) == (13, 7, [], [16, 20])
+    for key in (FIRST, SECOND):
+        found = chain.verify(key, anchored=answers)
+        assert (found.result, found.findings, warned(found), found.anchored) == (Result.OK, (), ["restored"], 13)
+    assert find_lost(chain, answers, replaced=True).trees == []
+
+
+def test_the_thief_of_an_earlier_key_stops_no_sealer(chain):
+    forger = made_by(0, MemoryStore())
+    forged = grow(forger, 5).checkpoint_note()
+    new = turn(chain, 1)
+    assert find_lost(new, [answer(forged)]).trees == []
+    assert [size for size, _ in find_lost(new, [answer(forged)], replaced=True).trees] == [6]
 
 
 def test_only_the_trees_that_are_named_are_abandoned(restored):

@@ -12,7 +12,7 @@ import pytest
 from audit_core import AuditTrail, VerifierKey
 from audit_core.cli.bundles import limits, summary
 from audit_core.errors import AuditError, ConfigurationError, IntegrityError
-from audit_core.evidence import check_events, opened
+from audit_core.evidence import check_events, check_kept, opened
 from audit_core.evidence.checked import Verdict, read_json
 from audit_core.integrity.checkpoint import Checkpoint
 from audit_core.integrity.link import leaf_hash
@@ -128,6 +128,10 @@ class TestAWrongKey:
         assert 0 < said.index("you were given another") < said.index("give the key"), "a cure that only suits a forger"
         assert check(made[0]["whole"], other, KEY).verdict is Verdict.OK
         assert found(packed(files_of(small) | {"README.txt": b""}, add_sums=False, show=False), other)
+
+    def test_of_a_trail_that_looks_like_this_one_is_told_apart(self, made):
+        with pytest.raises(ConfigurationError, match=r"and the key that you gave of example.com/\\u0441linic\."):
+            check(made[0]["whole"], VerifierKey("example.com/\u0441linic", OURS.public_key))
 
     def test_never_passes_in_any_of_its_bits(self, made):
         for bit in range(256):
@@ -550,6 +554,30 @@ class TestAnArchiveThatIsReadInTwoWays:
         monkeypatch.setattr(opened.OpenedBundle, "digest", None)
         (fault,) = found(packed(files, show=False), KEY)
         assert fault.startswith(f"archive: the file {name} has 2,097,152 bytes")
+
+    def test_more_files_than_any_bundle_has_are_not_even_looked_at(self, small, monkeypatch):
+        files = files_of(small) | {f"kept/{n}-7.checkpoint": b"x" for n in range(1, 2_002)}
+        monkeypatch.setattr(opened.OpenedBundle, "digest", None)
+        (fault,) = found(packed(files, show=False), KEY)
+        assert fault.startswith("archive: it has 2,011 files")
+
+    @pytest.mark.parametrize("name", ["kept/1-7.checkpoint", "kept/1-7.tsr"])
+    def test_a_large_time_stamp_is_not_unpacked_for_each_of_many_lines(self, small, name, monkeypatch):
+        files = files_of(small) | {name: b"\0" * ((1 << 20) + 1)}
+        monkeypatch.setattr(opened.OpenedBundle, "digest", None)
+        assert [f"archive: the file {name} has" in fault for fault in found(packed(files, show=False), KEY)] == [True]
+
+    def test_a_checkpoint_that_is_named_for_ever_is_not_unpacked_for_ever(self, small, monkeypatch):
+        files = files_of(small)
+        files["consistency.jsonl"] *= 5
+        monkeypatch.setattr(check_kept, "KEPT", 3)
+        faults = found(packed(files), KEY)
+        assert faults == ["consistency.jsonl line 4: no bundle has more checkpoints: from here on nothing was read"]
+
+    def test_a_kept_checkpoint_lies_with_the_others(self, small):
+        files = files_of(small)
+        files["consistency.jsonl"] = changed(files["consistency.jsonl"], receipt="records.jsonl") + b"\n"
+        assert any("it does not lie in kept/" in fault for fault in found(packed(files), KEY))
 
     def test_lines_that_are_no_events_are_not_read_to_their_end(self, small, monkeypatch):
         files = files_of(small) | {"records.jsonl": b"\n" * 50_000, "proofs.jsonl": b"\n" * 50_000}

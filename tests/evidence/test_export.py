@@ -21,6 +21,7 @@ from audit_core.anchors.folder import FolderAnchor, Receipt
 from audit_core.chain.statements import acknowledge, find_lost
 from audit_core.cli import main
 from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.evidence import archive
 from audit_core.evidence import opened as limits
 from audit_core.evidence.checked import Verdict
 from audit_core.evidence.selection import Selection, draw
@@ -42,6 +43,10 @@ def trail(tmp_path_factory):
 def stored(path, what="*"):
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(f"SELECT {what} FROM audit_events ORDER BY sequence").fetchall()
+
+
+def refused(*_):
+    raise OSError(1, "Operation not permitted")
 
 
 def records(files):
@@ -109,6 +114,10 @@ class TestWhatIsInIt:
             path = write(opened, tmp_path / "bundle")
         assert head != trail[1]
         assert check(path, KEY).ranges == [(0, 300)]
+
+    def test_is_whole_on_a_file_system_without_hard_links_too(self, trail, tmp_path, monkeypatch):
+        monkeypatch.setattr("os.link", refused)
+        assert check(write(trail[0], tmp_path / "bundle", select(actor="bob")), KEY).verdict is Verdict.OK
 
 
 class TestASample:
@@ -208,6 +217,12 @@ class TestKeptCheckpoints:
             write(trail[0], tmp_path / "bundle", checkpoints=[note])
         assert not (tmp_path / "bundle").exists()
 
+    def test_more_kept_checkpoints_than_a_bundle_has_are_refused(self, trail, tmp_path, monkeypatch):
+        monkeypatch.setattr("audit_core.evidence.kept.KEPT", 1)
+        with pytest.raises(ConfigurationError, match="1 kept checkpoints at most"):
+            write(trail[0], tmp_path / "bundle", checkpoints=[trail[1]] * 2)
+        assert not (tmp_path / "bundle").exists()
+
 
 class TestWhatIsNotExported:
     @pytest.mark.parametrize(
@@ -250,6 +265,20 @@ class TestWhatIsNotExported:
         with pytest.raises(ConfigurationError, match="not overwritten"):
             write(trail[0], tmp_path / "bundle")
         assert (tmp_path / "bundle").read_bytes() == b"mine"
+
+    def test_under_its_name_before_it_is_whole(self, trail, tmp_path, monkeypatch):
+        """Who is killed in the midst leaves no half of a bundle that somebody could hand over."""
+        path, seal_it = tmp_path / "bundle", archive._seal
+        monkeypatch.setattr(archive, "_seal", lambda file: seal_it(file) if not path.exists() else None)
+        assert check(write(trail[0], path, select(actor="bob")), KEY).verdict is Verdict.OK
+        assert [one.name for one in tmp_path.iterdir()] == ["bundle"]
+
+    def test_over_a_file_that_came_meanwhile(self, trail, tmp_path, monkeypatch):
+        path, seal_it = tmp_path / "bundle", archive._seal
+        monkeypatch.setattr(archive, "_seal", lambda file: (seal_it(file), path.write_bytes(b"mine")))
+        with pytest.raises(ConfigurationError, match="not overwritten"):
+            write(trail[0], path)
+        assert (path.read_bytes(), [one.name for one in tmp_path.iterdir()]) == (b"mine", ["bundle"])
 
     def test_to_a_disk_that_is_full(self, trail, tmp_path, monkeypatch):
         def full(*_):

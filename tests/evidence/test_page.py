@@ -90,6 +90,11 @@ class TestAGoodBundle:
         assert "This key is of another trail, example.com/other" in page.whole
         assert 0 < page.whole.index("you were given another") < page.whole.index("paste the key")
 
+    def test_a_key_whose_trail_looks_like_this_one_is_told_apart(self, made, opened):
+        alike = VerifierKey("example.com/\u0441linic", OURS.public_key)
+        page = opened(made[0]["sample"]["evidence.html"], str(alike))
+        assert "This key is of another trail, example.com/\\u0441linic. If" in page.whole
+
     @pytest.mark.parametrize("key", ["nonsense", str(KEY)[:-4], str(KEY).replace("+", "+0", 1), ""])
     def test_a_key_that_is_none_decides_nothing(self, made, opened, key):
         assert opened(made[0]["sample"]["evidence.html"], key).verdict == "untrusted"

@@ -10,7 +10,7 @@ import pytest
 
 from audit_core.archives.places import open_place
 from audit_core.cli import main
-from audit_core.errors import ConfigurationError, IntegrityError
+from audit_core.errors import ConfigurationError, IntegrityError, StoreUnavailableError
 from audit_core.evidence import bundle, tiles
 from audit_core.evidence.check_purged import unexplained
 from audit_core.evidence.checked import Verdict
@@ -153,6 +153,21 @@ def archived(tmp_path, monkeypatch):
             put(trail, month_of_events(month))
         list(Archiver(trail.chain, open_place((tmp_path / "archive").as_uri()), trail.event).run("2025-03"))
     return url, lambda: main(["purge", "--keep", "1m", "--reason", "over", "--url", url])
+
+
+def test_of_a_time_beside_an_archive_that_is_away_it_is_made_without_the_neighbours_there(archived, tmp_path):
+    url, _ = archived
+    april = select(since=datetime(2025, 4, 1, tzinfo=UTC), until=datetime(2025, 5, 1, tzinfo=UTC))
+    with opened_trail(url) as trail:
+        assert bundle.write_bundle(trail, april, tmp_path / "before").besides == 2
+    (tmp_path / "archive").rename(tmp_path / "away")
+    with opened_trail(url) as trail:
+        written = bundle.write_bundle(trail, april, tmp_path / "bundle")
+        (told,) = written.troubles
+        assert (written.besides, "2025-02 are archived and cannot be read" in told) == (1, True)
+        assert check(tmp_path / "bundle", trail.chain.key).verdict is Verdict.OK
+        with pytest.raises(StoreUnavailableError, match="2025-01 are archived"):
+            write(trail, tmp_path / "whole", select())
 
 
 def purging_before(step, purge):

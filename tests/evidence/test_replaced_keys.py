@@ -172,6 +172,35 @@ def test_that_a_key_was_stolen_or_a_backup_put_back_is_told_with_whatever_was_as
     for text in ("\n".join(limits(checked)), page.whole):
         assert f"Event 12 says that the key {FIRST} may have been in other hands" in text
         assert "Event 13 says that a backup lacks 87 events from sequence 12 on (disk failure)." in text
+        assert "tells of no other stolen key or restored backup" in text
+
+
+NONSENSE = (
+    {}, {"says": {}}, {"says": {}, "signatures": "x"}, {"says": None, "signatures": None},
+    {"says": [], "signatures": [[]]},
+    {"says": {"key": 5, "lost": "x", "archive": {}}, "signatures": [None, 5, "", "AAAA", "!"]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("selection", [select(), select(40, "blue heron")], ids=["whole", "sample"])
+def test_what_only_looks_like_a_statement_makes_no_bundle_a_changed_one(tmp_path, opened, selection):
+    kinds = ("key.rotated", "key.revoked", "trail.restored", "trail.archived", "trail.purged")
+    looks = {"resource_type": "trail", "resource_id": ORIGIN}
+    with trail_at(tmp_path / "trail.db", 0) as trail:
+        seal(trail, [event(n, kind, details=says, **looks) for n, kind in enumerate(kinds) for says in NONSENSE])
+        bundle = write(trail, tmp_path / "bundle", selection)
+    assert check(bundle, FIRST).verdict is Verdict.OK
+    page = opened(files_of(bundle)["evidence.html"], str(FIRST))
+    assert page.verdict == "ok", page.text
+
+
+def test_that_nothing_of_the_kind_was_left_out_is_claimed_of_the_whole_trail_alone(tmp_path, opened):
+    path, _ = make(tmp_path)
+    for name, selection, is_said in (("part", select(resource_id="2"), True), ("whole", select(), False)):
+        bundle = write(path, tmp_path / name, selection)
+        page = opened(files_of(bundle)["evidence.html"], str(FIRST))
+        for text in ("\n".join(limits(check(bundle, FIRST))), page.whole):
+            assert ("tells of no stolen key or restored backup" in text) is is_said
 
 
 def test_whoever_has_pinned_a_later_key_is_not_deceived_by_the_thief_of_an_earlier_one(rotated_trail):

@@ -12,7 +12,7 @@ class Model:
 
     def __init__(self, seed):
         self.chance = random.Random(seed)
-        self.now, self.next_id, self.next_xid = 0.0, 1, 100
+        self.now, self.next_id, self.next_xid, self.last_ended = 0.0, 1, 100, 99
         self.running, self.visible, self.owner = {}, set(), {}
         self.taken, self.looked_at = [], 0
         self.cursor = Cursor()
@@ -28,6 +28,7 @@ class Model:
 
     def end(self, xid, *, commit):
         ids = self.running.pop(xid)
+        self.last_ended = max(self.last_ended, xid)
         if commit:
             self.visible.update(ids)
 
@@ -36,10 +37,21 @@ class Model:
         return sum(len(missed.ids) for missed in self.cursor._missed)
 
     def snapshot(self):
-        return Snapshot(self.next_xid, frozenset(self.running))
+        """As PostgreSQL has it: whoever has begun after all that have ended is not named."""
+        end = self.last_ended + 1
+        return Snapshot(end, frozenset(xid for xid in self.running if xid < end))
+
+    def own_xid(self):
+        """What a transaction of the sealer's gets."""
+        self.begin()
+        xid = max(self.running)
+        self.end(xid, commit=False)
+        return xid
 
     def look(self, limit, between=lambda: None):
         """What the outbox does with one statement, or two if a transaction has ended between deciding and looking."""
+        if self.cursor.is_endless(self.now):
+            self.cursor.began(self.own_xid(), self.now)
         while True:
             probes = self.cursor.probes(self.now)
             between()
@@ -96,9 +108,27 @@ def test_ids_that_were_rolled_back_are_forgotten_once_nobody_can_bring_them():
         model.insert(max(model.running))
         model.end(max(model.running), commit=model.chance.random() < 0.5)
         model.look(100)
-    model.begin()
-    model.insert(max(model.running))
+    assert model.holes() > 20
+    model.begin()  # nobody can tell that it was not there when they were missed
     model.now += GRACE_SECONDS
+    model.look(100)
+    assert model.holes() > 20
+    model.end(max(model.running), commit=False)
+    model.look(100)
+    assert model.holes() == 0
+
+
+def test_those_who_begin_later_keep_nothing_from_being_forgotten():
+    model = Model(1)
+    for commit in (False, False, True):
+        model.begin()
+        model.insert(max(model.running))
+        model.end(max(model.running), commit=commit)
+    model.look(100)
+    assert model.holes() == 2
+    model.now += GRACE_SECONDS
+    model.look(100)
+    model.begin()
     model.look(100)
     assert model.holes() == 0
 

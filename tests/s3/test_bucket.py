@@ -60,9 +60,12 @@ def test_a_later_version_and_a_delete_marker_change_nothing(place):
     assert sorted(version.is_marker for version in only(bucket, prefix)) == [False, False, True]
 
 
-def test_a_version_that_lay_there_before_without_a_lock_does_not_count(place):
+@pytest.mark.parametrize("hours", [0, 1])
+def test_a_version_that_lay_there_before_without_a_lock_that_lasts_does_not_count(place, hours):
     bucket, prefix = place
-    client().put_object(Bucket=bucket.name, Key=f"{prefix}two", Body=b"slipped in")
+    until = datetime.now(UTC) + timedelta(hours=hours)
+    lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if hours else {}
+    client().put_object(Bucket=bucket.name, Key=f"{prefix}two", Body=b"slipped in", **lock)
     client().delete_object(Bucket=bucket.name, Key=f"{prefix}two")
     bucket.put_new(f"{prefix}two", b"ours")
     (versions,) = bucket.objects(f"{prefix}two")

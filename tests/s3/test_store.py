@@ -98,6 +98,20 @@ def test_an_object_at_the_next_place_is_found_though_it_is_locked_and_holds_no_e
     assert found_in(chain) == (Result.FAILED, {("unlinked", 5), ("edited", 5), ("unsigned", 5)})
 
 
+def test_a_lock_that_ends_before_long_is_none(chain, tmp_path, monkeypatch):
+    """With the key somebody could seal what he means to exchange when nobody looks any more."""
+    monkeypatch.setattr("audit_core.s3.years_later", lambda now, years: now + timedelta(days=90))
+    seal(chain, [make_event()])
+    other = make_chain(open_store(store_url(chain.store), tmp_path / "other.db"))
+    assert found_in(other) == (Result.FAILED, {("object", 5)})
+    other.store.close()
+
+
+def test_the_folder_that_somebody_made_of_the_prefix_before_is_no_finding(chain):
+    client().put_object(Bucket=chain.store._bucket.name, Key=chain.store._prefix, Body=b"")
+    assert found_in(chain) == (Result.UNANCHORED, set())
+
+
 def test_a_strange_object_is_a_finding(chain):
     client().put_object(Bucket=chain.store._bucket.name, Key=f"{chain.store._prefix}readme", Body=b"hello")
     assert found_in(chain) == (Result.FAILED, {("object", None)})
