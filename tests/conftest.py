@@ -27,6 +27,19 @@ CURES = {"make_tables": "run `audit init`", "begin_trail": "`audit init`"}  # py
 WITH_DJANGO = [Path(__file__).parent / "django", Path(__file__).parent / "adapters"]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported and collected is never garbage: whoever looks for some later finds that of the tests alone."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        import hypothesis  # noqa: F401 - at the end of each run it is, and asks for what the collector can see then
+
+        gc.enable()
+        gc.freeze()
+
+
 def pytest_collection_modifyitems(items):
     """From Python 3.13 on, sqlite3 warns of the connections that Django leaves behind with a thread that ends."""
     theirs = pytest.mark.filterwarnings(

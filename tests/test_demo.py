@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from example_projects.demo import auditor, tamper
+from audit_core import AuditTrail
+from example_projects.demo import auditor, chapters, tamper
 from example_projects.demo.client import Client, Ledger, TooBusyError
 from example_projects.demo.run import main
 from example_projects.demo.server import Server
@@ -86,12 +87,17 @@ def test_a_second_ctrl_c_does_not_break_the_first_one_off(environment, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_attack_that_did_not_happen_is_reported(monkeypatch):
+def test_an_attack_that_did_not_happen_is_reported(monkeypatch, tmp_path, state):
+    place = chapters.Place(tmp_path)
+    with AuditTrail(place.url) as trail:
+        for _ in range(6):
+            trail.record("chart.read")
     monkeypatch.setattr(tamper, "tamper", lambda _: tamper.Crime(edited=3, actor="osler", blamed="barton", deleted=5))
     show = Show(Console(file=io.StringIO()))
 
-    assert main(["flask", *FEW], show) == 1
+    chapters.attack(show, place)
 
+    assert show.verdict() == 1
     named = ["the edited event 3 is named", "the deleted event 5 is named"]
     assert show.failed == ["exit status 1", "one sentence says what it comes to", *named]
 

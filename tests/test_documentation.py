@@ -18,7 +18,7 @@ from tests import warm
 
 ROOT = Path(__file__).parent.parent
 PRELOADED = (
-    "audit_core.cli.app",
+    "tests.all_commands",
     "audit_core.orm.sqlalchemy",
     "audit_core.stores.sqlite",
     "audit_django.middleware",

@@ -351,7 +351,7 @@ def test_an_erasure_that_is_killed_at_any_moment_is_completed_by_the_same_comman
         trail.flush()
     words = ["erase", "--url", url, "--resource", "patient:0", *BASIS, "--out", str(state / "certificate.json")]
     for moment in MOMENTS:
-        done = warm.run(["-c", DYING, moment, *words], ("audit_core.cli.app", "audit_core.stores.sqlite"), cwd=ROOT)
+        done = warm.run(["-c", DYING, moment, *words], ("tests.all_commands", "audit_core.stores.sqlite"), cwd=ROOT)
         assert done.returncode == -9, (moment, done.stdout, done.stderr)
         if kind == "postgres":
             wait_until_alone(url)

@@ -95,7 +95,7 @@ main(["key", "rotate", "--url", sys.argv[2]])
 
 
 def kill_a_rotation(url, moment):
-    done = warm.run(["-c", KILLED, moment, url], ("audit_core.cli.app", "audit_core.stores.sqlite"), cwd=ROOT)
+    done = warm.run(["-c", KILLED, moment, url], ("tests.all_commands", "audit_core.stores.sqlite"), cwd=ROOT)
     assert done.returncode == -9, done.stderr
 
 

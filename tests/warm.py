@@ -4,6 +4,7 @@ That saves most of the time of a short command. It ends as every process does, t
 """
 
 import array
+import gc
 import importlib
 import json
 import os
@@ -121,4 +122,5 @@ def _run(text, file):
 if __name__ == "__main__":
     for module in sys.argv[2:]:
         importlib.import_module(module)
+    gc.freeze()  # else each fork walks all of these modules at its end, and copies their memory to do so
     _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 import traceback
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,8 +123,16 @@ def _begin(
         raise ConfigurationError("--chain is one of the chains that a file names: give it with --trails.")
 
 
+@cache  # typer takes longer to make them than most of them take to run
+def all_commands(*, of_one_trail: bool = False) -> Any:
+    """All of them under one name. Help offers no other trail where there is one already."""
+    made = typer.main.get_command(app)
+    if of_one_trail:
+        _hide_where(made)
+    return made
+
+
 def _hide_where(command: Any) -> None:
-    """Help offers no other trail where there is one already."""
     for option in command.params:
         option.hidden = option.hidden if option.name not in {"url", "outbox", "queue", "trails", "chain"} else True
     for below in getattr(command, "commands", {}).values():
@@ -135,11 +144,9 @@ def run(argv: list[str] | None, trail: AuditTrail | None, known: Known | None, g
     have_streams()
     if argv is None:
         use_utf8()
-    command = typer.main.get_command(app)
-    if trail is not None or gaps is not None:
-        _hide_where(command)
+    commands = all_commands(of_one_trail=trail is not None or gaps is not None)
     try:
-        command.main(args=argv, prog_name="audit", obj=Place(trail, known=known, gaps=gaps))
+        commands.main(args=argv, prog_name="audit", obj=Place(trail, known=known, gaps=gaps))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
     except Exception:  # noqa: BLE001 - an error of ours: Python's own exit code 1 would say FAILED

@@ -1,4 +1,6 @@
 import os
+from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import django
 import pytest
@@ -6,18 +8,24 @@ import pytest
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 django.setup()
 
+from django.contrib.contenttypes.models import ContentType  # noqa: E402
+from django.core.management.commands import flush  # noqa: E402
+
 from audit_django import get_trail  # noqa: E402
 from audit_django.trail import close_trail  # noqa: E402
+
+A_WHILE = timedelta(seconds=20)  # longer than any transaction that is open when a test begins
 
 
 class Recorded:
     """What was recorded since the test began, oldest first."""
 
     def __init__(self):
-        self._before = {event.event_id for event in get_trail().events()}
+        self._since = datetime.now(UTC) - A_WHILE
+        self._before = {event.event_id for event in get_trail().events(since=self._since)}
 
     def __call__(self, action=None):
-        events = get_trail().events(action=action, newest_first=False)
+        events = get_trail().events(action=action, since=self._since, newest_first=False)
         return [e for e in events if e.event_id not in self._before and e.action != "log.created"]
 
     def changes(self):
@@ -41,6 +49,13 @@ def recorded(request):
 
 def _is_transactional(request):
     return request.node.get_closest_marker("django_db").kwargs.get("transaction", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_end_of_a_test_empties_tables_and_no_more():
+    """Django writes down all content types and permissions each time, which nobody here asks for."""
+    with patch.object(flush, "emit_post_migrate_signal", lambda *_, **__: ContentType.objects.clear_cache()):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,7 +26,7 @@ PRELOADED = (  # nothing that needs settings
     "django.db.backends.sqlite3.base",
     "django.test.client",
     "django.test.runner",
-    "audit_core.cli.app",
+    "tests.all_commands",
     "audit_core.outbox.postgres",
     "audit_core.postgres.doctor",
     "audit_core.stores.postgres",
@@ -35,6 +35,7 @@ PRELOADED = (  # nothing that needs settings
     "audit_django.triggers",
     "rich.progress",
     "rich.table",
+    "tests.postgres.server",
 )
 PRELUDE = "import django; django.setup()\n"
 # A run of pytest with the plugins that it needs: to load all that are installed takes longer than most of these runs.
@@ -73,6 +74,10 @@ class Project:
     def script(self, code, *, check=True, prelude=PRELUDE, **environment):
         return self._run(["-c", prelude + code], check, None, environment)
 
+    def pytest(self, *arguments, timeout=100):
+        result = self._run([*PYTEST, *arguments], check=True, text=None, environment={}, timeout=timeout)
+        assert " passed" in result.stdout
+
     def start(self, *command, **options):
         return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.environment, text=True, **options)
 
@@ -87,8 +92,9 @@ class Project:
         )
         return [tuple(line.split()) for line in lines.stdout.splitlines()]
 
-    def _run(self, arguments, check, text, environment):
-        result = run(arguments, PRELOADED, cwd=ROOT, env={**self.environment, **environment}, text=text)
+    def _run(self, arguments, check, text, environment, timeout=100):
+        environment = {**self.environment, **environment}
+        result = run(arguments, PRELOADED, cwd=ROOT, env=environment, text=text, timeout=timeout)
         assert result.returncode == 0 or not check, result.stdout + result.stderr
         return result
 

@@ -176,8 +176,10 @@ def test_above_the_limit_links_are_one_summary(hospital, recorded, settings):
 
 def test_links_to_what_is_not_audited_are_changes_of_what_is(recorded):
     from django.contrib.auth.models import Permission, User
+    from django.contrib.contenttypes.models import ContentType
 
-    user, permission = User.objects.create(username="ada"), Permission.objects.first()
+    permission = Permission.objects.create(content_type=ContentType.objects.get_for_model(Doctor), codename="cut")
+    user = User.objects.create(username="ada")
     user.user_permissions.add(permission)
     assert recorded.changes()[-1] == (
         "link", "user", str(user.pk), {"user_permissions": (None, [str(permission.pk)])},

@@ -9,7 +9,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from tests.django.projects import PYTEST, Project
+from tests.django.projects import Project
 from tests.django.test_project import SUITE
 from tests.postgres.server import as_role, shared
 
@@ -101,11 +101,7 @@ NOT_OF_THE_DATABASE = "not (template or name_the_resource or secret or file or v
 
 @pytest.mark.timeout(620)
 def test_the_list_holds_on_postgresql_line_by_line(project):
-    command = [*PYTEST, "tests/django/test_the_list.py"]
-    result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = result.communicate(timeout=600)
-    assert result.returncode == 0, output
-    assert " passed" in output
+    project.pytest("tests/django/test_the_list.py", timeout=600)
 
 
 @pytest.mark.timeout(620)
@@ -120,11 +116,7 @@ def test_what_holds_on_sqlite_holds_on_postgresql(project, options):
     project.environment["AUDIT_TEST_OPTIONS"] = options
     names = ("capture", "bulk", "links", "program", "values", "surroundings", "requests")
     files = [f"tests/django/test_{name}.py" for name in names]
-    command = [*PYTEST, "-x", *files, "-k", chosen]
-    result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = result.communicate(timeout=600)
-    assert result.returncode == 0, output
-    assert " passed" in output
+    project.pytest("-x", *files, "-k", chosen, timeout=600)
 
 
 # -- migrations
@@ -515,11 +507,8 @@ def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options)
 )
 def test_pytest_django_works_as_before(project, tmp_path, options):
     (tmp_path / "test_it.py").write_text(SUITE)
-    command = [*PYTEST, *options, f"--rootdir={tmp_path}", str(tmp_path)]
     for _ in range(2 if options == ["--reuse-db"] else 1):
-        process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output, _ = process.communicate(timeout=100)
-        assert process.returncode == 0, output
+        project.pytest(*options, f"--rootdir={tmp_path}", str(tmp_path))
     assert tables(project, "default") == set()
     for name in [
         name for (name,) in ask(project, "SELECT datname FROM pg_database") if f"test_{project.prefix}" in name

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from tests.django.projects import PRELUDE, PYTEST, ROOT, Project, migrated_project
+from tests.django.projects import PRELUDE, ROOT, Project, migrated_project
 from tests.queues.redis_server import new_queue
 
 
@@ -540,11 +540,8 @@ def test_djangos_test_runner_works_as_before(project, tmp_path, memory, options)
 )
 def test_pytest_django_works_as_before(project, tmp_path, options):
     (tmp_path / "test_it.py").write_text(SUITE)
-    command = [*PYTEST, *options, f"--rootdir={tmp_path}", str(tmp_path)]
     for _ in range(2 if options == ["--reuse-db"] else 1):
-        process = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output, _ = process.communicate(timeout=100)
-        assert process.returncode == 0, output
+        project.pytest(*options, f"--rootdir={tmp_path}", str(tmp_path))
     assert bool(list(tmp_path.glob("test_*sqlite3*"))) == (options == ["--reuse-db"])
 
 

@@ -1,11 +1,9 @@
 """Django beside triggers, in projects on PostgreSQL: cases in one process, and what migrations do."""
 
 import os
-import subprocess
 
 import pytest
 
-from tests.django.projects import PYTEST
 from tests.django.test_postgres import (  # noqa: F401 - fixtures
     ALIASES,
     SETTINGS,
@@ -102,11 +100,7 @@ def shop(project):  # noqa: F811 - the fixture
 def test_what_django_changes_is_told_once_by_triggers_or_hooks(project, options):  # noqa: F811
     project.environment.update(AUDIT_TEST_OPTIONS=options, AUDIT_TEST_TRIGGERS="1")
     chosen = ["-k", "way or actor or failed or savepoint or bound"] if options == "pool" else []
-    command = [*PYTEST, "-x", "tests/django/triggered.py", *chosen]
-    result = project.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = result.communicate(timeout=290)
-    assert result.returncode == 0, output
-    assert " passed" in output
+    project.pytest("-x", "tests/django/triggered.py", *chosen, timeout=290)
 
 
 def test_a_migration_installs_triggers_and_takes_them_away_again(shop):

@@ -80,8 +80,9 @@ class Page:
     def open(self, path, key=None, kept=None):
         """Open a page of evidence, give it what an auditor has, and wait for its verdict."""
         url = Path(path).absolute().as_uri()
-        self.go("about:blank")
-        self.wait("location.href === 'about:blank'", "an empty page")
+        if self.value("location.href") == url:
+            self.go("about:blank")
+            self.wait("location.href === 'about:blank'", "an empty page")
         self.go(url)
         done = "document.readyState === 'complete' && document.title !== 'Evidence from an audit trail'"
         self.wait(f"location.href === {json.dumps(url)} && {done}", "a verdict")

@@ -249,14 +249,17 @@ class TestHostileNames:
         assert "show all 30,000 characters" in shown
         assert HOSTILE not in files["evidence.html"].decode()
 
-    @pytest.mark.parametrize(("name", "hidden"), NAMES)
-    def test_a_name_that_looks_like_another_is_told_apart(self, made, opened, name, hidden):
-        data = data_of(made[0]["sample"])
-        record = json.loads(data["records"][0]) | {"actor_id": name}
-        data["records"][0] = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        of_it = "[...document.querySelector('#events .who').childNodes].filter((one) => one.className !== 'small')"
-        shown = opened(data).value(f"{of_it}.map((one) => one.textContent).join('')")
-        assert shown == "".join(_written_out(one) if one in hidden else one for one in name)
+    def test_names_that_look_like_others_are_told_apart(self, made, opened):
+        data = data_of(made[0]["whole"])
+        for number, (name, _) in enumerate(NAMES):
+            record = json.loads(data["records"][number]) | {"actor_id": name}
+            data["records"][number] = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        of_it = "[...event.querySelector('.who').childNodes].filter((one) => one.className !== 'small')"
+        name_of = f"(event) => {of_it}.map((one) => one.textContent).join('')"
+        shown = opened(data).value(f"[...document.querySelectorAll('#events > li')].map({name_of})")
+        assert shown[: len(NAMES)] == [
+            "".join(_written_out(one) if one in hidden else one for one in name) for name, hidden in NAMES
+        ]
 
     @pytest.mark.parametrize(
         ("old", "new"),

@@ -8,9 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.postgres.server import shared
 
 ROOT = Path(__file__).parents[2]
+PRELOADED = (  # neither the plugin itself nor what needs settings
+    "audit_core.orm.sqlalchemy",
+    "audit_core.stores.sqlite",
+    "audit_django.middleware",
+    "audit_fastapi",
+    "django.core.management.commands.migrate",
+    "django.test.client",
+    "django.test.runner",
+    "pytest",
+    "starlette.testclient",
+)
 INI = """
 [pytest]
 filterwarnings =
@@ -23,17 +35,14 @@ filterwarnings =
 def run(tmp_path):
     """Runs pytest, with the plugin as if it were installed, over a test file and more files."""
 
-    def run(code, *arguments, **environment):
+    def run(code, *arguments, preloaded=PRELOADED, **environment):
         (tmp_path / "test_it.py").write_text(code)
         (tmp_path / "pytest.ini").write_text(INI)
-        command = [sys.executable, "-m", "pytest", "-p", "pytest_audit_core", "-p", "no:cacheprovider", *arguments]
+        command = ["-m", "pytest", "-p", "pytest_audit_core", "-p", "no:cacheprovider", *arguments]
         usual = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "AUDIT_STATE_DIR": str(tmp_path / "state")}
         usual["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to load them all takes longer than most of these runs
         usual["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path)  # it shuts the folder of all others' to other users
-        return subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, **usual, **environment}, capture_output=True, text=True,
-            timeout=100, check=False,
-        )  # fmt: skip
+        return warm.run(command, preloaded, cwd=tmp_path, env={**os.environ, **usual, **environment})
 
     return run
 
@@ -374,7 +383,7 @@ def test_it(request):
 
 
 def test_a_suite_that_does_not_use_it_loads_nothing_of_ours(run):
-    passes(run(UNUSED), 1)
+    passes(run(UNUSED, preloaded=()), 1)
 
 
 def test_the_distribution_announces_the_plugin():

