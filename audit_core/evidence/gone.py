@@ -27,7 +27,7 @@ def unless_purged_meanwhile(store: AuditStore, keys: Keyring | None) -> Iterator
         raise ConfigurationError(_MEANWHILE) from error
 
 
-def is_gone(sequence: int, store: AuditStore, keys: Keyring) -> bool:
+def _is_gone(sequence: int, store: AuditStore, keys: Keyring) -> bool:
     """Whether the event at this place was purged, as a signed statement says."""
     left = store.find_left(sequence)
     return left is not None and keys.is_purged(left.archive)
@@ -64,7 +64,7 @@ def _archive_of(sequence: int, store: AuditStore, keys: Keyring) -> int:
 
 
 def _first_missing(there: set[int], size: int, store: AuditStore, keys: Keyring) -> int:
-    absent = (place for place in range(size) if place not in there and not is_gone(place, store, keys))
+    absent = (place for place in range(size) if place not in there and not _is_gone(place, store, keys))
     return next(absent, size)
 
 
