@@ -6,6 +6,7 @@ import re
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -71,8 +72,11 @@ def _cpu(pid: int | None) -> float:
     if pid is None:
         return 0.0
     process = psutil.Process(pid)
-    own = sum(process.cpu_times()[:4])
-    return own + sum(sum(child.cpu_times()[:2]) for child in process.children(recursive=True))
+    seconds = sum(process.cpu_times()[:4])
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            seconds += sum(child.cpu_times()[:2])
+    return seconds
 
 
 def _rest(pid: int) -> None:

@@ -39,7 +39,9 @@ def test_every_event_is_there_once_and_no_actors_are_mixed_whatever_ends(name, t
     assert {answer.status for answer in answers} <= {201, 0}, "0 is no answer at all"
     actions = check(url, answers)
     assert actions[REQUEST] >= answered(answers) > REQUESTS
-    assert actions["trail.started"] == actions["trail.stopped"] + 1 >= 2, f"more than one was killed: {server.said}"
+    killed = actions["trail.started"] - actions["trail.stopped"]  # who has begun late may have recorded nothing yet
+    assert killed in {0, 1}, f"more than one was killed: {server.said}"
+    assert actions["trail.started"] >= 2
 
 
 @pytest.mark.parametrize(
