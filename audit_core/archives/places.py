@@ -29,7 +29,7 @@ class ArchivePlace(Protocol):
         """
 
     def fetch(self, name: str, folder: Path) -> Path | None:
-        """A file with the object, in ``folder`` if need be; None where there is none. Raises StoreUnavailableError."""
+        """A copy in ``folder``, which nobody else changes; None where there is none. Raises StoreUnavailableError."""
 
     def holds(self, name: str) -> bool:
         """Whether there is such an object. Raises StoreUnavailableError where nobody can tell."""
@@ -69,8 +69,14 @@ class FolderPlace:
             raise self._unavailable(error) from error
 
     def fetch(self, name: str, folder: Path) -> Path | None:
-        del folder
-        return self.folder / name if self.holds(name) else None
+        if not self.holds(name):
+            return None
+        try:
+            return Path(shutil.copyfile(self.folder / name, folder / name))
+        except OSError as error:
+            if error.errno in FULL:  # where the copy lies
+                raise
+            raise self._unavailable(error) from error
 
     def holds(self, name: str) -> bool:
         try:

@@ -145,7 +145,7 @@ class Sealer:
         return self.tables.own and outbox is self.outboxes[0]
 
     def _move_own(self, limit: int) -> bool:
-        if not self.outboxes[0].take(1):  # an idle look writes nothing
+        if not self.outboxes[0].take(1):  # an idle look locks nothing
             return False
         with self._own_transaction() as connection:
             return self._move(connection, limit)

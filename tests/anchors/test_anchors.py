@@ -308,7 +308,7 @@ def test_a_slow_service_is_given_up_in_time(chain, anchor, first, then, monkeypa
 
     def hang(handler, _):
         handler.wfile.write(first)
-        for _ in range(60):
+        for _ in range(400):
             time.sleep(0.05)
             handler.wfile.write(then)
         return "hung"
@@ -316,7 +316,7 @@ def test_a_slow_service_is_given_up_in_time(chain, anchor, first, then, monkeypa
     anchor.server.hook, began = hang, time.monotonic()
     (state,) = keep_now(chain, [anchor])
     assert "does not answer" in state.trouble
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10, "half as long as it would have hung"
 
 
 LIES = {

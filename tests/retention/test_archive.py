@@ -315,6 +315,17 @@ def test_every_attack_on_what_was_archived_is_found(tmp_path, state):
     assert year.verify().result is Result.OK
 
 
+def test_what_was_compared_with_the_signed_hash_is_what_is_read_whatever_becomes_of_it_later(tmp_path, state):
+    year = Year("sqlite", tmp_path).archive()
+    with opened(year.url) as trail:
+        archive = year.archives[0]
+        before = list(trail.chain.shelf.rows(archive, trail.chain.origin))
+        there = year.folder / archive.object
+        there.chmod(0o600)
+        there.write_bytes((year.folder / year.archives[1].object).read_bytes())
+        assert list(trail.chain.shelf.rows(archive, trail.chain.origin)) == before
+
+
 def hostile(whole):
     lines = gzip.decompress(whole).splitlines(keepends=True)
     return {

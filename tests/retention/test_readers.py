@@ -83,20 +83,6 @@ def test_a_report_opens_no_archive_of_another_time_and_needs_none(year, tmp_path
     assert (code, "2025-03 are archived and cannot be read" in err) == (2, True)
 
 
-def test_a_bundle_of_a_time_needs_no_archive_of_another_one(year, tmp_path, capsys):
-    url, place, key = year
-    archive(url, place)
-    (tmp_path / "archive").rename(tmp_path / "elsewhere")
-    words = ("export", "--since", "2025-04-01", "--until", "2025-06-30", "--url", url)
-    code, _, err = run(capsys, *words, "--bundle", tmp_path / "some.zip")
-    assert (code, err.count("What stands beside the events of this time is left out")) == (0, 1)
-    assert check(tmp_path / "some.zip", key).verdict is Verdict.OK
-    moved = ("--archive", (tmp_path / "elsewhere").as_uri())
-    code, _, err = run(capsys, *moved, *words, "--bundle", tmp_path / "all.zip")
-    assert (code, "is left out" in err) == (0, False)
-    assert check(tmp_path / "all.zip", key).besides > check(tmp_path / "some.zip", key).besides
-
-
 def test_a_report_says_what_a_backup_that_was_put_back_lacks_of_its_interval(year, tmp_path, capsys):
     url, _, _ = year
     backup, anchor = (tmp_path / "clinic.db").read_bytes(), (tmp_path / "anchor").as_uri()
