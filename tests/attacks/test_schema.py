@@ -38,10 +38,8 @@ def run(file, *statements):
 
 
 def verify(file, *notes):
-    store = SqliteStore(SqliteDatabase(file))
-    found = make_chain(store).verify(KEY, notes)
-    store.close()
-    return found
+    with closing(SqliteStore(SqliteDatabase(file))) as store:
+        return make_chain(store).verify(KEY, notes)
 
 
 def reworded(name, old, new):
