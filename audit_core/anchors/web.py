@@ -35,7 +35,7 @@ def post(url: str, body: bytes, content_type: str) -> Response:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     try:
         try:
-            response = build_opener(_Http(deadline), _Https(deadline)).open(request, timeout=TIMEOUT_SECONDS)
+            response = build_opener(_InTime(deadline)).open(request, timeout=TIMEOUT_SECONDS)
         except HTTPError as error:
             response = error
         with response:
@@ -66,19 +66,15 @@ def _read(response: Any) -> bytes:
     return b"".join(parts)
 
 
-class _Http(HTTPHandler):
+class _InTime(HTTPHandler, HTTPSHandler):
+    """Opens http and https URLs whose answers have one deadline."""
+
     def __init__(self, deadline: float) -> None:
         super().__init__()
         self._deadline = deadline
 
     def http_open(self, req: Request) -> HTTPResponse:
         return self.do_open(partial(_connection, HTTPConnection, self._deadline), req)
-
-
-class _Https(HTTPSHandler):
-    def __init__(self, deadline: float) -> None:
-        super().__init__()
-        self._deadline = deadline
 
     def https_open(self, req: Request) -> HTTPResponse:
         return self.do_open(partial(_connection, HTTPSConnection, self._deadline), req)
