@@ -1,5 +1,6 @@
 """WebSockets over real sockets: each leaves its opening and its end, however it ends."""
 
+import asyncio
 import socket
 import struct
 from contextlib import ExitStack
@@ -52,8 +53,17 @@ async def refusing(websocket: WebSocket):
     raise HTTPException(404)
 
 
+async def shared(websocket: WebSocket):
+    """Two tasks listen, and one that hears the goodbye ends the other."""
+    await websocket.accept()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(websocket.receive_text())
+        tasks.create_task(asyncio.sleep(60))
+
+
 ROUTES = {
     "/rooms/{room_id}": room, "/forbidden": forbidden, "/denied": denied, "/raising": raising, "/refusing": refusing,
+    "/shared": shared,
 }  # fmt: skip
 
 
@@ -127,6 +137,14 @@ def test_one_that_the_client_closes_has_the_clients_code(site):
     assert (closed.outcome, closed.details["code"]) == ("success", 4001)
 
 
+def test_a_goodbye_that_a_task_of_a_group_hears_is_no_failure(site):
+    with connect(f"{site.url}/shared") as client:
+        client.close(4001)
+    _, closed = site.events(2)
+    assert (closed.outcome, closed.details["code"]) == ("success", 4001)
+    assert "exception" not in closed.details
+
+
 def test_one_whose_client_is_cut_off_has_ended_without_a_word(site):
     with connect(f"{site.url}/rooms/7") as client:
         client.send("hello")
@@ -197,6 +215,26 @@ def test_a_request_for_an_upgrade_that_is_none_breaks_nothing(site):
             connection.sendall(start + headers + b"\r\n")
             assert b" 500" not in connection.makefile("rb").readline()
     site.events(0)
+
+
+def test_a_goodbye_that_cannot_be_said_any_more_is_none():
+    async def app(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4000})
+
+    async def send(message):
+        if message["type"] == "websocket.close":
+            raise OSError("the client is gone")
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        with pytest.raises(OSError, match="gone"):
+            asyncio.run(AuditMiddleware(app, trail=trail)({"type": "websocket", "path": "/"}, receive, send))
+        trail.flush()
+        (closed,) = trail.events(action="websocket.close")
+    assert (closed.outcome, closed.details["code"]) == ("failure", 1006)
 
 
 async def echo(scope, receive, send):
