@@ -174,6 +174,17 @@ def test_whom_a_failed_try_did_not_keep_out_was_not_denied(recorded, client, ada
     assert (request.outcome, request.actor_id) == ("success", str(ada.pk))
 
 
+@pytest.mark.parametrize(
+    ("name", "password", "outcome"),
+    [("ada", "wrong", "denied"), ("Ada", "engine", "denied"), ("ada", "engine", "success")],
+)
+def test_a_view_that_names_the_account_that_was_tried_lets_nobody_in(recorded, client, ada, name, password, outcome):
+    form = json.dumps({"username": name, "password": password})
+    assert client.post("/login-by-name/", form, "application/json").status_code == 200
+    (request,) = request_events(recorded)
+    assert (request.outcome, request.actor_id) == (outcome, "ada")
+
+
 def test_whom_a_failed_try_met_logged_in_is_denied_all_the_same(recorded, client, ada):
     client.force_login(ada)
     assert client.post("/exchange/?password=wrong").status_code == 200

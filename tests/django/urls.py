@@ -12,6 +12,7 @@ urlpatterns = [
     path("read-then-write/", views.read_then_write),
     path("login/", views.log_in),
     path("exchange/", views.exchange),
+    path("login-by-name/", views.log_in_by_name),
     path("logout/", views.log_out),
     path("whoami/", views.whoami),
     path("awhoami/", views.awhoami),
