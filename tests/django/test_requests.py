@@ -175,12 +175,15 @@ def test_whom_a_failed_try_did_not_keep_out_was_not_denied(recorded, client, ada
 
 
 @pytest.mark.parametrize(
-    ("name", "password", "outcome"),
-    [("ada", "wrong", "denied"), ("Ada", "engine", "denied"), ("ada", "engine", "success")],
+    ("form", "outcome"),
+    [
+        ({"username": "ada", "password": "wrong"}, "denied"),
+        ({"username": "Ada", "password": "engine"}, "denied"),
+        ({"username": "ada", "password": "engine"}, "success"),
+    ],
 )
-def test_a_view_that_names_the_account_that_was_tried_lets_nobody_in(recorded, client, ada, name, password, outcome):
-    form = json.dumps({"username": name, "password": password})
-    assert client.post("/login-by-name/", form, "application/json").status_code == 200
+def test_a_view_that_names_the_account_that_was_tried_lets_nobody_in(recorded, client, ada, form, outcome):
+    assert client.post("/login-by-name/", json.dumps(form), "application/json").status_code == 200
     (request,) = request_events(recorded)
     assert (request.outcome, request.actor_id) == (outcome, "ada")
 
