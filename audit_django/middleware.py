@@ -25,7 +25,7 @@ from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, Written, settled, settled_async
 from audit_core.requests.body import next_part
 from audit_core.requests.checks import checked_trail
-from audit_core.requests.request import RequestAudit, is_first
+from audit_core.requests.request import RequestAudit, is_first, is_over
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
 
@@ -99,7 +99,7 @@ class _Exchange:
     is_streaming = False
 
     def __init__(self, request: HttpRequest, trail: AuditTrail) -> None:
-        self.request = request
+        self.request, self._trail = request, trail
         self.audit = RequestAudit(
             trail,
             method=request.method or "",
@@ -124,6 +124,7 @@ class _Exchange:
         finally:
             if not self.is_streaming:
                 self.audit.finish()
+            is_over(_carrier(self.request), self._trail)
 
     def find_actor(self) -> Actor | None:
         """Whom the application knows by now; that is no query, because nobody is asked who was not asked before."""
@@ -138,19 +139,20 @@ class _Exchange:
 
     def respond(self, response: HttpResponseBase) -> Written:
         """Record the request's event."""
-        self.audit.route = route_of(self.request)
+        self._look()
         self._name(response)
         return self.answer.start(response.status_code, self.error)
 
     def fail(self, error: BaseException) -> Written:
         """Something came through that Django makes no response of: the process is told to end, say."""
-        self.audit.route = route_of(self.request)
+        self._look()
         return self.answer.fail(error)
 
     def watch(self, response: HttpResponseBase) -> HttpResponseBase:
         """See whether a stream comes to its end."""
         if response.streaming:
             self.is_streaming = True
+            response._resource_closers = list(map(self._within, response._resource_closers))  # type: ignore[attr-defined]  # noqa: SLF001
             if getattr(response, "file_to_stream", None) is None:
                 kind = _AsyncStream if getattr(response, "is_async", False) else _Stream
                 response.streaming_content = kind(self, response)  # type: ignore[attr-defined]  # closed with the response
@@ -164,6 +166,18 @@ class _Exchange:
         refusal = HttpResponse(body, status=status, headers=dict(headers))
         refusal._resource_closers.extend(response._resource_closers)  # type: ignore[attr-defined]  # noqa: SLF001
         return refusal
+
+    def _look(self) -> None:
+        self.audit.method, self.audit.route = self.request.method or "", route_of(self.request)
+
+    def _within(self, close: Callable[[], None]) -> Callable[[], None]:
+        """What a stream does in its ``finally`` is a part of its request."""
+
+        def closing() -> None:
+            with self.audit.active():
+                close()
+
+        return closing
 
     def _name(self, response: HttpResponseBase) -> None:
         for name, value in self.answer.headers(response.headers):

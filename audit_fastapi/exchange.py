@@ -27,9 +27,8 @@ class Exchange:
     audit: RequestAudit
     make_audit = RequestAudit
 
-    def __init__(self, trail: AuditTrail, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope, self._receive, self._send = scope, receive, send
-        self.root_path: str = scope.get("root_path", "")
+    def __init__(self, trail: AuditTrail, scope: Scope, receive: Receive, send: Send, root_path: str) -> None:
+        self.scope, self._receive, self._send, self.root_path = scope, receive, send, root_path
         self.audit = self.make_audit(
             trail,
             method=scope.get("method", "GET"),
@@ -44,7 +43,8 @@ class Exchange:
         self.answer = Answer(self.audit)
 
     def find_route(self) -> None:
-        """Ask where the request was routed, now that its answer is there."""
+        """Ask where the request was routed, and as what, now that its answer is there."""
+        self.audit.method = self.scope.get("method", self.audit.method)
         self.audit.route = route_of(self.scope, self.root_path)
 
     def with_request_id(self, message: Message) -> Message:

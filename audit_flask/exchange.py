@@ -19,7 +19,7 @@ from audit_core.policy import Route
 from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, settled
 from audit_core.requests.body import next_part
-from audit_core.requests.request import RequestAudit
+from audit_core.requests.request import RequestAudit, is_over
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,7 +32,7 @@ class Exchange:
     """One request, and the iterable of its response's body."""
 
     def __init__(self, trail: AuditTrail, environ: WSGIEnvironment, start_response: StartResponse) -> None:
-        self.environ, self._start_response = environ, start_response
+        self.environ, self._start_response, self._trail = environ, start_response, trail
         self.error: BaseException | None = None
         self._known = known = _Known(environ.get("REMOTE_USER"))
         self._body: Iterable[bytes] = ()
@@ -62,7 +62,7 @@ class Exchange:
                 self._chunks = iter(self._body)
         except BaseException as error:
             is_answered = self._raised(error)
-            self.audit.finish()
+            self._finish()
             if not is_answered:
                 raise
             return self._refusal
@@ -96,10 +96,18 @@ class Exchange:
             with self.audit.active():
                 if (close := getattr(self._body, "close", None)) is not None:
                     close()
+        except BaseException as error:
+            settled(self.answer.fail(error))
+            raise
+        else:
             if self._is_read:
                 settled(self.answer.close())
         finally:
-            self.audit.finish()
+            self._finish()
+
+    def _finish(self) -> None:
+        self.audit.finish()
+        is_over(self.environ, self._trail)
 
     def __del__(self) -> None:  # a test client may forget to close a response
         self.audit.finish()
@@ -127,7 +135,7 @@ class Exchange:
         """Ask Flask while its contexts are there."""
         if has_request_context():
             self._known.look()
-            self.audit.route = _route()
+            self.audit.method, self.audit.route = request.method, _route()
 
 
 class _Known:

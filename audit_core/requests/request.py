@@ -47,6 +47,11 @@ def is_first(carrier: MutableMapping[str, Any], trail: AuditTrail) -> bool:
     return trail not in trails
 
 
+def is_over(carrier: MutableMapping[str, Any], trail: AuditTrail) -> None:
+    """The first has ended: whoever hands down the same once more (to try again, say) makes another request."""
+    carrier[_TRAILS] = tuple(one for one in carrier.get(_TRAILS, ()) if one is not trail)
+
+
 class _Names(NamedTuple):
     route: Route | None
     action: str
@@ -55,7 +60,7 @@ class _Names(NamedTuple):
 
 
 class RequestAudit:
-    """What is recorded of one request, once."""
+    """What is recorded of one request, once. The adapter says where it was routed to, and as which method."""
 
     route: Route | None = None
     holds_gate = True
@@ -79,7 +84,8 @@ class RequestAudit:
         ``root`` is where the application is mounted: it is in front of the recorded path, and patterns of the policy
         do not see it. ``find_actor`` and ``find_session`` (the session's id) are asked when an event is recorded.
         """
-        self._trail, self._method, self._path, self._query = trail, method, path, query
+        self._trail, self._path, self._query = trail, path, query
+        self.method = method  # an application's own middleware may make another one of it, which counts then
         self._root = root
         self._find_session = find_session
         proxies = trail.proxies
@@ -138,10 +144,10 @@ class RequestAudit:
     def respond(self, status: int, error: BaseException | None = None) -> Future[AuditEvent] | None:
         """Record the request's event: how it ends is known. None when it leaves none, or nobody waits for it."""
         outcome = self._outcome(status, error)
-        if self._recorded or not self._trail.policy.audits(self._method, self._path, self.route, outcome):
+        if self._recorded or not self._trail.policy.audits(self.method, self._path, self.route, outcome):
             return None
         self._recorded = True
-        return self._submit(self._named.action, outcome, {**self._how_it_went(status, error), "method": self._method})
+        return self._submit(self._named.action, outcome, {**self._how_it_went(status, error), "method": self.method})
 
     def raise_(self, error: BaseException) -> Future[AuditEvent] | None:
         """The application raised, before its response or in the midst of it."""
@@ -151,7 +157,7 @@ class RequestAudit:
         """The response did not go as its event says: a second one tells how."""
         if not self._recorded:
             return None
-        details = {"method": self._method, "path": self._named.path, "reason": why, **details}
+        details = {"method": self.method, "path": self._named.path, "reason": why, **details}
         return self._submit("response.broken", Outcome.FAILURE, details)
 
     def _outcome(self, status: int, error: BaseException | None) -> str:
@@ -181,13 +187,13 @@ class RequestAudit:
 
     def _name(self) -> _Names:
         policy, redactor, route = self._trail.policy, self._trail.redactor, self.route
-        action, kind, identifier = policy.name(self._method, route)
+        action, kind, identifier = policy.name(self.method, route)
         if route is None:
             return _Names(None, action, (None, None), redactor.path(self._path, self._root))
         path = redactor.routed_path(self._path, route.template, route.parameters, self._root, kind)
         parameters = redactor.parameters(route.parameters, kind, route.template)
         if parameters != route.parameters:
-            _, kind, identifier = policy.name(self._method, replace(route, parameters=parameters))
+            _, kind, identifier = policy.name(self.method, replace(route, parameters=parameters))
         return _Names(route, action, (kind, identifier), path)
 
     def _elapsed(self) -> int:

@@ -211,6 +211,23 @@ def test_a_teardown_that_fails_after_the_response_is_a_second_event(app, trail):
     assert [event.action for event in events(trail)] == ["POST /x", "response.broken"]
 
 
+def test_a_stream_that_is_cut_off_and_fails_while_it_is_closed_is_a_second_event(app, trail):
+    def parts():
+        try:
+            yield b"first"
+            yield b"second"
+        finally:
+            raise RuntimeError
+
+    app.add_url_rule("/x", "x", lambda: Response(parts()), methods=["POST"])
+    response = app.test_client().post("/x")
+    assert next(response.iter_encoded()) == b"first"
+    with pytest.raises(RuntimeError):
+        response.close()
+    assert [event.action for event in events(trail)] == ["POST /x", "response.broken"]
+    assert events(trail)[1].details["reason"] == "RuntimeError"
+
+
 def test_a_response_that_a_test_never_closes_holds_nothing_open(tmp_path):
     with AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail:
         app = Flask("clinic")

@@ -293,6 +293,15 @@ def test_a_stream_that_is_closed_too_early_is_broken(recorded, client):
     assert [event.action for event in recorded()][-1] == "response.broken"
 
 
+def test_what_a_stream_does_while_it_is_closed_is_a_part_of_its_request(recorded, client):
+    response = client.post("/export/")
+    assert next(response.streaming_content) == b"first"
+    response.close()
+    by_action = {event.action: event for event in recorded()}
+    assert by_action["export.ended"].request_id == by_action["POST /export/"].request_id
+    assert by_action["export.ended"].actor_id == "dr-grey"
+
+
 def test_a_file_is_left_to_the_server(recorded, client):
     response = client.post("/file/")
     assert b"FileResponse" in b"".join(response.streaming_content)

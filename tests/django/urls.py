@@ -11,6 +11,7 @@ urlpatterns = [
     path("rolled-back/", views.rolled_back),
     path("read-then-write/", views.read_then_write),
     path("login/", views.log_in),
+    path("export/", views.export),
     path("exchange/", views.exchange),
     path("login-by-name/", views.log_in_by_name),
     path("logout/", views.log_out),
