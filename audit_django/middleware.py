@@ -61,7 +61,7 @@ class AuditMiddleware:
         if self.is_async:
             return self.__acall__(request)
         trail = self.trail or get_trail()
-        if not is_first(_carrier(request), trail):
+        if not is_first(_carrier(request), _APP, trail):
             return self.get_response(request)  # type: ignore[no-any-return]
         exchange = _Exchange(request, trail)
         with exchange.open():
@@ -77,7 +77,7 @@ class AuditMiddleware:
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """The same, under ASGI."""
         trail = self.trail or get_trail()
-        if not is_first(_carrier(request), trail):
+        if not is_first(_carrier(request), _APP, trail):
             return await self.get_response(request)  # type: ignore[no-any-return]
         exchange = _Exchange(request, trail)
         await exchange.audit.begin_async()
@@ -124,7 +124,7 @@ class _Exchange:
         finally:
             if not self.is_streaming:
                 self.audit.finish()
-            is_over(_carrier(self.request), self._trail)
+            is_over(_carrier(self.request), _APP, self._trail)
 
     def find_actor(self) -> Actor | None:
         """Whom the application knows by now; that is no query, because nobody is asked who was not asked before."""

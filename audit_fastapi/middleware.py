@@ -11,6 +11,7 @@ from audit_core.requests.request import is_first, is_over
 from audit_fastapi.exchange import Request
 from audit_fastapi.websocket import Socket
 
+_FRAMEWORK = "starlette"
 _EXCHANGES: dict[str, type[Request | Socket]] = {"http": Request, "websocket": Socket}
 
 
@@ -29,11 +30,11 @@ class AuditMiddleware:
         """One ASGI scope: a request, a WebSocket, or the application's life."""
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        elif (exchange := _EXCHANGES.get(scope["type"])) and is_first(scope, self.trail):
+        elif (exchange := _EXCHANGES.get(scope["type"])) and is_first(scope, _FRAMEWORK, self.trail):
             try:
                 await exchange(self.trail, scope, receive, send, self._root_path(scope)).run(self.app)
             finally:
-                is_over(scope, self.trail)
+                is_over(scope, _FRAMEWORK, self.trail)
         else:
             await self.app(scope, receive, send)
 

@@ -24,6 +24,7 @@ from audit_core.requests.request import RequestAudit, is_over
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+FRAMEWORK = "flask"
 _REQUEST = "audit_flask.request"
 _CONVERTER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 
@@ -107,7 +108,7 @@ class Exchange:
 
     def _finish(self) -> None:
         self.audit.finish()
-        is_over(self.environ, self._trail)
+        is_over(self.environ, FRAMEWORK, self._trail)
 
     def __del__(self) -> None:  # a test client may forget to close a response
         self.audit.finish()

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from audit_core.context import Actor, AuditContext, Resumed, end, enter
 from audit_core.event import AuditEvent, Outcome
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
 _MOMENT_SECONDS = 0.001  # after which an event loop tries again to begin a request
-_TRAILS = "audit_core.trails"  # in an ASGI scope or a WSGI environment: who records this request already
+_MARKS = "audit_core.recorded_by"  # in an ASGI scope or a WSGI environment: who records this request already
+_Mark: TypeAlias = tuple[str, "AuditTrail"]
 _FindActor = Callable[[], Actor | None]
 _FindSession = Callable[[], str | None]
 _T = TypeVar("_T")
@@ -37,19 +38,20 @@ _TRY_AGAIN_LATER = 1013  # IANA's registry of close codes (RFC 6455 11.7)
 logger = logging.getLogger("audit_core")
 
 
-def is_first(carrier: MutableMapping[str, Any], trail: AuditTrail) -> bool:
-    """Whether no other middleware, around this one, records this request in the same trail.
+def is_first(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> bool:
+    """Whether no other middleware of this framework, around this one, records this request in the same trail.
 
-    ``carrier`` is what belongs to the request alone and is handed down: the ASGI scope, the WSGI environment.
+    ``carrier`` is what belongs to the request alone and is handed down: the ASGI scope, the WSGI environment. One of
+    another framework knows neither the route nor the actor of what is mounted in it.
     """
-    trails: tuple[AuditTrail, ...] = carrier.get(_TRAILS, ())
-    carrier[_TRAILS] = (*trails, trail)
-    return trail not in trails
+    marks: tuple[_Mark, ...] = carrier.get(_MARKS, ())
+    carrier[_MARKS] = (*marks, (framework, trail))
+    return (framework, trail) not in marks
 
 
-def is_over(carrier: MutableMapping[str, Any], trail: AuditTrail) -> None:
+def is_over(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> None:
     """The first has ended: whoever hands down the same once more (to try again, say) makes another request."""
-    carrier[_TRAILS] = tuple(one for one in carrier.get(_TRAILS, ()) if one is not trail)
+    carrier[_MARKS] = tuple(mark for mark in carrier.get(_MARKS, ()) if mark != (framework, trail))
 
 
 class _Names(NamedTuple):

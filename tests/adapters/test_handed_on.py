@@ -147,3 +147,15 @@ def test_of_a_flask_application_within_a_fastapi_one_its_own_event_may_be_the_on
     (event,) = (event for event in trail.events() if event.action != "log.created")
     assert (event.action, event.details["path"]) == ("POST /patients/{patient_id}", "/old/patients/7")
     assert (event.actor_id, event.request_id) == ("dr-grey", response.headers["X-Request-ID"])
+
+
+def test_of_a_django_application_within_a_fastapi_one_its_own_event_may_be_the_only_one(trail):
+    from tests.adapters.django_app import make_app
+
+    outer = FastAPI()
+    outer.mount("/old", make_app(trail, Probe(), asgi=True))
+    outer.add_middleware(AuditMiddleware, trail=trail)
+    response = TestClient(outer).post("/old/late")
+    (event,) = (event for event in trail.events() if event.action != "log.created")
+    assert (event.action, event.details["path"]) == ("POST /late", "/old/late")
+    assert (event.actor_id, event.request_id) == ("dr-late", response.headers["X-Request-ID"])
