@@ -87,9 +87,12 @@ class AuditMiddleware:
             except BaseException as error:  # cancelled, because the client is gone: the writer has the event
                 exchange.fail(error)
                 raise
-            if not await settled_async(exchange.respond(response)):
-                return exchange.refuse(response)
-            return exchange.watch(response)
+            try:
+                is_settled = await settled_async(exchange.respond(response))
+            except asyncio.CancelledError:  # nobody gets the response
+                exchange.answer.close()
+                raise
+            return exchange.watch(response) if is_settled else exchange.refuse(response)
 
 
 class _Exchange:
