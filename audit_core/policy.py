@@ -16,6 +16,8 @@ from audit_core.event import Outcome
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1: they ask for no change
 UNROUTED = "(unrouted)"
 ROWS_TOLD = 1_000  # of one statement, each by itself; more are one summary
+_DENIALS = frozenset({1008, 3000, 3003})  # a policy is violated, unauthorized, forbidden
+_FAILURES = frozenset({1002, 1003, 1007, 1009, 1010, 1011})  # the protocol or the data is wrong, or an internal error
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ATTRIBUTE = "__audited__"
 logger = logging.getLogger("audit_core")
@@ -162,6 +164,16 @@ def outcome_of(status: int) -> Outcome:
     if status < 400:
         return Outcome.SUCCESS
     return Outcome.DENIED if status in {401, 403} else Outcome.FAILURE
+
+
+def outcome_of_code(code: int, *, said_here: bool) -> Outcome:
+    """How a WebSocket that ends with this code went (RFC 6455 7.4, and IANA's registry of what came later).
+
+    Only who serves it can deny something: a client says what it likes.
+    """
+    if said_here and code in _DENIALS:
+        return Outcome.DENIED
+    return Outcome.FAILURE if code in _FAILURES else Outcome.SUCCESS
 
 
 def resource_name(name: str) -> str:

@@ -18,7 +18,7 @@ class Socket(Exchange):
 
     audit: SocketAudit
     make_audit = SocketAudit
-    open = refused = False
+    open = refused = said_here = False
     code: int | None = None  # of whoever said goodbye first
 
     async def run(self, app: ASGIApp) -> None:
@@ -33,7 +33,7 @@ class Socket(Exchange):
 
     async def _ended(self, failure: BaseException | None) -> None:
         if self.open:
-            self.audit.end(self.code or _NO_GOODBYE, failure)
+            self.audit.end(self.code or _NO_GOODBYE, failure, said_here=self.said_here)
         elif not self.refused:
             self.find_route()
             written = self.audit.respond(500, failure)
@@ -68,11 +68,14 @@ class Socket(Exchange):
 
     async def _say_goodbye(self, message: Message) -> None:
         """Hypercorn tells of another code than the application's while this is being sent."""
-        before, self.code = self.code, self.code or message.get("code", _NORMAL)
+        is_first = self.code is None
+        if is_first:
+            self.code, self.said_here = message.get("code", _NORMAL), True
         try:
             await self._send(message)
-        except Exception:  # nobody has heard it
-            self.code = before
+        except Exception:
+            if is_first:  # nobody has heard it
+                self.code, self.said_here = None, False
             raise
 
 

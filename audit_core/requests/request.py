@@ -22,7 +22,7 @@ from audit_core.context import Actor, AuditContext, Resumed, end, enter
 from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import FIELD_LIMITS, clean_text
-from audit_core.policy import Route, outcome_of
+from audit_core.policy import Route, outcome_of, outcome_of_code
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
@@ -226,10 +226,10 @@ class SocketAudit(RequestAudit):
         details = self._how_it_went(status, error)
         return self._submit("websocket.open", self._outcome(status, error), self._with_route(details))
 
-    def end(self, code: int, error: BaseException | None = None) -> None:
-        """It was open, and has ended with this code (RFC 6455 7.4)."""
+    def end(self, code: int, error: BaseException | None = None, *, said_here: bool = False) -> None:
+        """It was open, and has ended with this code (RFC 6455 7.4), which the application said or somebody else."""
         if error is None:
-            self._close(code, Outcome.SUCCESS)
+            self._close(code, self.context.told.outcome or outcome_of_code(code, said_here=said_here))
         else:
             self._close(code, Outcome.FAILURE, exception=type_of(error))
 

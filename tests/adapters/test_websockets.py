@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, WebSocket, WebSocketException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
@@ -32,6 +32,8 @@ async def room(websocket: WebSocket):
             return
         if said == "return":
             return
+        if said == "token":
+            raise WebSocketException(1008)
         if said == "raise":
             raise ValueError("the password is hunter2")
         await websocket.send_text(said)
@@ -135,6 +137,19 @@ def test_one_that_the_client_closes_has_the_clients_code(site):
         client.close(4001, "goodbye")
     _, closed = site.events(2)
     assert (closed.outcome, closed.details["code"]) == ("success", 4001)
+
+
+def test_one_that_is_closed_because_its_first_message_has_a_wrong_token_is_denied(site):
+    with connect(f"{site.url}/rooms/7") as client:
+        client.send("token")
+        with pytest.raises(ConnectionClosed):
+            client.recv()
+    _, closed = site.events(2)
+    assert (closed.outcome, closed.details["code"]) == ("denied", 1008)
+    with connect(f"{site.url}/rooms/7") as client:
+        client.close(1008)
+    _, closed = site.events(2)
+    assert (closed.outcome, closed.details["code"]) == ("success", 1008), "a client denies nobody anything"
 
 
 def test_a_goodbye_that_a_task_of_a_group_hears_is_no_failure(site):
