@@ -301,6 +301,29 @@ def test_those_of_an_application_that_stands_beside_django_are_told_and_its_requ
         assert [event.action for event in trail.events(action="POST /patients")] == ["POST /patients"]
 
 
+def test_a_user_whom_a_middleware_adds_to_a_copy_of_the_scope_is_seen_from_inside(tmp_path):
+    """As Channels does it."""
+
+    def named(app):
+        async def copying(scope, receive, send):
+            await app({**scope, "user": {"id": "dr-copy"}}, receive, send)
+
+        return copying
+
+    async def room(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+
+    with (
+        AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail,
+        SocketsBesideDjango().serve_app(named(AuditMiddleware(room, trail=trail))) as url,
+    ):
+        site = Site(trail, url)
+        with connect(f"{site.url}/rooms/7") as client, pytest.raises(ConnectionClosed):
+            client.recv()
+        assert {event.actor_id for event in site.events(2)} == {"dr-copy"}
+
+
 @pytest.mark.parametrize("audited", [False, True])
 def test_to_django_itself_one_is_answered_as_it_is_without_us(tmp_path, audited):
     from tests.adapters.django_app import make_app, make_plain_app
