@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FRAMEWORK = "flask"
 _REQUEST = "audit_flask.request"
+_SWITCHED, _UNANSWERED = 101, 500  # RFC 9110 15.2.2; the server answers with an error of its own
 _CONVERTER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 
 
@@ -101,10 +102,17 @@ class Exchange:
             settled(self.answer.fail(error))
             raise
         else:
-            if self._is_read:
+            if not self.answer.started:
+                self._answered_otherwise()
+            elif self._is_read:
                 settled(self.answer.close())
         finally:
             self._finish()
+
+    def _answered_otherwise(self) -> None:
+        """The application has taken the connection, for a WebSocket, or has said nothing at all."""
+        settled(self.answer.start(_SWITCHED if "HTTP_UPGRADE" in self.environ else _UNANSWERED))
+        self.answer.end()
 
     def _finish(self) -> None:
         self.audit.finish()
@@ -121,6 +129,9 @@ class Exchange:
     def _raised(self, error: BaseException) -> bool:
         """Flask passed an exception on, which is the server's to answer, unless it must not be answered."""
         was_started = self.answer.started
+        if isinstance(error, StopIteration) and not was_started:  # so Flask-Sock tells gunicorn that all is said
+            self._answered_otherwise()
+            return False
         if settled(self.answer.fail(error)) or was_started:
             return False
         self._refuse()
@@ -197,11 +208,10 @@ def note_exception(_: Flask, *, exception: BaseException, **__: object) -> None:
         current.look()
 
 
-def note_leaving(_: Flask, *, exc: BaseException | None = None, **__: object) -> None:
-    """Flask handles no exception that is to end the process, or the greenlet: only its teardown sees that one."""
-    if exc is None or isinstance(exc, Exception):
-        return
-    if (reference := request.environ.get(_REQUEST)) and (current := reference()) is not None:
+def note_leaving(_: Flask, **__: object) -> None:
+    """What ends the process, or the greenlet, or the response that is no response, only Flask's teardown sees."""
+    reference = request.environ.get(_REQUEST)
+    if reference and (current := reference()) is not None and not current.answer.started:
         current.look()
 
 

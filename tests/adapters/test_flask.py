@@ -1,4 +1,5 @@
 import gc
+from contextlib import suppress
 from types import SimpleNamespace
 
 import click
@@ -8,7 +9,7 @@ from flask import Blueprint, Flask, Response, g, redirect, session, stream_with_
 from flask.views import MethodView
 from werkzeug.local import LocalProxy
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.test import Client
+from werkzeug.test import Client, create_environ
 
 from audit_core import AuditTrail
 from audit_core.context import current
@@ -198,6 +199,27 @@ def test_the_applications_own_error_page_stays(app, trail):
     assert (response.status_code, response.text) == (502, "our fault")
     (event,) = events(trail)
     assert (event.details["status"], event.details["exception"]) == (502, "ZeroDivisionError")
+
+
+class Taken(Response):
+    """As Flask-Sock answers when a WebSocket has ended: the connection was its own."""
+
+    def __call__(self, environ, start_response):
+        if environ["QUERY_STRING"] == "raise":
+            raise StopIteration
+        return []
+
+
+@pytest.mark.parametrize("query", ["", "raise"])
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_a_view_that_takes_the_connection_or_never_answers_leaves_its_event(app, trail, query, upgrade):
+    app.add_url_rule("/rooms/<room_id>", "room", audited()(lambda room_id: Taken()))
+    environ = create_environ("/rooms/7", query_string=query, headers={"Upgrade": "websocket"} if upgrade else {})
+    with suppress(StopIteration):
+        app(environ, lambda *_: None).close()
+    (event,) = events(trail)
+    told = (event.resource_id, event.details["status"], event.outcome)
+    assert told == (("7", 101, "success") if upgrade else ("7", 500, "failure"))
 
 
 def test_a_teardown_that_fails_after_the_response_is_a_second_event(app, trail):
