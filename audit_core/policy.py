@@ -164,6 +164,7 @@ def outcome_of(status: int) -> Outcome:
     return Outcome.DENIED if status in {401, 403} else Outcome.FAILURE
 
 
+@lru_cache(maxsize=4096)
 def resource_name(name: str) -> str:
     """The one name of a resource: a class ``InvoiceLine`` is ``invoice_line``, everywhere."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
