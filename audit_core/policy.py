@@ -176,6 +176,7 @@ def outcome_of_code(code: int, *, said_here: bool) -> Outcome:
     return Outcome.FAILURE if code in _FAILURES else Outcome.SUCCESS
 
 
+@lru_cache(maxsize=4096)
 def resource_name(name: str) -> str:
     """The one name of a resource: a class ``InvoiceLine`` is ``invoice_line``, everywhere."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
