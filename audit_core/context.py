@@ -142,12 +142,13 @@ def enter(context: AuditContext) -> None:
 
 def leave(context: AuditContext) -> None:
     """It is not current any more. Does nothing where it was not entered: in another thread or task, say."""
-    _keep(lambda one: one is not context)
+    _entered.set(tuple([one for one in _entered.get() if one is not context]))
 
 
 def end(context: AuditContext) -> None:
     """Leave it, and whatever was entered in its request or task and has not been left."""
-    _keep(lambda one: one.told is not context.told)
+    told = context.told
+    _entered.set(tuple([one for one in _entered.get() if one.told is not told]))
 
 
 class Resumed:
@@ -172,10 +173,6 @@ class Resumed:
         kept = tuple(one for one in self._before if id(one) in there)
         _entered.set(kept)
         self._own[:] = now[len(kept) :]
-
-
-def _keep(is_kept: Callable[[AuditContext], bool]) -> None:
-    _entered.set(tuple(filter(is_kept, _entered.get())))
 
 
 def set_actor(

@@ -50,9 +50,10 @@ class Exchange:
     def with_request_id(self, message: Message) -> Message:
         """The message with our header, unless the application has set it."""
         headers = list(message.get("headers", ()))
-        if any(name.lower() == _REQUEST_ID for name, _ in headers):
+        if _REQUEST_ID in [name.lower() for name, _ in headers]:
             return message
-        return {**message, "headers": [*headers, *_encoded(self.answer.headers(()))]}
+        headers.append((_REQUEST_ID, str(self.audit.context.request_id).encode()))
+        return {**message, "headers": headers}
 
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
@@ -71,7 +72,8 @@ class Request(Exchange):
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
-        await self.audit.begin_async(anyio.sleep)
+        if not self.audit.begin(wait=False):
+            await self.audit.begin_async(anyio.sleep)
         with self.audit:
             try:
                 await app(self.scope, self.receive, self.send)

@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
@@ -97,14 +96,15 @@ class RequestAudit:
         self._began = time.perf_counter()
         self._recorded = self._open = False
         self.context = AuditContext(
-            find_actor=find_actor and _guarded(find_actor),
+            find_actor=find_actor and partial(_guarded, find_actor),
             find_client=partial(_client, trail, peer, forwarded or "", header("user-agent")),
             request_id=(proxies.request_id(peer, header("x-request-id")) if is_trusted else None) or new_event_id(),
         )
         self._entered = [self.context]
 
     def __enter__(self) -> Self:
-        self.begin()
+        if not self._open:
+            self.begin()
         enter(self.context)
         return self
 
@@ -195,14 +195,14 @@ class RequestAudit:
         path = redactor.routed_path(self._path, route.template, route.parameters, self._root, kind)
         parameters = redactor.parameters(route.parameters, kind, route.template)
         if parameters != route.parameters:
-            _, kind, identifier = policy.name(self.method, replace(route, parameters=parameters))
+            _, kind, identifier = policy.name(self.method, route._replace(parameters=parameters))
         return _Names(route, action, (kind, identifier), path)
 
     def _elapsed(self) -> int:
         return round((time.perf_counter() - self._began) * 1000)
 
     def _submit(self, action: str, outcome: str, details: dict[str, Any]) -> Future[AuditEvent] | None:
-        if self.context.session_id is None and self._find_session and (session := _guarded(self._find_session)()):
+        if self.context.session_id is None and self._find_session and (session := _guarded(self._find_session)):
             self.context.session_id = self._trail.redactor.keyed_hash(session)
         future = self._trail.submit(
             action, resource=self._named.resource, outcome=outcome, details=details, context=self.context
@@ -263,14 +263,10 @@ def type_of(error: BaseException) -> str:
     return type(error).__qualname__
 
 
-def _guarded(find: Callable[[], _T | None]) -> Callable[[], _T | None]:
+def _guarded(find: Callable[[], _T | None]) -> _T | None:
     """What goes wrong in an application's user object must not break its request."""
-
-    def found() -> _T | None:
-        try:
-            return find()
-        except Exception:
-            logger.exception("The actor or session of a request cannot be found.")
-            return None
-
-    return found
+    try:
+        return find()
+    except Exception:
+        logger.exception("The actor or session of a request cannot be found.")
+        return None
