@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapper, RelationshipProperty
 
+from audit_core.orm.sqlalchemy.kept import Keeps, keeps
 from audit_core.policy import resource_name
 
 Key = tuple[Any, ...]
@@ -39,6 +40,7 @@ class Mapped:
     computed: frozenset[str]  # fields that an UPDATE may change without being told to
     many_to_many: tuple[RelationshipProperty[Any], ...]
     post_updated: frozenset[ColumnElement[Any]]  # foreign keys, its own or others', that are written after all else
+    keeps: dict[str, Keeps]  # of the fields whose columns may hold another value than they are given
 
 
 def mapped(mapper: Mapper[Any]) -> Mapped:
@@ -111,6 +113,7 @@ def _look_at(mapper: Mapper[Any]) -> Mapped:
         post_updated=frozenset(
             c for r in mapper.relationships if r.post_update for c in (*r.local_columns, *r.remote_side)
         ),
+        keeps={name: rule for name, column in columns.items() if (rule := keeps(column.type)) is not None},
         many_to_many=tuple(r for r in mapper.relationships if r.secondary is not None and not r.viewonly),
     )
 
