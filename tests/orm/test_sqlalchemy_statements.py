@@ -6,11 +6,14 @@ import itertools
 import pytest
 from sqlalchemy import (
     Column,
+    Index,
     Integer,
     MetaData,
     String,
     Table,
+    UniqueConstraint,
     bindparam,
+    column,
     create_engine,
     delete,
     event,
@@ -26,7 +29,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.ext.horizontal_shard import ShardedSession
-from sqlalchemy.orm import Session, aliased, registry, sessionmaker, with_loader_criteria
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    mapped_column,
+    registry,
+    sessionmaker,
+    with_loader_criteria,
+)
 
 from audit_core import AuditTrail
 from audit_core.errors import BulkForbiddenError, ConfigurationError, StoreUnavailableError
@@ -584,6 +596,64 @@ def test_an_upsert_of_one_row_however_its_values_are_given(session, trail, value
     )
     session.commit()
     assert told(trail, 1) == [("update", "patient:1", {"name": ("old", "new")})]
+
+
+@pytest.fixture
+def account(engine):
+    class Own(DeclarativeBase):
+        pass
+
+    class Account(Own):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str | None]
+        email: Mapped[str | None]
+        code: Mapped[str | None]
+        nick: Mapped[str | None]
+        visits: Mapped[int] = mapped_column(default=0)
+        tenant: Mapped[str] = mapped_column(default="main")
+        zone: Mapped[int] = mapped_column(server_default="7")
+        __table_args__ = (UniqueConstraint("tenant", "code"), UniqueConstraint("zone", "name"))
+
+    Index("account_email", func.lower(Account.__table__.c.email), unique=True)
+    Own.metadata.create_all(engine)
+    with engine.begin() as connection:
+        if engine.name == "postgresql":
+            connection.exec_driver_sql("ALTER TABLE account ADD CONSTRAINT account_nick UNIQUE (nick)")
+    yield Account
+    Own.registry.dispose()
+
+
+@pytest.mark.parametrize(
+    ("given", "conflict"),
+    [
+        ({"code": "c"}, {"index_elements": ["tenant", "code"]}),
+        ({"name": "n"}, {"index_elements": ["zone", "name"]}),
+        ({"email": "ADA"}, {"index_elements": [func.lower(column("email"))]}),
+        ({"email": "ADA"}, {"index_elements": [text("lower(email)")]}),
+        ({"nick": "k"}, {"constraint": "account_nick"}),
+    ],
+    ids=["default", "server default", "expression", "text", "constraint"],
+)
+def test_an_upsert_finds_what_is_in_its_way_by_what_it_does_not_say(session, trail, account, given, conflict):
+    if "constraint" in conflict and session.get_bind().dialect.name == "sqlite":
+        pytest.skip("SQLite names none here")
+    session.add(account(id=1, name="n", email="Ada", code="c", nick="k"))
+    session.commit()
+    more = {"visits": account.visits + 1}
+    statement = upsert(session, account).on_conflict_do_update(set_=more, **conflict)
+    session.execute(statement, [given, {name: f"another {value}" for name, value in given.items()}])
+    session.execute(statement.values(**given))
+    source = select(*(getattr(account, name) for name in given)).where(account.id == 1)
+    session.execute(statement.from_select(list(given), source))
+    session.commit()
+    changes = told(trail, 1)
+    assert [(action, resource) for action, resource, _ in changes if action == "create"] == [("create", "account:2")]
+    assert [change for action, _, change in changes if action == "update"] == [
+        {"visits": (0, 1)},
+        {"visits": (1, 2)},
+        {"visits": (2, 3)},
+    ]
 
 
 def test_an_upsert_that_has_a_key_twice_updates_what_it_has_created(session, trail):
