@@ -9,6 +9,7 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 
 from audit_django.capture.round_trips import begin_along
 from audit_django.rows import Key, Values, key_of, named
+from audit_django.unreadable import converted, fetched
 
 _Rows = list[tuple[Any, ...]]
 
@@ -73,9 +74,9 @@ def _run(compiler: Any, sql: str, parameters: Iterable[Any], fields: Sequence[An
     with compiler.connection.cursor() as cursor:
         begin_along(compiler.connection, cursor)
         cursor.execute(sql, parameters)
-        rows = cursor.fetchall()
+        rows = fetched(cursor)
     converters = compiler.get_converters([field.get_col(field.model._meta.db_table) for field in fields])
-    return [tuple(row) for row in compiler.apply_converters(rows, converters)] if converters else rows
+    return [tuple(row) for row in converted(compiler, rows, converters)] if converters else rows
 
 
 def _columns(compiler: Any, fields: Iterable[Any]) -> list[str]:

@@ -153,6 +153,7 @@ def _insert(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, u
             unit.rows.append(
                 Row("update", model, key, *({name: side[name] for name in written} for side in (old, new)))
             )
+        before[key] = new  # SQLite lets an upsert have a key twice, which updates what it has made
     places = [fields.index(field) for field in asked or ()]
     return [tuple(values[place] for place in places) for values in rows] if asked else []
 

@@ -95,6 +95,16 @@ def test_bulk_create_that_updates_conflicts_tells_updates_with_old_and_new(recor
     assert [change[3]["title"] for change in changes if change[0] == "create"] == [(None, "c")]
 
 
+def test_an_upsert_that_has_a_key_twice_updates_what_it_has_made(recorded):
+    if connection.vendor == "postgresql":
+        pytest.skip("it refuses that")
+    twice = [Letter(title="a", state=state) for state in ("sent", "read")]
+    Letter.objects.bulk_create(twice, update_conflicts=True, update_fields=["state"], unique_fields=["title"])
+    assert [(change[0], change[3]["state"]) for change in recorded.changes()] == [
+        ("create", (None, "sent")), ("update", ("sent", "read")),
+    ]  # fmt: skip
+
+
 def test_an_upsert_by_a_composite_key(recorded):
     Bed.objects.bulk_create([Bed(room="1", place=1), Bed(room="1", place=2)])
     beds = [Bed(room="1", place=2, free=False), Bed(room="1", place=3)]
