@@ -1,8 +1,7 @@
 """Values that the database holds and Python cannot read: the day ``infinity``, a document with too long a number.
 
 Whoever deletes or updates such rows by a query set never reads them without us, and must not fail because of us: what
-cannot be read is told as the text that the driver gives; a document as ``[unreadable]``, since there may be secrets in
-it that only a reader of its names finds.
+cannot be read is told as the text that the driver gives, a document as ``[unreadable]``.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from audit_core.clean import UNREADABLE
+from audit_core.orm.changes import unread
 
 
 def fetched(cursor: Any) -> list[Any]:
@@ -63,4 +62,4 @@ def _converted(compiler: Any, value: Any, how: Any) -> Any:
         for function in functions:
             read = function(read, expression, compiler.connection)
         return read
-    return UNREADABLE if str(value).lstrip().startswith(("{", "[")) else value
+    return unread(value)

@@ -28,7 +28,7 @@ from types import NoneType
 from typing import Any
 
 from audit_core.canonical import Json, encode
-from audit_core.clean import MAX_DEPTH, MAX_NODES, clean
+from audit_core.clean import MAX_DEPTH, MAX_NODES, UNREADABLE, clean
 from audit_core.normalise import Clean, clean_text
 from audit_core.redaction import Redactor
 
@@ -135,6 +135,14 @@ def field_value(value: object) -> Json:
     if kind not in _PLAIN and _is_file(kind):
         return clean(getattr(value, "name", None))
     return clean(value)
+
+
+def unread(value: object) -> object:
+    """What is told of a value that cannot be read as what it is, given as the driver gives it.
+
+    A document is not, since there may be secrets in it that only a reader of its names finds.
+    """
+    return UNREADABLE if str(value).lstrip().startswith(("{", "[")) else value
 
 
 def _is_clean(changes: Changes) -> bool:

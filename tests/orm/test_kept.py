@@ -1,4 +1,4 @@
-"""Values of which the row makes others: rounded, padded, converted. The trail tells what the row holds."""
+"""Values of which the row makes others: rounded, padded, converted; and what nobody can read. The trail tells them."""
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -20,9 +20,13 @@ from sqlalchemy import (
     Time,
     TypeDecorator,
     Uuid,
+    delete,
+    text,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.exc import DataError
+from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column
 
 from audit_core.orm.sqlalchemy.kept import keeps
 from tests.orm.models import Colour, Stock, statements, told
@@ -31,6 +35,7 @@ NOON = datetime(2024, 1, 1, 12, 0, 0, 600_000)  # noqa: DTZ001 - of no time zone
 EAST = timezone(timedelta(hours=2))
 HERE = {"postgresql": postgresql.dialect(), "sqlite": sqlite.dialect()}
 BOTH = [*HERE]
+UNTOLD = ("[unreadable]", None)  # a document, in which there may be secrets
 
 
 def test_a_new_value_is_what_the_row_makes_of_the_one_that_it_is_given(session, trail):
@@ -109,6 +114,76 @@ def test_values_of_postgresql_are_told_as_they_are_read_again(session, engine, t
 
 class Secret(TypeDecorator):
     impl, cache_ok = String, True
+
+
+class Locked(TypeDecorator):
+    """Its key is lost."""
+
+    impl, cache_ok = String, True
+
+    def process_result_value(self, value, dialect):
+        raise RuntimeError
+
+
+@pytest.fixture
+def order(engine):
+    class Own(DeclarativeBase):
+        pass
+
+    class Order(Own):
+        __tablename__ = "order"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        colour = mapped_column(Enum(Colour, native_enum=False))
+        note = deferred(mapped_column(Locked))
+        more = deferred(mapped_column(Locked))
+        day: Mapped[date | None]
+
+    Own.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text("""INSERT INTO "order" (id, colour, note, more) VALUES (1, 'OLD', 'ciphertext', :more)"""),
+            {"more": '{"pin": 1234'},
+        )
+    yield Order
+    Own.registry.dispose()
+
+
+def test_what_no_type_can_read_keeps_nobody_from_writing_it(session, trail, order):
+    session.execute(update(order).values(colour=Colour.RED))
+    session.execute(update(order), [{"id": 1, "note": "new"}])
+    session.get(order, 1).note = "newer"
+    session.flush()
+    session.execute(update(order).where(order.id == 1).values(note="newest").returning(order.id))
+    session.execute(delete(order))
+    session.commit()
+    assert told(trail) == [
+        ("update", "order:1", {"colour": ("OLD", "red")}),
+        ("update", "order:1", {"note": ("ciphertext", "new")}),
+        ("update", "order:1", {"note": ("new", "newer")}),
+        ("update", "order:1", {"note": ("newer", "newest")}),
+        ("delete", "order:1", {"id": (1, None), "colour": ("red", None), "note": ("newest", None), "more": UNTOLD}),
+    ]
+
+
+def test_an_object_whose_other_values_no_type_can_read_is_deleted(session, trail, order):
+    session.execute(update(order).values(colour=Colour.RED))
+    session.delete(session.get(order, 1))
+    session.commit()
+    assert told(trail, 1)[0][2]["note"] == ("ciphertext", None)
+
+
+def test_a_day_that_the_driver_does_not_read_fails_as_in_a_query(session, trail, order):
+    session.execute(text("""UPDATE "order" SET day = 'infinity'"""))
+    session.commit()
+    if session.get_bind().dialect.name == "sqlite":  # SQLAlchemy reads it, not the driver
+        session.execute(update(order).values(day=NOON.date()))
+        session.commit()
+        assert told(trail) == [("update", "order:1", {"day": ("infinity", "2024-01-01")})]
+        return
+    with pytest.raises(DataError):
+        session.execute(delete(order))
+    session.rollback()
+    assert told(trail) == []
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from audit_core.orm.sqlalchemy.kept import Keeps, keeps
+from audit_core.orm.sqlalchemy.readable import readable
 from audit_core.policy import resource_name
 
 Key = tuple[Any, ...]
@@ -61,7 +62,9 @@ def read(
     """
     columns = mapped(mapper).columns
     width = len(mapper.primary_key)
-    query = select(*mapper.primary_key, *(columns[name] for name in names)).select_from(mapper.persist_selectable)
+    query = select(*mapper.primary_key, *(readable(columns[name]) for name in names)).select_from(
+        mapper.persist_selectable
+    )
     if lock:
         query = query.with_for_update(key_share=True)
     found: dict[Key, Any] = {}
