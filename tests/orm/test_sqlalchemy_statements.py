@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError, PendingRollbackError
+from sqlalchemy.exc import IntegrityError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import (
@@ -167,6 +167,15 @@ def test_returning_gives_the_caller_what_he_asked_for_and_no_more(session, trail
         ("delete", "patient:4"),
         ("update", "patient:3"),
     ]
+
+
+def test_a_statement_without_returning_has_a_result_without_rows(patients):
+    for statement in (insert(Patient).values(id=7, name="d"), update(Patient).values(ward="x"), delete(Patient)):
+        result = patients.execute(statement)
+        assert not result.returns_rows
+        assert not result.closed
+        with pytest.raises(ResourceClosedError, match="does not return rows"):
+            result.all()
 
 
 def test_rows_that_are_given_by_position(session, trail):

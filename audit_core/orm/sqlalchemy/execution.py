@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Result
-from sqlalchemy.engine.cursor import null_dml_result
+from sqlalchemy.engine.cursor import _NO_RESULT_METADATA, null_dml_result
 from sqlalchemy.orm import ORMExecuteState
 from sqlalchemy.orm.context import FromStatement
 
@@ -70,7 +70,8 @@ class Execution:
         rows = [pick(row) for row in result.returned_defaults_rows or ()]
         if self.statement.is_insert:
             result.context._rowcount = len(rows)  # noqa: SLF001 - as it does for an UPDATE
-        result.close()
+        result._soft_close()  # noqa: SLF001 - as one that never had rows, whoever asks
+        result._metadata = _NO_RESULT_METADATA  # noqa: SLF001 - the same
         return result, rows
 
     @property
