@@ -1,9 +1,10 @@
-"""The transaction around a change, of which an application that had none there notices nothing."""
+"""The transaction around a change, of which an application that has none there notices nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -12,42 +13,57 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 _ENDS = frozenset(("BEGIN", "COMMIT", "ROLLBACK"))
 
 
-@contextmanager
-def block(connection: BaseDatabaseWrapper, *, alone: bool) -> Iterator[None]:
-    """An ``atomic`` block; ``alone`` says that without us Django would write these statements without one.
+@dataclass(slots=True)
+class Block:
+    """``tells`` says that the application's statements are done, and what follows is ours."""
 
-    Then what begins and ends it is not among the queries that are counted (``connection.queries``).
+    tells: bool = False
+
+
+@contextmanager
+def block(connection: BaseDatabaseWrapper) -> Iterator[Block]:
+    """An ``atomic`` block.
+
+    Where Django would have opened none, neither here nor inside of it,
+
+    * what begins and ends it is not among the queries that are counted (``connection.queries``);
+    * a statement that fails does not mark for rollback what the application manages itself, with autocommit off and
+      savepoints of its own. Events that cannot be written do: the change must not commit.
     """
+    ours = Block()
+    if connection.in_atomic_block:
+        with transaction.atomic(using=connection.alias, savepoint=False):
+            yield ours
+        return
+    is_managed = not connection.get_autocommit()
     log: Any = connection.queries_log
-    place = len(log)
+    blocks, begin, end = _Blocks(), len(log), len(log)
     try:
         with transaction.atomic(using=connection.alias, savepoint=False):
-            if alone:
-                _forget(log, place)
+            blocks = connection.savepoint_ids = _Blocks(connection.savepoint_ids)
             try:
-                yield
+                yield ours
             finally:
-                place = len(log)
-    finally:
-        if alone:
-            _forget(log, place)
-
-
-@contextmanager
-def unmarked(connection: BaseDatabaseWrapper, *, alone: bool) -> Iterator[list[str]]:
-    """Around such a block: with autocommit off, a statement that fails does not mark the transaction for rollback.
-
-    The application has its own savepoints there. Events that cannot be written do mark it: what is given says whether
-    it came to them.
-    """
-    is_managed = alone and not connection.in_atomic_block and not connection.get_autocommit()
-    written: list[str] = []
-    try:
-        yield written
+                end = len(log)
     except BaseException:
-        if is_managed and not written:
+        if is_managed and not (blocks.are_djangos or ours.tells):
             connection.needs_rollback = False
         raise
+    finally:
+        connection.savepoint_ids = list(connection.savepoint_ids)
+        if not blocks.are_djangos:
+            _forget(log, end)
+            _forget(log, begin)
+
+
+class _Blocks(list[Any]):
+    """Where a connection keeps one entry for each block inside of the outermost one."""
+
+    are_djangos = False
+
+    def append(self, block: Any) -> None:
+        self.are_djangos = True
+        super().append(block)
 
 
 def _forget(log: Any, place: int) -> None:

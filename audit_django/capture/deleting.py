@@ -49,17 +49,11 @@ def _deleting(original: Callable[..., Any]) -> Callable[..., Any]:
         origin = getattr(self, "origin", None)
         if isinstance(origin, QuerySet) and audits(origin.model, self.using) and not is_link(origin.model):
             bulk_rule().allow("QuerySet.delete", kind_of(origin.model))
-        with telling(Unit(self.using, with_parents(audited)), alone=_is_single(self)) as unit:
+        with telling(Unit(self.using, with_parents(audited))) as unit:
             _look_at_limit(self, origin, unit)
             return original(self)
 
     return delete
-
-
-def _is_single(collector: Any) -> bool:
-    """One object without dependencies is deleted with one statement, and without a transaction."""
-    objects = [one for instances in collector.data.values() for one in instances]
-    return len(objects) == 1 and bool(collector.can_fast_delete(objects[0]))
 
 
 def _models(collector: Any) -> Iterator[type[Model]]:

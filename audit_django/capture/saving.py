@@ -50,7 +50,7 @@ def _saving_table(original: Callable[..., Any]) -> Callable[..., Any]:
         if model is not self._meta.concrete_model or not audits(model, using):
             return original(self, *arguments)
         parts: list[Row] = self.__dict__.pop(_PARTS, [])
-        with telling(_unit(model, using), alone=True) as unit:
+        with telling(_unit(model, using)) as unit:
             was_updated = original(self, *arguments)
             if parts:
                 unit.rows += [*parts, *_own_row(self, model, unit)]

@@ -114,7 +114,7 @@ def _in_unit(compiler: Any, action: str, model: type[Model], write: Callable[[Un
     """In the unit that waits for it, or in one of its own."""
     if (unit := _waiting(compiler, model)) is None:
         _allow(action, model)
-        with telling(Unit(compiler.using, {model}), alone=True) as own:
+        with telling(Unit(compiler.using, {model})) as own:
             return write(own)
     return write(unit)
 

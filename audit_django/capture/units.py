@@ -12,7 +12,7 @@ from django.db.models import Model
 
 from audit_core.orm.bulk import Summary
 from audit_core.orm.changes import Change
-from audit_django.capture.blocks import block, unmarked
+from audit_django.capture.blocks import block
 from audit_django.capture.carrying import begin, carry
 from audit_django.capture.round_trips import FEW
 from audit_django.capture.row import Row
@@ -62,10 +62,9 @@ def collecting(unit: Unit) -> Iterator[Unit]:
 
 
 @contextmanager
-def telling(unit: Unit, *, alone: bool = False) -> Iterator[Unit]:
+def telling(unit: Unit) -> Iterator[Unit]:
     """A transaction whose statements belong to the unit, and which ends with its events.
 
-    ``alone`` says that Django writes these without a transaction of its own, and has to notice nothing of ours.
     Where triggers tell of all of it there is nothing to tell here, and Django has the transactions that it has.
     """
     if not any(captures(model, unit.using) for model in unit.models):
@@ -74,11 +73,11 @@ def telling(unit: Unit, *, alone: bool = False) -> Iterator[Unit]:
         return
     connection = connections[unit.using]
     is_whole = connection.get_autocommit() and not connection.in_atomic_block
-    with unmarked(connection, alone=alone) as written, block(connection, alone=alone):
+    with block(connection) as ours:
         trail = begin(unit.using)
         with collecting(unit):
             yield unit
-        written.append(unit.using)
+        ours.tells = True
         summaries = (one for one in unit.summaries.values() if one.rows)
         ends = is_whole and len(unit.rows) <= FEW and not connection.needs_rollback
         carry(trail, unit.using, chain[Change | Summary](told(_chosen(unit)), summaries), ends=ends)

@@ -6,6 +6,7 @@ import gc
 import threading
 
 import pytest
+from django import VERSION
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Upper
@@ -317,7 +318,7 @@ def test_as_many_queries_are_counted_in_autocommit_as_without_us(recorded, djang
         Room.objects.update(beds=F("beds") + 1)
     with django_assert_num_queries(1):
         token.delete()
-    with django_assert_num_queries(3):  # a transaction of Django's own
+    with django_assert_num_queries(3 if VERSION < (6, 1) else 1):  # a transaction of Django's own
         Room.objects.bulk_create([room, Room(number="8")])
     with django_assert_num_queries(3):
         Room.objects.bulk_update([room], ["beds"])
@@ -328,7 +329,7 @@ def test_with_autocommit_off_a_statement_that_fails_leaves_the_transaction_to_th
     transaction.set_autocommit(False)
     try:
         Room.objects.create(number="1")
-        savepoint = transaction.savepoint()
+        savepoint = connection.savepoint()
         with pytest.raises(IntegrityError):
             Room.objects.create(number="1")
         transaction.savepoint_rollback(savepoint)
