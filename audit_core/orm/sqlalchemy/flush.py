@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from types import NoneType
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Connection, event
@@ -23,6 +24,7 @@ from sqlalchemy.orm.base import LoaderCallableStatus, instance_state
 from sqlalchemy.sql.elements import ClauseElement
 
 from audit_core.orm.changes import Change, created, deleted, updated
+from audit_core.orm.sqlalchemy.kept import Keeps
 from audit_core.orm.sqlalchemy.links import link_changes
 from audit_core.orm.sqlalchemy.mapped import Key, Mapped, mapped, read, take_write_lock
 
@@ -32,6 +34,7 @@ Held = dict[str, tuple[Any, Any]]  # by field: what was given, and what the row 
 _held: weakref.WeakKeyDictionary[State, Held] = weakref.WeakKeyDictionary()
 _CURRENT = "audit_core.flush"
 _MUTABLE = (dict, list, set, bytearray)
+_PLAIN = frozenset((str, int, bool, float, NoneType))  # most values: nobody has to ask what else they may be
 _UNKNOWN = LoaderCallableStatus.NO_VALUE
 
 
@@ -62,11 +65,10 @@ class _Row:
         before = dict(zip(names, identity, strict=True)) if identity else self.old
         return tuple(self.new.get(name, self.state.dict.get(name, before.get(name))) for name in names)
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, name: str, value: Any, keeps: Keeps | None) -> None:
         """``value`` has been written, and is read back where the row may hold another one."""
         self.new[name] = _plain(value)
-        rule = None if value is None else mapped(self.mapper).keeps.get(name)
-        if rule is not None and not rule(value, self.connection.dialect):
+        if keeps is not None and value is not None and not keeps(value, self.connection.dialect):
             self.unread.add(name)
 
     def before(self, name: str) -> Any:
@@ -201,16 +203,17 @@ class FlushRecorder:
     # -- new values --------------------------------------------------------------------------------------------
 
     def _note_created(self, row: _Row) -> None:
-        for name in mapped(row.mapper).columns:
+        fields = mapped(row.mapper)
+        for name in fields.columns:
             value = row.state.dict.get(name, _UNKNOWN)
             if _is_expression(value) or (value is _UNKNOWN and name in row.state.expired_attributes):
                 row.unread.add(name)
             elif value is not _UNKNOWN:
-                row.note(name, value)
+                row.note(name, value, fields.keeps.get(name))
 
     def _note_updated(self, row: _Row) -> None:
         """Only fields whose old value is known can have been written; the unit of work leaves out equal values."""
-        loaded, committed = row.state.dict, row.state.committed_state
+        loaded, committed, keeps = row.state.dict, row.state.committed_state, mapped(row.mapper).keeps
         for name, old in row.old.items():
             value = loaded.get(name, _UNKNOWN)
             if _is_expression(value) or (value is _UNKNOWN and name in row.state.expired_attributes):
@@ -218,7 +221,7 @@ class FlushRecorder:
             elif value is not _UNKNOWN and (value is not old or isinstance(value, _MUTABLE)):
                 if name in committed and row.state.manager[name].impl.is_equal(value, committed[name]) is True:
                     continue
-                row.note(name, value)
+                row.note(name, value, keeps.get(name))
 
     def _note_post_updates(self) -> None:
         """Foreign keys of ``post_update`` relationships are written last, by an UPDATE that fires no event."""
@@ -290,7 +293,8 @@ def _is_reliable(value: object) -> bool:
 
 
 def _is_expression(value: object) -> bool:
-    return isinstance(value, ClauseElement) or hasattr(type(value), "__clause_element__")
+    kind = type(value)
+    return kind not in _PLAIN and (isinstance(value, ClauseElement) or hasattr(kind, "__clause_element__"))
 
 
 # -- one listener for all sessions: SQLAlchemy tells mappers, not sessions, which rows it writes ---------------------
