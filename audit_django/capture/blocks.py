@@ -45,12 +45,12 @@ def block(connection: BaseDatabaseWrapper) -> Iterator[Block]:
                 yield ours
             finally:
                 end = len(log)
+                connection.savepoint_ids = [*connection.savepoint_ids]  # what runs after the commit is not in here
     except BaseException:
         if is_managed and not (blocks.are_djangos or ours.tells):
             connection.needs_rollback = False
         raise
     finally:
-        connection.savepoint_ids = list(connection.savepoint_ids)
         if not blocks.are_djangos:
             _forget(log, end)
             _forget(log, begin)
