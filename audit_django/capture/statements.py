@@ -15,7 +15,7 @@ from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, 
 from django.db.models.sql.constants import ROW_COUNT
 
 from audit_django.capture import reading, returning
-from audit_django.capture.criteria import summary_of
+from audit_django.capture.criteria import conflict_of, summary_of
 from audit_django.capture.links import is_link
 from audit_django.capture.row import Row
 from audit_django.capture.selection import audits, captures
@@ -139,7 +139,7 @@ def _insert(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, u
     if _sums_up(compiler, "create", model, unit):
         fields = list(asked or model._meta.pk_fields)
         rows = returning.insert(compiler, fields)
-        unit.count("create", model, len(rows))
+        unit.count("create", model, len(rows), conflict_of(compiler.query))
         return rows if asked else []
     before = dict(reading.conflicting(compiler, fields))
     rows = returning.insert(compiler, fields)

@@ -38,10 +38,12 @@ class Unit:
         """From now on rows of this model are counted."""
         self.summaries.setdefault((action, model), summary)
 
-    def count(self, action: str, model: type[Model], rows: int) -> None:
-        """So many more rows."""
+    def count(self, action: str, model: type[Model], rows: int, criteria: str = "") -> None:
+        """So many more rows, and what only their statement knows."""
         summary = self.summaries[action, model]
-        self.summaries[action, model] = replace(summary, rows=summary.rows + rows)
+        self.summaries[action, model] = replace(
+            summary, rows=summary.rows + rows, criteria=criteria or summary.criteria
+        )
 
 
 def innermost(using: str) -> Unit | None:

@@ -338,6 +338,14 @@ def test_a_summary_counts_the_rows_that_were_really_made(recorded, limit):
     assert summaries(recorded) == [("create", "room", {"rows": 2})]
 
 
+def test_a_summary_of_an_upsert_says_that_rows_may_have_been_there(recorded, limit):
+    limit(1)
+    letters = [Letter(title=title, state="sent") for title in "ab"]
+    Letter.objects.bulk_create(letters, update_conflicts=True, update_fields=["state"], unique_fields=["title"])
+    criteria = "on conflict (title) update (state)"
+    assert summaries(recorded) == [("create", "letter", {"rows": 2, "criteria": criteria})]
+
+
 @pytest.mark.parametrize("batch_size", [None, 2])
 def test_above_the_limit_bulk_update_is_one_summary_whatever_its_batches(recorded, limit, batch_size):
     rooms = make_rooms(*"12345")

@@ -753,6 +753,21 @@ def test_each_way_to_insert_many_rows_has_its_summary(engine, trail, run):
     assert [one.details["bulk"]["rows"] for one in events(trail) if "bulk" in one.details] == [3]
 
 
+def test_the_summary_of_an_upsert_says_that_rows_may_have_been_there(engine, trail):
+    rows = [{"a": name, "b": 1, "v": "secret"} for name in "abc"]
+    with limited(engine, trail, limit=2) as session:
+        statement = upsert(session, Composite)
+        more = {"v": statement.excluded.v, Composite.b: 2}
+        session.execute(statement.on_conflict_do_update(index_elements=["a", Composite.b], set_=more), rows)
+        session.execute(statement.values(rows).on_conflict_do_nothing())
+        if engine.name == "sqlite":
+            session.execute(insert(Composite).prefix_with("OR REPLACE"), rows)
+        session.commit()
+    said = [one.details["bulk"].get("criteria") for one in events(trail)]
+    assert said == ["on conflict (a, b) update (v, b)", "on conflict replace"][: len(said)]
+    assert len(said) == (2 if engine.name == "sqlite" else 1)
+
+
 @pytest.mark.parametrize(
     "run",
     [

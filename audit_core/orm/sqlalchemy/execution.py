@@ -15,6 +15,7 @@ from audit_core.orm.bulk import Summary
 from audit_core.orm.sqlalchemy.criteria import Condition, condition_of, told
 from audit_core.orm.sqlalchemy.readable import readable
 from audit_core.orm.sqlalchemy.targets import Written
+from audit_core.orm.sqlalchemy.upserts import conflict_told
 
 
 @dataclass(slots=True)
@@ -96,7 +97,9 @@ class Execution:
 
     def summary(self, action: str, rows: int, values: Mapping[str, Any] | None = None) -> Summary:
         """What is told instead of that many rows."""
-        criteria, parameters = ("", {}) if action == "create" else told(self.condition, self.target, self.parameters)
+        if action == "create":
+            return Summary(action, self.target.resource_type, rows, conflict_told(self.statement, self.target))
+        criteria, parameters = told(self.condition, self.target, self.parameters)
         return Summary(action, self.target.resource_type, rows, criteria, parameters, values or {})
 
     def _yields_nothing(self) -> bool:

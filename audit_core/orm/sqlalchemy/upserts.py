@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, exists, false, or_
@@ -23,6 +23,20 @@ def updates_in_conflict(statement: Any) -> bool:
 def replaces_in_conflict(statement: Any) -> bool:
     """Whether it is SQLite's INSERT OR REPLACE, which deletes the rows in its way."""
     return any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001 - has no public name
+
+
+def conflict_told(statement: Any, target: Written) -> str:
+    """What a statement does with the rows in its way, in names of fields: a summary of it is called a create."""
+    if replaces_in_conflict(statement):
+        return "on conflict replace"
+    told = []
+    for one in conflict_clauses(statement):
+        if one.__visit_name__ == "on_conflict_do_update":
+            elements = one.inferred_target_elements or filter(None, [one.constraint_target])
+            told.append(
+                f"on conflict ({_told(elements, target)}) update ({_told(dict(one.update_values_to_set), target)})"
+            )
+    return " ".join(told)
 
 
 def rows_given(statement: Any, parameters: Any, target: Written) -> list[Given]:
@@ -60,6 +74,11 @@ def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Give
 
 
 _NO_LIMIT = 2**31
+
+
+def _told(names: Iterable[Any], target: Written) -> str:
+    places = ((target.place(name), name) for name in names)
+    return ", ".join(str(name) if place is None else target.names([place])[0] for place, name in places)
 
 
 def _placed(values: Mapping[Any, Any], target: Written, parameters: Mapping[Any, Any]) -> Given:
