@@ -74,9 +74,12 @@ def clean(value: object) -> Json:
     if value is None or kind is bool or (kind is int and -MAX_INTEGER <= value <= MAX_INTEGER):  # type: ignore[operator]
         return value  # type: ignore[return-value]
     try:
-        return _well_formed(value) if kind is str else _Visit().value(value, 0)  # type: ignore[arg-type]
-    except Exception:  # noqa: BLE001  # no stack or memory left: a constant needs neither
-        return UNREADABLE
+        if kind is str:
+            return _well_formed(value)  # type: ignore[arg-type]
+        convert = _PRINTED.get(kind)
+        return convert(value) if convert else _Visit().value(value, 0)
+    except Exception:  # noqa: BLE001  # a time zone's own; or no stack or memory left: a constant needs neither
+        return "<datetime.datetime>" if kind is datetime else UNREADABLE
 
 
 class _Visit:
@@ -227,6 +230,15 @@ _SCALARS: Final[tuple[tuple[Any, Callable[[Any], int | str]], ...]] = (
     ((UUID, PurePath, ipaddress.IPv4Network, ipaddress.IPv6Network), str),
     ((bytes, bytearray, memoryview), _octets),
 )
+# Of these very classes, whose texts are short and plain ASCII.
+_PRINTED: Final[dict[type, Callable[[Any], str]]] = {
+    float: _float,
+    Decimal: Decimal.__str__,
+    datetime: _moment,
+    date: date.isoformat,
+    timedelta: _duration,
+    UUID: UUID.__str__,
+}
 _Rule: TypeAlias = Callable[[_Visit, Any, int], Json]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -41,6 +41,7 @@ class Told:
     details: dict[str, Any] = field(default_factory=dict)
     logged_in: bool | None = None  # by a log-in in its course, or in vain; None where nobody tried
     tried_as: str | None = None  # who was known when a log-in failed
+    tried_names: set[str] = field(default_factory=set)  # whom it named
     ended: bool = False
 
 
@@ -84,8 +85,15 @@ class AuditContext:
             self.actor = find()
 
     def was_kept_out(self) -> bool:
-        """Whether a log-in failed, and nobody is known now who was not known then: by a token, say."""
-        return self.told.logged_in is False and self.current_actor().id in {None, self.told.tried_as}
+        """Whether a log-in failed, and nobody is known now who was not known then: by a token, say.
+
+        Whoever names the account that was tried says who was kept out, and not who was let in.
+        """
+        if self.told.logged_in is not False:
+            return False
+        known = self.current_actor().id
+        is_tried = self.actor is not None and known is not None and known.casefold() in self.told.tried_names
+        return is_tried or known in {None, self.told.tried_as}
 
 
 # Those that are entered and not left, the current one last. Blocks need not end in the order in which they began: a
@@ -134,12 +142,13 @@ def enter(context: AuditContext) -> None:
 
 def leave(context: AuditContext) -> None:
     """It is not current any more. Does nothing where it was not entered: in another thread or task, say."""
-    _keep(lambda one: one is not context)
+    _entered.set(tuple([one for one in _entered.get() if one is not context]))
 
 
 def end(context: AuditContext) -> None:
     """Leave it, and whatever was entered in its request or task and has not been left."""
-    _keep(lambda one: one.told is not context.told)
+    told = context.told
+    _entered.set(tuple([one for one in _entered.get() if one.told is not told]))
 
 
 class Resumed:
@@ -166,10 +175,6 @@ class Resumed:
         self._own[:] = now[len(kept) :]
 
 
-def _keep(is_kept: Callable[[AuditContext], bool]) -> None:
-    _entered.set(tuple(filter(is_kept, _entered.get())))
-
-
 def set_actor(
     actor_id: object, *, type: str = ActorType.USER, on_behalf_of: object = None, tenant_id: object = None
 ) -> None:
@@ -192,15 +197,16 @@ def known_otherwise(actor: Actor) -> None:
         context.find_actor = lambda: (find and find()) or actor
 
 
-def log_in_tried(*, succeeded: bool) -> None:
+def log_in_tried(*, succeeded: bool, named: Iterable[object] = ()) -> None:
     """Somebody tried to log in during the current request; one who succeeds makes up for all who failed. For adapters.
 
-    Frameworks answer a wrong password with the form again, and that with status 200.
+    Frameworks answer a wrong password with the form again, and that with status 200. ``named`` is whom he says he is.
     """
     if entered := _entered.get():
         told = entered[-1].told
         told.logged_in = told.logged_in or succeeded
         told.tried_as = entered[-1].current_actor().id
+        told.tried_names.update(str(name).casefold() for name in named)
 
 
 def set_outcome(outcome: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 from audit_core.errors import ConfigurationError
 from audit_core.event import Outcome
@@ -16,6 +17,8 @@ from audit_core.event import Outcome
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1: they ask for no change
 UNROUTED = "(unrouted)"
 ROWS_TOLD = 1_000  # of one statement, each by itself; more are one summary
+_DENIALS = frozenset({1008, 3000, 3003})  # a policy is violated, unauthorized, forbidden
+_FAILURES = frozenset({1002, 1003, 1007, 1009, 1010, 1011})  # the protocol or the data is wrong, or an internal error
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ATTRIBUTE = "__audited__"
 logger = logging.getLogger("audit_core")
@@ -79,15 +82,14 @@ class AuditRule:
         return named and (template == self.route or fnmatchcase(template, self.route))
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """How the framework routed a request: the template with ``{name}`` parameters, and their values.
 
     ``resource`` is its type and id where the framework knows better than the template.
     """
 
     template: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = MappingProxyType({})
     endpoint: object = None
     resource: tuple[str, str | None] | None = None
 
@@ -118,7 +120,7 @@ class AuditPolicy:
 
     def skips(self, path: str) -> bool:
         """Whether nothing is ever audited at this path."""
-        return any(fnmatchcase(path, pattern) for pattern in self.skip)
+        return bool(self.skip) and any(fnmatchcase(path, pattern) for pattern in self.skip)
 
     def audits(self, method: str, path: str, route: Route | None, outcome: str) -> bool:
         """Whether this request leaves an event."""
@@ -128,7 +130,9 @@ class AuditPolicy:
             return True
         if route is None or method == "OPTIONS":  # which the framework answers by itself, and reads nothing
             return False
-        return self._naming(method, route) is not None or (method in {"GET", "HEAD"} and self._reads(route))
+        if self._naming(method, route) is not None:
+            return True
+        return bool(self.reads) and method in {"GET", "HEAD"} and self._reads(route)
 
     def name(self, method: str, route: Route | None) -> tuple[str, str | None, str | None]:
         """The action, resource type and resource id of a request."""
@@ -147,8 +151,9 @@ class AuditPolicy:
         return {"reads": list(self.reads), "skip": list(self.skip), "rules": rules}
 
     def _naming(self, method: str, route: Route) -> Naming | AuditRule | None:
-        marked = naming_of(route.endpoint, method)
-        return marked or next((rule for rule in self.rules if rule.matches(method, route.template)), None)
+        if (marked := naming_of(route.endpoint, method)) or not self.rules:
+            return marked
+        return next((rule for rule in self.rules if rule.matches(method, route.template)), None)
 
     def _reads(self, route: Route) -> bool:
         return any(
@@ -164,6 +169,17 @@ def outcome_of(status: int) -> Outcome:
     return Outcome.DENIED if status in {401, 403} else Outcome.FAILURE
 
 
+def outcome_of_code(code: int, *, said_here: bool) -> Outcome:
+    """How a WebSocket that ends with this code went (RFC 6455 7.4, and IANA's registry of what came later).
+
+    Only who serves it can deny something: a client says what it likes.
+    """
+    if said_here and code in _DENIALS:
+        return Outcome.DENIED
+    return Outcome.FAILURE if code in _FAILURES else Outcome.SUCCESS
+
+
+@lru_cache(maxsize=4096)
 def resource_name(name: str) -> str:
     """The one name of a resource: a class ``InvoiceLine`` is ``invoice_line``, everywhere."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -47,12 +47,21 @@ class Database(NamedTuple):
         return _postgresql_url(self) if self.vendor == POSTGRESQL else _sqlite_url(self.name)
 
 
+_known: dict[str, tuple[Mapping[str, Any], Database]] = {}  # by alias, with the settings that it was read from
 IN_MEMORY = Database(SQLITE, ":memory:")
 
 
 def database_of(alias: str) -> Database:
     """What the settings say just now. Raises ConfigurationError for an engine that cannot hold audited changes."""
     settings = connections.settings[alias]
+    if (known := _known.get(alias)) is None or known[0] != settings:
+        # Both are changed in place, by test runners.
+        as_it_is = {**settings, "OPTIONS": dict(settings.get("OPTIONS", {}))}
+        known = _known[alias] = as_it_is, _read(alias, settings)
+    return known[1]
+
+
+def _read(alias: str, settings: Mapping[str, Any]) -> Database:
     vendor = vendor_of(alias)
     if vendor == SQLITE:
         return Database(SQLITE, str(settings["NAME"]))

@@ -25,7 +25,7 @@ from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, Written, settled, settled_async
 from audit_core.requests.body import next_part
 from audit_core.requests.checks import checked_trail
-from audit_core.requests.request import RequestAudit, is_first
+from audit_core.requests.request import RequestAudit, is_first, is_over
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
 
@@ -61,7 +61,7 @@ class AuditMiddleware:
         if self.is_async:
             return self.__acall__(request)
         trail = self.trail or get_trail()
-        if not is_first(_carrier(request), trail):
+        if not is_first(_carrier(request), _APP, trail):
             return self.get_response(request)  # type: ignore[no-any-return]
         exchange = _Exchange(request, trail)
         with exchange.open():
@@ -77,7 +77,7 @@ class AuditMiddleware:
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """The same, under ASGI."""
         trail = self.trail or get_trail()
-        if not is_first(_carrier(request), trail):
+        if not is_first(_carrier(request), _APP, trail):
             return await self.get_response(request)  # type: ignore[no-any-return]
         exchange = _Exchange(request, trail)
         await exchange.audit.begin_async()
@@ -87,9 +87,12 @@ class AuditMiddleware:
             except BaseException as error:  # cancelled, because the client is gone: the writer has the event
                 exchange.fail(error)
                 raise
-            if not await settled_async(exchange.respond(response)):
-                return exchange.refuse(response)
-            return exchange.watch(response)
+            try:
+                is_settled = await settled_async(exchange.respond(response))
+            except asyncio.CancelledError:  # nobody gets the response
+                exchange.answer.close()
+                raise
+            return exchange.watch(response) if is_settled else exchange.refuse(response)
 
 
 class _Exchange:
@@ -99,7 +102,7 @@ class _Exchange:
     is_streaming = False
 
     def __init__(self, request: HttpRequest, trail: AuditTrail) -> None:
-        self.request = request
+        self.request, self._trail = request, trail
         self.audit = RequestAudit(
             trail,
             method=request.method or "",
@@ -124,6 +127,7 @@ class _Exchange:
         finally:
             if not self.is_streaming:
                 self.audit.finish()
+            is_over(_carrier(self.request), _APP, self._trail)
 
     def find_actor(self) -> Actor | None:
         """Whom the application knows by now; that is no query, because nobody is asked who was not asked before."""
@@ -138,19 +142,20 @@ class _Exchange:
 
     def respond(self, response: HttpResponseBase) -> Written:
         """Record the request's event."""
-        self.audit.route = route_of(self.request)
+        self._look()
         self._name(response)
         return self.answer.start(response.status_code, self.error)
 
     def fail(self, error: BaseException) -> Written:
         """Something came through that Django makes no response of: the process is told to end, say."""
-        self.audit.route = route_of(self.request)
+        self._look()
         return self.answer.fail(error)
 
     def watch(self, response: HttpResponseBase) -> HttpResponseBase:
         """See whether a stream comes to its end."""
         if response.streaming:
             self.is_streaming = True
+            response._resource_closers = list(map(self._within, response._resource_closers))  # type: ignore[attr-defined]  # noqa: SLF001
             if getattr(response, "file_to_stream", None) is None:
                 kind = _AsyncStream if getattr(response, "is_async", False) else _Stream
                 response.streaming_content = kind(self, response)  # type: ignore[attr-defined]  # closed with the response
@@ -164,6 +169,18 @@ class _Exchange:
         refusal = HttpResponse(body, status=status, headers=dict(headers))
         refusal._resource_closers.extend(response._resource_closers)  # type: ignore[attr-defined]  # noqa: SLF001
         return refusal
+
+    def _look(self) -> None:
+        self.audit.method, self.audit.route = self.request.method or "", route_of(self.request)
+
+    def _within(self, close: Callable[[], None]) -> Callable[[], None]:
+        """What a stream does in its ``finally`` is a part of its request."""
+
+        def closing() -> None:
+            with self.audit.active():
+                close()
+
+        return closing
 
     def _name(self, response: HttpResponseBase) -> None:
         for name, value in self.answer.headers(response.headers):

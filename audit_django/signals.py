@@ -40,7 +40,7 @@ def _logged_out(sender: Any, user: Any, **_: object) -> None:
 
 def _login_failed(sender: Any, credentials: Mapping[str, Any], **_: object) -> None:
     """Of the credentials only the name that was tried: whatever else they hold is not known to be harmless."""
-    log_in_tried(succeeded=False)
+    log_in_tried(succeeded=False, named=credentials.values())
     trail = get_trail()
     name = next((credentials[key] for key in (_user_model().USERNAME_FIELD, "username") if key in credentials), None)
     details = {} if name is None else {"username": trail.redactor.text(str(name))}

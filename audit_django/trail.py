@@ -68,6 +68,7 @@ class Layout:
 logger = logging.getLogger("audit_core")
 
 _held: tuple[Layout, AuditTrail] | None = None
+_checked: Mapping[str, Any] | None = None  # settings.AUDIT, when it was last found to hold what there is
 _lock = threading.RLock()
 _real_names: dict[str, str] = {}
 
@@ -101,7 +102,17 @@ def close_trail() -> None:
 
 def setting(name: str) -> Any:
     """One of ``settings.AUDIT``. Raises ConfigurationError when it holds a name that is none."""
-    given = getattr(settings, "AUDIT", {})
+    global _checked  # noqa: PLW0603 - a change of one row asks for a dozen of them
+    if (given := getattr(settings, "AUDIT", DEFAULTS)) is not _checked:
+        _check_names(given)
+        _checked = given
+    value = given.get(name, DEFAULTS[name])
+    if isinstance(value, str) and name in _LISTS:
+        raise ConfigurationError(f"settings.AUDIT[{name!r}] is {value!r}: give a list of strings, [{value!r}].")
+    return value
+
+
+def _check_names(given: object) -> None:
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"settings.AUDIT is a dictionary, not {given!r}.")
     if unknown := sorted(map(str, given.keys() - DEFAULTS.keys())):
@@ -109,10 +120,6 @@ def setting(name: str) -> Any:
             f"settings.AUDIT knows no {', '.join(unknown)}; it knows {', '.join(DEFAULTS)}."
             f"{nearest(unknown[0], DEFAULTS)}"
         )
-    value = given.get(name, DEFAULTS[name])
-    if isinstance(value, str) and name in _LISTS:
-        raise ConfigurationError(f"settings.AUDIT[{name!r}] is {value!r}: give a list of strings, [{value!r}].")
-    return value
 
 
 def bulk_rule() -> Bulk:

@@ -19,7 +19,7 @@ from django.db.transaction import Atomic
 
 from audit_core import AuditTrail
 from audit_core.errors import AuditError
-from audit_django.databases import is_sqlite
+from audit_django.databases import SQLITE
 from audit_django.trail import audited_aliases, get_trail
 
 # On a connection: what ends its open transactions. There are two while an on-commit hook, which runs inside of the
@@ -71,6 +71,6 @@ def _exiting(original: Callable[..., Any]) -> Callable[..., Any]:
 def _trail_of(connection: BaseDatabaseWrapper) -> AuditTrail | None:
     """A transaction of another kind of database, or of one that is not audited or not set up yet, needs no watching."""
     with suppress(AuditError):  # whoever changes something is told
-        if is_sqlite(connection.alias) and connection.alias in audited_aliases():
+        if connection.vendor == SQLITE and connection.alias in audited_aliases():
             return get_trail()
     return None

@@ -27,9 +27,8 @@ class Exchange:
     audit: RequestAudit
     make_audit = RequestAudit
 
-    def __init__(self, trail: AuditTrail, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope, self._receive, self._send = scope, receive, send
-        self.root_path: str = scope.get("root_path", "")
+    def __init__(self, trail: AuditTrail, scope: Scope, receive: Receive, send: Send, root_path: str) -> None:
+        self.scope, self._receive, self._send, self.root_path = scope, receive, send, root_path
         self.audit = self.make_audit(
             trail,
             method=scope.get("method", "GET"),
@@ -44,15 +43,17 @@ class Exchange:
         self.answer = Answer(self.audit)
 
     def find_route(self) -> None:
-        """Ask where the request was routed, now that its answer is there."""
+        """Ask where the request was routed, and as what, now that its answer is there."""
+        self.audit.method = self.scope.get("method", self.audit.method)
         self.audit.route = route_of(self.scope, self.root_path)
 
     def with_request_id(self, message: Message) -> Message:
         """The message with our header, unless the application has set it."""
         headers = list(message.get("headers", ()))
-        if any(name.lower() == _REQUEST_ID for name, _ in headers):
+        if _REQUEST_ID in [name.lower() for name, _ in headers]:
             return message
-        return {**message, "headers": [*headers, *_encoded(self.answer.headers(()))]}
+        headers.append((_REQUEST_ID, str(self.audit.context.request_id).encode()))
+        return {**message, "headers": headers}
 
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
@@ -71,7 +72,8 @@ class Request(Exchange):
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
-        await self.audit.begin_async(anyio.sleep)
+        if not self.audit.begin(wait=False):
+            await self.audit.begin_async(anyio.sleep)
         with self.audit:
             try:
                 await app(self.scope, self.receive, self.send)

@@ -7,10 +7,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
 from audit_core.requests.checks import checked_trail
-from audit_core.requests.request import is_first
+from audit_core.requests.request import is_first, is_over
 from audit_fastapi.exchange import Request
 from audit_fastapi.websocket import Socket
 
+_FRAMEWORK = "starlette"
 _EXCHANGES: dict[str, type[Request | Socket]] = {"http": Request, "websocket": Socket}
 
 
@@ -29,10 +30,17 @@ class AuditMiddleware:
         """One ASGI scope: a request, a WebSocket, or the application's life."""
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        elif (exchange := _EXCHANGES.get(scope["type"])) and is_first(scope, self.trail):
-            await exchange(self.trail, scope, receive, send).run(self.app)
+        elif (exchange := _EXCHANGES.get(scope["type"])) and is_first(scope, _FRAMEWORK, self.trail):
+            try:
+                await exchange(self.trail, scope, receive, send, self._root_path(scope)).run(self.app)
+            finally:
+                is_over(scope, _FRAMEWORK, self.trail)
         else:
             await self.app(scope, receive, send)
+
+    def _root_path(self, scope: Scope) -> str:
+        """FastAPI's own goes over the server's, from within the application on."""
+        return getattr(self.app, "root_path", "") or scope.get("root_path", "")
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:

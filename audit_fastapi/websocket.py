@@ -9,6 +9,7 @@ from audit_core.requests.request import SocketAudit
 from audit_fastapi.exchange import Exchange
 from audit_fastapi.waiting import settled_anywhere
 
+_NORMAL, _NO_CODE, _NO_GOODBYE = 1000, 1005, 1006  # RFC 6455 7.4.1
 _OPENINGS = frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"})
 
 
@@ -17,25 +18,22 @@ class Socket(Exchange):
 
     audit: SocketAudit
     make_audit = SocketAudit
-    open = refused = False
-    code = 1006  # RFC 6455 7.1.5: nobody said goodbye
+    open = refused = said_here = False
+    code: int | None = None  # of whoever said goodbye first
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
         with self.audit:
             try:
                 await app(self.scope, self.receive, self.send)
-            except WebSocketDisconnect:  # the client has said goodbye
-                await self._ended(None)
-                raise
             except BaseException as error:
-                await self._ended(error)
+                await self._ended(None if _is_goodbye(error) else error)
                 raise
             await self._ended(None)
 
     async def _ended(self, failure: BaseException | None) -> None:
         if self.open:
-            self.audit.end(self.code, failure)
+            self.audit.end(self.code or _NO_GOODBYE, failure, said_here=self.said_here)
         elif not self.refused:
             self.find_route()
             written = self.audit.respond(500, failure)
@@ -46,7 +44,7 @@ class Socket(Exchange):
         """What the client says."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
-            self.code = message.get("code") or 1005
+            self.code = self.code or message.get("code") or _NO_CODE
         return message
 
     async def send(self, message: Message) -> None:
@@ -64,5 +62,25 @@ class Socket(Exchange):
             elif kind != "websocket.close":
                 message = self.with_request_id(message)
         elif kind == "websocket.close":
-            self.code = message.get("code", 1000)
+            await self._say_goodbye(message)
+            return
         await self._send(message)
+
+    async def _say_goodbye(self, message: Message) -> None:
+        """Hypercorn tells of another code than the application's while this is being sent."""
+        is_first = self.code is None
+        if is_first:
+            self.code, self.said_here = message.get("code", _NORMAL), True
+        try:
+            await self._send(message)
+        except Exception:
+            if is_first:  # nobody has heard it
+                self.code, self.said_here = None, False
+            raise
+
+
+def _is_goodbye(error: BaseException) -> bool:
+    """Whether the client's goodbye is all that it says, also where several tasks have heard it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_goodbye, error.exceptions))
+    return isinstance(error, WebSocketDisconnect)

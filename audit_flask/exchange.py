@@ -19,12 +19,14 @@ from audit_core.policy import Route
 from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, settled
 from audit_core.requests.body import next_part
-from audit_core.requests.request import RequestAudit
+from audit_core.requests.request import RequestAudit, is_over
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+FRAMEWORK = "flask"
 _REQUEST = "audit_flask.request"
+_SWITCHED, _UNANSWERED = 101, 500  # RFC 9110 15.2.2; the server answers with an error of its own
 _CONVERTER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 
 
@@ -32,7 +34,7 @@ class Exchange:
     """One request, and the iterable of its response's body."""
 
     def __init__(self, trail: AuditTrail, environ: WSGIEnvironment, start_response: StartResponse) -> None:
-        self.environ, self._start_response = environ, start_response
+        self.environ, self._start_response, self._trail = environ, start_response, trail
         self.error: BaseException | None = None
         self._known = known = _Known(environ.get("REMOTE_USER"))
         self._body: Iterable[bytes] = ()
@@ -62,7 +64,7 @@ class Exchange:
                 self._chunks = iter(self._body)
         except BaseException as error:
             is_answered = self._raised(error)
-            self.audit.finish()
+            self._finish()
             if not is_answered:
                 raise
             return self._refusal
@@ -96,10 +98,25 @@ class Exchange:
             with self.audit.active():
                 if (close := getattr(self._body, "close", None)) is not None:
                     close()
-            if self._is_read:
+        except BaseException as error:
+            settled(self.answer.fail(error))
+            raise
+        else:
+            if not self.answer.started:
+                self._answered_otherwise()
+            elif self._is_read:
                 settled(self.answer.close())
         finally:
-            self.audit.finish()
+            self._finish()
+
+    def _answered_otherwise(self) -> None:
+        """The application has taken the connection, for a WebSocket, or has said nothing at all."""
+        settled(self.answer.start(_SWITCHED if "HTTP_UPGRADE" in self.environ else _UNANSWERED))
+        self.answer.end()
+
+    def _finish(self) -> None:
+        self.audit.finish()
+        is_over(self.environ, FRAMEWORK, self._trail)
 
     def __del__(self) -> None:  # a test client may forget to close a response
         self.audit.finish()
@@ -112,6 +129,9 @@ class Exchange:
     def _raised(self, error: BaseException) -> bool:
         """Flask passed an exception on, which is the server's to answer, unless it must not be answered."""
         was_started = self.answer.started
+        if isinstance(error, StopIteration) and not was_started:  # so Flask-Sock tells gunicorn that all is said
+            self._answered_otherwise()
+            return False
         if settled(self.answer.fail(error)) or was_started:
             return False
         self._refuse()
@@ -127,7 +147,7 @@ class Exchange:
         """Ask Flask while its contexts are there."""
         if has_request_context():
             self._known.look()
-            self.audit.route = _route()
+            self.audit.method, self.audit.route = request.method, _route()
 
 
 class _Known:
@@ -188,11 +208,10 @@ def note_exception(_: Flask, *, exception: BaseException, **__: object) -> None:
         current.look()
 
 
-def note_leaving(_: Flask, *, exc: BaseException | None = None, **__: object) -> None:
-    """Flask handles no exception that is to end the process, or the greenlet: only its teardown sees that one."""
-    if exc is None or isinstance(exc, Exception):
-        return
-    if (reference := request.environ.get(_REQUEST)) and (current := reference()) is not None:
+def note_leaving(_: Flask, **__: object) -> None:
+    """What ends the process, or the greenlet, or the response that is no response, only Flask's teardown sees."""
+    reference = request.environ.get(_REQUEST)
+    if reference and (current := reference()) is not None and not current.answer.started:
         current.look()
 
 

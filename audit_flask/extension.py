@@ -12,7 +12,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.requests.checks import checked_trail
 from audit_core.requests.request import is_first
 from audit_flask import commands, logins
-from audit_flask.exchange import Exchange, note_exception, note_leaving
+from audit_flask.exchange import FRAMEWORK, Exchange, note_exception, note_leaving
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -54,6 +54,6 @@ class _Audited:
         self.trail = trail
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not is_first(environ, self.trail):
+        if not is_first(environ, FRAMEWORK, self.trail):
             return self.app(environ, start_response)
         return Exchange(self.trail, environ, start_response).run(self.app)

@@ -3,7 +3,7 @@
 python -m tests.soak torture [--minutes 60]     on each version of PostgreSQL in turn, under each isolation level
 python -m tests.soak interleavings              every order of two transactions and the sealer
 python -m tests.soak growth [--events 10000000]
-python -m tests.soak hostile [--minutes 60]     raw HTTP of attackers, to each framework with an audit and without
+python -m tests.soak hostile [--minutes 60]     raw HTTP and WebSocket frames of attackers, with an audit and without
 python -m tests.soak queues [--events 100000]   into each queue, while who sends, who seals and who keeps is killed
 python -m tests.soak schemas [--examples 200]   the example applications by their schema, with an audit and without
 python -m tests.soak suites                     the own tests of SQLAlchemy, Starlette, FastAPI, Flask and Django
@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.hostile import sockets
 from tests.hostile.differential import fuzz, paired
 from tests.hostile.sites import SITES
 from tests.postgres import interleavings, torture
@@ -77,6 +78,23 @@ def besiege(minutes, folder):
         print(f"{name}: {sent[name]:,} attacks answered as without us, {events[name]:,} events in all", flush=True)
 
 
+def besiege_sockets(minutes):
+    """Each server that speaks WebSocket in turn, until the time is up."""
+    ends, sent, arrived = time.monotonic() + 60 * minutes, Counter(), Counter()
+    for name in itertools.cycle(sockets.SITES | sockets.SLOW):
+        if time.monotonic() >= ends:
+            break
+        with sockets.paired(name) as pair:
+            sockets.fuzz(pair, ATTACKS, repeatable=False)
+        sent[name] += pair.sent
+        arrived[name] += pair.arrived.total()
+        print(f"{name}: {pair.arrived[True]:,} opened, {pair.arrived[False]:,} refused, {dict(pair.codes)}", flush=True)
+    for name in sent:
+        print(
+            f"{name}: {sent[name]:,} attacks, {arrived[name]:,} arrived, each with its opening and its end", flush=True
+        )
+
+
 def grow(options):
     from benchmarks.postgres import growth
 
@@ -115,7 +133,7 @@ def main():
             "interleavings": interleave,
             "growth": lambda: grow(options),
             "queues": lambda: queues.play_all(options.events or 100_000),
-            "hostile": lambda: besiege(options.minutes, Path(state)),
+            "hostile": lambda: (besiege(options.minutes * 0.8, Path(state)), besiege_sockets(options.minutes * 0.2)),
             "schemas": lambda: compare_schemas(state, options.examples),
             "suites": lambda: try_suites(Path(state)),
             "requests": lambda: servers.requests(options.requests, options.clients),

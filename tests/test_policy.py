@@ -5,7 +5,7 @@ import pytest
 from audit_core import AuditPolicy, AuditRule, audited
 from audit_core.compose import split_resource
 from audit_core.errors import ConfigurationError
-from audit_core.policy import Route, outcome_of, resource_name
+from audit_core.policy import Route, outcome_of, outcome_of_code, resource_name
 
 
 def named(template, policy=None, endpoint=None, method="POST", **parameters):
@@ -129,6 +129,23 @@ def test_one_text_in_the_place_of_a_list_names_the_cure(setting):
 )  # fmt: skip
 def test_a_status_is_an_outcome(status, outcome):
     assert outcome_of(status) == outcome
+
+
+@pytest.mark.parametrize(
+    ("code", "here", "there"),
+    [
+        (1000, "success", "success"),
+        (1006, "success", "success"),
+        (4000, "success", "success"),
+        (1008, "denied", "success"),
+        (3000, "denied", "success"),
+        (3003, "denied", "success"),
+        (1002, "failure", "failure"),
+        (1011, "failure", "failure"),
+    ],
+)
+def test_only_who_serves_a_websocket_can_deny_something_with_its_code(code, here, there):
+    assert (outcome_of_code(code, said_here=True), outcome_of_code(code, said_here=False)) == (here, there)
 
 
 @pytest.mark.parametrize(

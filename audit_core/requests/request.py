@@ -13,22 +13,22 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from audit_core.context import Actor, AuditContext, Resumed, end, enter
 from audit_core.event import AuditEvent, Outcome
 from audit_core.identity import new_event_id
 from audit_core.normalise import FIELD_LIMITS, clean_text
-from audit_core.policy import Route, outcome_of
+from audit_core.policy import Route, outcome_of, outcome_of_code
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
 
 _MOMENT_SECONDS = 0.001  # after which an event loop tries again to begin a request
-_TRAILS = "audit_core.trails"  # in an ASGI scope or a WSGI environment: who records this request already
+_MARKS = "audit_core.recorded_by"  # in an ASGI scope or a WSGI environment: who records this request already
+_Mark: TypeAlias = tuple[str, "AuditTrail"]
 _FindActor = Callable[[], Actor | None]
 _FindSession = Callable[[], str | None]
 _T = TypeVar("_T")
@@ -37,14 +37,20 @@ _TRY_AGAIN_LATER = 1013  # IANA's registry of close codes (RFC 6455 11.7)
 logger = logging.getLogger("audit_core")
 
 
-def is_first(carrier: MutableMapping[str, Any], trail: AuditTrail) -> bool:
-    """Whether no other middleware, around this one, records this request in the same trail.
+def is_first(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> bool:
+    """Whether no other middleware of this framework, around this one, records this request in the same trail.
 
-    ``carrier`` is what belongs to the request alone and is handed down: the ASGI scope, the WSGI environment.
+    ``carrier`` is what belongs to the request alone and is handed down: the ASGI scope, the WSGI environment. One of
+    another framework knows neither the route nor the actor of what is mounted in it.
     """
-    trails: tuple[AuditTrail, ...] = carrier.get(_TRAILS, ())
-    carrier[_TRAILS] = (*trails, trail)
-    return trail not in trails
+    marks: tuple[_Mark, ...] = carrier.get(_MARKS, ())
+    carrier[_MARKS] = (*marks, (framework, trail))
+    return (framework, trail) not in marks
+
+
+def is_over(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> None:
+    """The first has ended: whoever hands down the same once more (to try again, say) makes another request."""
+    carrier[_MARKS] = tuple(mark for mark in carrier.get(_MARKS, ()) if mark != (framework, trail))
 
 
 class _Names(NamedTuple):
@@ -55,7 +61,7 @@ class _Names(NamedTuple):
 
 
 class RequestAudit:
-    """What is recorded of one request, once."""
+    """What is recorded of one request, once. The adapter says where it was routed to, and as which method."""
 
     route: Route | None = None
     holds_gate = True
@@ -79,7 +85,8 @@ class RequestAudit:
         ``root`` is where the application is mounted: it is in front of the recorded path, and patterns of the policy
         do not see it. ``find_actor`` and ``find_session`` (the session's id) are asked when an event is recorded.
         """
-        self._trail, self._method, self._path, self._query = trail, method, path, query
+        self._trail, self._path, self._query = trail, path, query
+        self.method = method  # an application's own middleware may make another one of it, which counts then
         self._root = root
         self._find_session = find_session
         proxies = trail.proxies
@@ -89,14 +96,15 @@ class RequestAudit:
         self._began = time.perf_counter()
         self._recorded = self._open = False
         self.context = AuditContext(
-            find_actor=find_actor and _guarded(find_actor),
+            find_actor=find_actor and partial(_guarded, find_actor),
             find_client=partial(_client, trail, peer, forwarded or "", header("user-agent")),
             request_id=(proxies.request_id(peer, header("x-request-id")) if is_trusted else None) or new_event_id(),
         )
         self._entered = [self.context]
 
     def __enter__(self) -> Self:
-        self.begin()
+        if not self._open:
+            self.begin()
         enter(self.context)
         return self
 
@@ -138,10 +146,10 @@ class RequestAudit:
     def respond(self, status: int, error: BaseException | None = None) -> Future[AuditEvent] | None:
         """Record the request's event: how it ends is known. None when it leaves none, or nobody waits for it."""
         outcome = self._outcome(status, error)
-        if self._recorded or not self._trail.policy.audits(self._method, self._path, self.route, outcome):
+        if self._recorded or not self._trail.policy.audits(self.method, self._path, self.route, outcome):
             return None
         self._recorded = True
-        return self._submit(self._named.action, outcome, {**self._how_it_went(status, error), "method": self._method})
+        return self._submit(self._named.action, outcome, {**self._how_it_went(status, error), "method": self.method})
 
     def raise_(self, error: BaseException) -> Future[AuditEvent] | None:
         """The application raised, before its response or in the midst of it."""
@@ -151,7 +159,7 @@ class RequestAudit:
         """The response did not go as its event says: a second one tells how."""
         if not self._recorded:
             return None
-        details = {"method": self._method, "path": self._named.path, "reason": why, **details}
+        details = {"method": self.method, "path": self._named.path, "reason": why, **details}
         return self._submit("response.broken", Outcome.FAILURE, details)
 
     def _outcome(self, status: int, error: BaseException | None) -> str:
@@ -181,20 +189,20 @@ class RequestAudit:
 
     def _name(self) -> _Names:
         policy, redactor, route = self._trail.policy, self._trail.redactor, self.route
-        action, kind, identifier = policy.name(self._method, route)
+        action, kind, identifier = policy.name(self.method, route)
         if route is None:
             return _Names(None, action, (None, None), redactor.path(self._path, self._root))
         path = redactor.routed_path(self._path, route.template, route.parameters, self._root, kind)
         parameters = redactor.parameters(route.parameters, kind, route.template)
         if parameters != route.parameters:
-            _, kind, identifier = policy.name(self._method, replace(route, parameters=parameters))
+            _, kind, identifier = policy.name(self.method, route._replace(parameters=parameters))
         return _Names(route, action, (kind, identifier), path)
 
     def _elapsed(self) -> int:
         return round((time.perf_counter() - self._began) * 1000)
 
     def _submit(self, action: str, outcome: str, details: dict[str, Any]) -> Future[AuditEvent] | None:
-        if self.context.session_id is None and self._find_session and (session := _guarded(self._find_session)()):
+        if self.context.session_id is None and self._find_session and (session := _guarded(self._find_session)):
             self.context.session_id = self._trail.redactor.keyed_hash(session)
         future = self._trail.submit(
             action, resource=self._named.resource, outcome=outcome, details=details, context=self.context
@@ -218,10 +226,10 @@ class SocketAudit(RequestAudit):
         details = self._how_it_went(status, error)
         return self._submit("websocket.open", self._outcome(status, error), self._with_route(details))
 
-    def end(self, code: int, error: BaseException | None = None) -> None:
-        """It was open, and has ended with this code (RFC 6455 7.4)."""
+    def end(self, code: int, error: BaseException | None = None, *, said_here: bool = False) -> None:
+        """It was open, and has ended with this code (RFC 6455 7.4), which the application said or somebody else."""
         if error is None:
-            self._close(code, Outcome.SUCCESS)
+            self._close(code, self.context.told.outcome or outcome_of_code(code, said_here=said_here))
         else:
             self._close(code, Outcome.FAILURE, exception=type_of(error))
 
@@ -255,14 +263,10 @@ def type_of(error: BaseException) -> str:
     return type(error).__qualname__
 
 
-def _guarded(find: Callable[[], _T | None]) -> Callable[[], _T | None]:
+def _guarded(find: Callable[[], _T | None]) -> _T | None:
     """What goes wrong in an application's user object must not break its request."""
-
-    def found() -> _T | None:
-        try:
-            return find()
-        except Exception:
-            logger.exception("The actor or session of a request cannot be found.")
-            return None
-
-    return found
+    try:
+        return find()
+    except Exception:
+        logger.exception("The actor or session of a request cannot be found.")
+        return None

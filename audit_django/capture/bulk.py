@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from django.db import connections
 from django.db.models import Model, QuerySet
 
 from audit_django.capture.criteria import summary_of
@@ -47,7 +48,7 @@ def _operation(rows: Any, operation: str, action: str, objects: list[Model]) -> 
     model = rows.model._meta.concrete_model
     if not is_link(model):
         bulk_rule().allow(operation, kind_of(model))
-    unit = Unit(rows.db, {model, *model._meta.all_parents}, one_by_one=True)
+    unit = Unit(connections[rows.db], {model, *model._meta.all_parents}, one_by_one=True)
     if len(objects) > bulk_rule().limit:
         unit.sum_up(action, model, summary_of(action, model, None))
     return telling(unit)

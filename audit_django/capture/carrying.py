@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_core import AuditTrail
@@ -19,14 +19,13 @@ from audit_django.postgres import as_django_tells, existing_tables
 from audit_django.trail import get_trail
 
 
-def begin(using: str) -> AuditTrail:
+def begin(connection: BaseDatabaseWrapper) -> AuditTrail:
     """Begin with a write what will be a writing transaction.
 
     SQLite refuses, at once and whatever the timeout, a transaction that read first when somebody else committed
     before its first write. Raises ConfigurationError where the change could leave no event.
     """
-    connection = connections[using]
-    trail = get_trail()
+    trail, using = get_trail(), connection.alias
     try:
         with connection.wrap_database_errors:  # past Django's cursor: what counts queries counts the application's
             trail.outbox_of(_raw(connection), using).reserve(_raw(connection))
@@ -40,16 +39,19 @@ def begin(using: str) -> AuditTrail:
     return trail
 
 
-def carry(trail: AuditTrail, using: str, changes: Iterable[Change | Summary], *, ends: bool) -> None:
+def carry(
+    trail: AuditTrail, connection: BaseDatabaseWrapper, changes: Iterable[Change | Summary], *, ends: bool
+) -> None:
     """Write the events of changes; ``ends`` says that the transaction commits right after them.
 
     A resource has one name everywhere; that its row lies in another database than the default one is a detail.
     """
+    using = connection.alias
     more = {} if using == DEFAULT_DB_ALIAS else {"database": using}
-    raw = _raw(connections[using])
+    raw = _raw(connection)
     # Whoever watches hears of the COMMIT from Django.
     ending = Ending(raw) if ends and not watchers and can_end_along(raw) else None
-    with as_django_tells(connections[using]):
+    with as_django_tells(connection):
         trail.tell(changes, ending or raw, using, more)
         if ending and ending.failure:
             raise ending.failure

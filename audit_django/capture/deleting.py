@@ -32,9 +32,9 @@ def _collecting(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def collect(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Not for the admin's subclass, which collects for a page that shows what a deletion would take along.
-        deletes = type(self) is Collector and not self.data
-        if deletes and connections[self.using].in_atomic_block and self.using in audited_aliases():
-            begin(self.using)
+        connection = connections[self.using]
+        if type(self) is Collector and not self.data and connection.in_atomic_block and self.using in audited_aliases():
+            begin(connection)
         return original(self, *args, **kwargs)
 
     return collect
@@ -49,7 +49,7 @@ def _deleting(original: Callable[..., Any]) -> Callable[..., Any]:
         origin = getattr(self, "origin", None)
         if isinstance(origin, QuerySet) and audits(origin.model, self.using) and not is_link(origin.model):
             bulk_rule().allow("QuerySet.delete", kind_of(origin.model))
-        with telling(Unit(self.using, with_parents(audited))) as unit:
+        with telling(Unit(connections[self.using], with_parents(audited))) as unit:
             _look_at_limit(self, origin, unit)
             return original(self)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.db import connections
 from django.db.models import Model
 
 from audit_django.capture.carrying import begin
@@ -24,8 +25,9 @@ def _saving_parents(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if updated_parents is not None or not cls._meta.parents or not audits(cls, using):
             return original(self, cls, using, update_fields, force_insert, updated_parents)
-        begin(using)
-        with collecting(_unit(cls, using)) as unit:
+        unit = _unit(cls, using)
+        begin(unit.connection)
+        with collecting(unit):
             result = original(self, cls, using, update_fields, force_insert, updated_parents)
         self.__dict__[_PARTS] = unit.rows
         return result
@@ -60,7 +62,7 @@ def _saving_table(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _unit(model: type[Model], using: str) -> Unit:
-    return Unit(using, with_parents([model]), one_by_one=True)
+    return Unit(connections[using], with_parents([model]), one_by_one=True)
 
 
 def _own_row(instance: Model, model: type[Model], unit: Unit) -> list[Row]:

@@ -93,14 +93,14 @@ def _is_told(compiler: Any, action: str, model: type[Model]) -> bool:
         return True
     if audits(model, compiler.using) and _waiting(compiler, model) is None:
         _allow(action, model)
-    unit = innermost(compiler.using)
+    unit = innermost(compiler.connection)
     objects = unit.models if unit else ()
     return any(model in one._meta.all_parents and captures(one, compiler.using) for one in objects)
 
 
 def _waiting(compiler: Any, model: type[Model]) -> Unit | None:
     """The unit that waits for this statement."""
-    unit = innermost(compiler.using)
+    unit = innermost(compiler.connection)
     return unit if unit is not None and (unit.silent or model in unit.models) else None
 
 
@@ -114,7 +114,7 @@ def _in_unit(compiler: Any, action: str, model: type[Model], write: Callable[[Un
     """In the unit that waits for it, or in one of its own."""
     if (unit := _waiting(compiler, model)) is None:
         _allow(action, model)
-        with telling(Unit(compiler.using, {model})) as own:
+        with telling(Unit(compiler.connection, {model})) as own:
             return write(own)
     return write(unit)
 
@@ -178,7 +178,7 @@ def _update(
     if unit.silent:
         return run()
     if _sums_up(compiler, "update", model, unit):
-        with collecting(Unit(compiler.using, (), silent=True)):
+        with collecting(Unit(compiler.connection, (), silent=True)):
             result = run()
         unit.count("update", model, result if asked is None else len(result))
         return result
@@ -187,7 +187,7 @@ def _update(
         rows, answers = returning.update(compiler, fields, asked or ())
         result = answers if asked is not None else len(rows)
     else:
-        with collecting(Unit(compiler.using, (), silent=True)):
+        with collecting(Unit(compiler.connection, (), silent=True)):
             rows, result = reading.update(compiler, fields, run)
     unit.rows += [Row("update", model, key, old, new) for key, old, new in rows]
     return result

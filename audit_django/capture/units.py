@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from audit_core.orm.bulk import Summary
@@ -26,13 +26,18 @@ _OPEN = "_audit_units"  # on a connection, which one thread uses at a time: the 
 class Unit:
     """Rows in the order in which they were written."""
 
-    using: str
+    connection: BaseDatabaseWrapper
     models: Collection[type[Model]]  # whose rows it is about: others come from signals and the like
     one_by_one: bool = False  # the limit has been looked at: no statement asks again how many rows it changes
     below_limit: set[type[Model]] = field(default_factory=set)  # the same for deletions of these models
     silent: bool = False  # its statements are told otherwise
     rows: list[Row] = field(default_factory=list)
     summaries: dict[tuple[str, type[Model]], Summary] = field(default_factory=dict)
+
+    @property
+    def using(self) -> str:
+        """The alias of its database."""
+        return self.connection.alias
 
     def sum_up(self, action: str, model: type[Model], summary: Summary) -> None:
         """From now on rows of this model are counted."""
@@ -46,16 +51,16 @@ class Unit:
         )
 
 
-def innermost(using: str) -> Unit | None:
+def innermost(connection: BaseDatabaseWrapper) -> Unit | None:
     """The unit that a statement belongs to."""
-    units = connections[using].__dict__.get(_OPEN)
+    units = connection.__dict__.get(_OPEN)
     return units[-1] if units else None
 
 
 @contextmanager
 def collecting(unit: Unit) -> Iterator[Unit]:
     """Statements of this block belong to the unit."""
-    units = connections[unit.using].__dict__.setdefault(_OPEN, [])
+    units = unit.connection.__dict__.setdefault(_OPEN, [])
     units.append(unit)
     try:
         yield unit
@@ -73,20 +78,20 @@ def telling(unit: Unit) -> Iterator[Unit]:
         with collecting(unit):
             yield unit
         return
-    connection = connections[unit.using]
+    connection = unit.connection
     is_whole = connection.get_autocommit() and not connection.in_atomic_block
     with block(connection) as ours:
-        trail = begin(unit.using)
+        trail = begin(connection)
         with collecting(unit):
             yield unit
         ours.tells = True
         summaries = (one for one in unit.summaries.values() if one.rows)
         ends = is_whole and len(unit.rows) <= FEW and not connection.needs_rollback
-        carry(trail, unit.using, chain[Change | Summary](told(_chosen(unit)), summaries), ends=ends)
+        carry(trail, connection, chain[Change | Summary](told(_chosen(unit)), summaries), ends=ends)
 
 
-def _chosen(unit: Unit) -> list[Row]:
+def _chosen(unit: Unit) -> Sequence[Row]:
     """The objects that are told here, and not by triggers; nor the parents' own, where only the child is audited."""
     rows = joined(unit.rows)
-    models = {model for model in {row.model for row in rows} if captures(model, unit.using)}
-    return [row for row in rows if row.model in models]
+    left_out = {model for model in {row.model for row in rows} if not captures(model, unit.using)}
+    return [row for row in rows if row.model not in left_out] if left_out else rows

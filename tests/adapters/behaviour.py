@@ -430,13 +430,13 @@ class Behaviour:
         ],
     )
     def test_a_hostile_path_breaks_nothing_and_is_recorded(self, site, target):
-        before = len(site.all_events())
+        before = [event for event in site.all_events() if not _is_the_trails(event)]
         answer = site.send(
             b"POST " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         )
         if not answer.startswith(b"HTTP/1.1 400"):  # the server itself refused it
             assert b" 500" not in answer
-            assert len(site.all_events()) == before + 1
+            assert len([event for event in site.all_events() if not _is_the_trails(event)]) == len(before) + 1
 
     @pytest.mark.parametrize(
         "header",

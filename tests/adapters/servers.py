@@ -46,9 +46,10 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from audit_core import AuditTrail
@@ -136,7 +137,7 @@ class UvicornServer(Server):
 
         # Uvicorn by itself believes X-Forwarded-For of a local peer: the trail is to decide that.
         config = uvicorn.Config(
-            app, http=self.http, log_level=60, lifespan=self.lifespan, proxy_headers=False, ws=self.ws
+            app, http=self.http, log_level=60, lifespan=self.lifespan, proxy_headers=False, ws=self.ws, **self.more
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -150,6 +151,7 @@ class UvicornServer(Server):
 
     lifespan, ws = "on", "none"
     http: Any = "h11"
+    more: Mapping[str, Any] = MappingProxyType({})
 
 
 class WaitressServer(Server):

@@ -338,6 +338,20 @@ def test_around_the_whole_application_an_exception_is_still_one_event():
     assert response.headers["x-request-id"] == event.request_id
 
 
+@pytest.mark.filterwarnings("ignore:The `root_path` parameter is deprecated")
+def test_around_an_application_with_a_root_path_of_its_own_the_template_is_the_one_of_its_route():
+    app = FastAPI(root_path="/api")
+
+    @app.get("/reports/monthly")
+    def report():
+        return {}
+
+    with AuditTrail("memory:", lifecycle=False, policy=AuditPolicy(reads=["/reports/*"])) as trail:
+        TestClient(AuditMiddleware(app, trail=trail)).get("/reports/monthly")
+        (event,) = events(trail)
+    assert (event.action, event.details["path"]) == ("GET /reports/monthly", "/api/reports/monthly")
+
+
 def test_the_end_of_the_lifespan_closes_the_trail(tmp_path):
     trail = AuditTrail(f"sqlite:///{tmp_path}/clinic.db")
     with TestClient(routed_app(trail)) as client:

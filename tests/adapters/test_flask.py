@@ -1,4 +1,5 @@
 import gc
+from contextlib import suppress
 from types import SimpleNamespace
 
 import click
@@ -8,7 +9,7 @@ from flask import Blueprint, Flask, Response, g, redirect, session, stream_with_
 from flask.views import MethodView
 from werkzeug.local import LocalProxy
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.test import Client
+from werkzeug.test import Client, create_environ
 
 from audit_core import AuditTrail
 from audit_core.context import current
@@ -200,6 +201,27 @@ def test_the_applications_own_error_page_stays(app, trail):
     assert (event.details["status"], event.details["exception"]) == (502, "ZeroDivisionError")
 
 
+class Taken(Response):
+    """As Flask-Sock answers when a WebSocket has ended: the connection was its own."""
+
+    def __call__(self, environ, start_response):
+        if environ["QUERY_STRING"] == "raise":
+            raise StopIteration
+        return []
+
+
+@pytest.mark.parametrize("query", ["", "raise"])
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_a_view_that_takes_the_connection_or_never_answers_leaves_its_event(app, trail, query, upgrade):
+    app.add_url_rule("/rooms/<room_id>", "room", audited()(lambda room_id: Taken()))
+    environ = create_environ("/rooms/7", query_string=query, headers={"Upgrade": "websocket"} if upgrade else {})
+    with suppress(StopIteration):
+        app(environ, lambda *_: None).close()
+    (event,) = events(trail)
+    told = (event.resource_id, event.details["status"], event.outcome)
+    assert told == (("7", 101, "success") if upgrade else ("7", 500, "failure"))
+
+
 def test_a_teardown_that_fails_after_the_response_is_a_second_event(app, trail):
     @app.teardown_request
     def fail(_):
@@ -209,6 +231,23 @@ def test_a_teardown_that_fails_after_the_response_is_a_second_event(app, trail):
     with pytest.raises(RuntimeError):
         app.test_client().post("/x")
     assert [event.action for event in events(trail)] == ["POST /x", "response.broken"]
+
+
+def test_a_stream_that_is_cut_off_and_fails_while_it_is_closed_is_a_second_event(app, trail):
+    def parts():
+        try:
+            yield b"first"
+            yield b"second"
+        finally:
+            raise RuntimeError
+
+    app.add_url_rule("/x", "x", lambda: Response(parts()), methods=["POST"])
+    response = app.test_client().post("/x")
+    assert next(response.iter_encoded()) == b"first"
+    with pytest.raises(RuntimeError):
+        response.close()
+    assert [event.action for event in events(trail)] == ["POST /x", "response.broken"]
+    assert events(trail)[1].details["reason"] == "RuntimeError"
 
 
 def test_a_response_that_a_test_never_closes_holds_nothing_open(tmp_path):

@@ -1,5 +1,6 @@
 """WebSockets over real sockets: each leaves its opening and its end, however it ends."""
 
+import asyncio
 import socket
 import struct
 from contextlib import ExitStack
@@ -7,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, WebSocket, WebSocketException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
@@ -31,6 +32,8 @@ async def room(websocket: WebSocket):
             return
         if said == "return":
             return
+        if said == "token":
+            raise WebSocketException(1008)
         if said == "raise":
             raise ValueError("the password is hunter2")
         await websocket.send_text(said)
@@ -52,8 +55,17 @@ async def refusing(websocket: WebSocket):
     raise HTTPException(404)
 
 
+async def shared(websocket: WebSocket):
+    """Two tasks listen, and one that hears the goodbye ends the other."""
+    await websocket.accept()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(websocket.receive_text())
+        tasks.create_task(asyncio.sleep(60))
+
+
 ROUTES = {
     "/rooms/{room_id}": room, "/forbidden": forbidden, "/denied": denied, "/raising": raising, "/refusing": refusing,
+    "/shared": shared,
 }  # fmt: skip
 
 
@@ -125,6 +137,27 @@ def test_one_that_the_client_closes_has_the_clients_code(site):
         client.close(4001, "goodbye")
     _, closed = site.events(2)
     assert (closed.outcome, closed.details["code"]) == ("success", 4001)
+
+
+def test_one_that_is_closed_because_its_first_message_has_a_wrong_token_is_denied(site):
+    with connect(f"{site.url}/rooms/7") as client:
+        client.send("token")
+        with pytest.raises(ConnectionClosed):
+            client.recv()
+    _, closed = site.events(2)
+    assert (closed.outcome, closed.details["code"]) == ("denied", 1008)
+    with connect(f"{site.url}/rooms/7") as client:
+        client.close(1008)
+    _, closed = site.events(2)
+    assert (closed.outcome, closed.details["code"]) == ("success", 1008), "a client denies nobody anything"
+
+
+def test_a_goodbye_that_a_task_of_a_group_hears_is_no_failure(site):
+    with connect(f"{site.url}/shared") as client:
+        client.close(4001)
+    _, closed = site.events(2)
+    assert (closed.outcome, closed.details["code"]) == ("success", 4001)
+    assert "exception" not in closed.details
 
 
 def test_one_whose_client_is_cut_off_has_ended_without_a_word(site):
@@ -199,6 +232,26 @@ def test_a_request_for_an_upgrade_that_is_none_breaks_nothing(site):
     site.events(0)
 
 
+def test_a_goodbye_that_cannot_be_said_any_more_is_none():
+    async def app(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4000})
+
+    async def send(message):
+        if message["type"] == "websocket.close":
+            raise OSError("the client is gone")
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        with pytest.raises(OSError, match="gone"):
+            asyncio.run(AuditMiddleware(app, trail=trail)({"type": "websocket", "path": "/"}, receive, send))
+        trail.flush()
+        (closed,) = trail.events(action="websocket.close")
+    assert (closed.outcome, closed.details["code"]) == ("failure", 1006)
+
+
 async def echo(scope, receive, send):
     """An application beside Django, which serves no WebSockets itself."""
     assert (await receive())["type"] == "websocket.connect"
@@ -246,6 +299,29 @@ def test_those_of_an_application_that_stands_beside_django_are_told_and_its_requ
         assert (refused.outcome, refused.details["status"]) == ("denied", 403)
         httpx.post(f"{url}/patients")
         assert [event.action for event in trail.events(action="POST /patients")] == ["POST /patients"]
+
+
+def test_a_user_whom_a_middleware_adds_to_a_copy_of_the_scope_is_seen_from_inside(tmp_path):
+    """As Channels does it."""
+
+    def named(app):
+        async def copying(scope, receive, send):
+            await app({**scope, "user": {"id": "dr-copy"}}, receive, send)
+
+        return copying
+
+    async def room(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+
+    with (
+        AuditTrail(f"sqlite:///{tmp_path}/clinic.db", lifecycle=False) as trail,
+        SocketsBesideDjango().serve_app(named(AuditMiddleware(room, trail=trail))) as url,
+    ):
+        site = Site(trail, url)
+        with connect(f"{site.url}/rooms/7") as client, pytest.raises(ConnectionClosed):
+            client.recv()
+        assert {event.actor_id for event in site.events(2)} == {"dr-copy"}
 
 
 @pytest.mark.parametrize("audited", [False, True])

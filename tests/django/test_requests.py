@@ -174,6 +174,20 @@ def test_whom_a_failed_try_did_not_keep_out_was_not_denied(recorded, client, ada
     assert (request.outcome, request.actor_id) == ("success", str(ada.pk))
 
 
+@pytest.mark.parametrize(
+    ("form", "outcome"),
+    [
+        ({"username": "ada", "password": "wrong"}, "denied"),
+        ({"username": "Ada", "password": "engine"}, "denied"),
+        ({"username": "ada", "password": "engine"}, "success"),
+    ],
+)
+def test_a_view_that_names_the_account_that_was_tried_lets_nobody_in(recorded, client, ada, form, outcome):
+    assert client.post("/login-by-name/", json.dumps(form), "application/json").status_code == 200
+    (request,) = request_events(recorded)
+    assert (request.outcome, request.actor_id) == (outcome, "ada")
+
+
 def test_whom_a_failed_try_met_logged_in_is_denied_all_the_same(recorded, client, ada):
     client.force_login(ada)
     assert client.post("/exchange/?password=wrong").status_code == 200
@@ -277,6 +291,15 @@ def test_a_stream_that_is_closed_too_early_is_broken(recorded, client):
     response = client.post("/rows/")
     response.close()
     assert [event.action for event in recorded()][-1] == "response.broken"
+
+
+def test_what_a_stream_does_while_it_is_closed_is_a_part_of_its_request(recorded, client):
+    response = client.post("/export/")
+    assert next(response.streaming_content) == b"first"
+    response.close()
+    by_action = {event.action: event for event in recorded()}
+    assert by_action["export.ended"].request_id == by_action["POST /export/"].request_id
+    assert by_action["export.ended"].actor_id == "dr-grey"
 
 
 def test_a_file_is_left_to_the_server(recorded, client):

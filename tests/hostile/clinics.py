@@ -1,6 +1,6 @@
-"""The example applications in FastAPI and Flask, asked for all that the schema of the first allows, and for more.
+"""The example applications, asked for all that the schema of the one in FastAPI allows, and for more.
 
-python -m tests.hostile.clinics fastapi|flask [--plain]      serves one, with its audit or without
+python -m tests.hostile.clinics fastapi|flask|django|django-asgi [--plain]      serves one, with its audit or without
 """
 
 import os
@@ -16,7 +16,7 @@ from audit_core.context import AuditContext, end, enter
 from tests.adapters.processes import ROOT, free_port
 
 NAME, PASSWORD = "blackwell", "change me"
-CLINICS = ("fastapi", "flask")
+CLINICS = ("fastapi", "flask", "django", "django-asgi")
 
 
 def play(folder, examples):
@@ -54,7 +54,7 @@ def _status(case, url, session):
 
 
 def _operations():
-    """Of the schema of FastAPI's application: Flask's has the same addresses. Nobody logs out in the midst of it."""
+    """Of the schema of FastAPI's application: all have the same addresses. Nobody logs out in the midst of it."""
     import schemathesis
 
     from example_projects.fastapi_clinic.app import app
@@ -80,7 +80,9 @@ def _serving(clinic, folder):
                 "PYTHONPATH": str(ROOT),
             }
             command = [sys.executable, "-m", "tests.hostile.clinics", clinic, *way]
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             stack.callback(process.wait, 30)
             stack.callback(process.send_signal, signal.SIGTERM)
             url, session = f"http://127.0.0.1:{port}", requests.Session()
@@ -105,6 +107,9 @@ def _log_in(url, session):
 
 
 def serve(clinic, *, plain):
+    if clinic.startswith("django"):
+        _serve_django(plain=plain, asgi=clinic == "django-asgi")
+        return
     if plain:
         _leave_out_the_audit()
     if clinic == "fastapi":
@@ -118,6 +123,33 @@ def serve(clinic, *, plain):
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         waitress.serve(open_clinic(), host="127.0.0.1", port=os.environ["PORT"], threads=8)
+
+
+def _serve_django(*, plain, asgi):
+    from example_projects.django_clinic import __main__ as clinic
+    from example_projects.django_clinic import settings
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    settings.LOGGING_CONFIG = None
+    if plain:
+        settings.INSTALLED_APPS.remove("audit_django")
+        settings.MIDDLEWARE[0] = f"{__spec__.name}.InContext"
+    clinic.prepare()
+    (clinic.serve_asgi if asgi else clinic.serve_wsgi)()
+
+
+class InContext:
+    """In the place of the audit: without a context ``add_details`` has nobody to tell."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        enter(context := AuditContext())
+        try:
+            return self.get_response(request)
+        finally:
+            end(context)
 
 
 def _leave_out_the_audit():

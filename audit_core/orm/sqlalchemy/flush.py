@@ -14,8 +14,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from types import NoneType
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Connection, event
@@ -24,7 +23,6 @@ from sqlalchemy.orm.base import LoaderCallableStatus, instance_state
 from sqlalchemy.sql.elements import ClauseElement
 
 from audit_core.orm.changes import Change, created, deleted, updated
-from audit_core.orm.sqlalchemy.kept import Keeps
 from audit_core.orm.sqlalchemy.links import link_changes
 from audit_core.orm.sqlalchemy.mapped import Key, Mapped, mapped, read, take_write_lock
 
@@ -34,7 +32,7 @@ Held = dict[str, tuple[Any, Any]]  # by field: what was given, and what the row 
 _held: weakref.WeakKeyDictionary[State, Held] = weakref.WeakKeyDictionary()
 _CURRENT = "audit_core.flush"
 _MUTABLE = (dict, list, set, bytearray)
-_PLAIN = frozenset((str, int, bool, float, NoneType))  # most values: nobody has to ask what else they may be
+_UNRELIABLE = (LoaderCallableStatus, *_MUTABLE)
 _UNKNOWN = LoaderCallableStatus.NO_VALUE
 
 
@@ -44,6 +42,7 @@ class _Row:
 
     action: str
     state: State
+    fields: Mapped
     connection: Connection
     old: dict[str, Any] = field(default_factory=dict)
     new: dict[str, Any] = field(default_factory=dict)
@@ -59,15 +58,16 @@ class _Row:
     def key(self) -> Key:
         """The primary key after the change."""
         identity = self.state.key[1] if self.state.key else None
-        if self.action == "delete" and identity is not None:
+        names = self.fields.key
+        if identity is not None and (self.action == "delete" or self.new.keys().isdisjoint(names)):
             return tuple(identity)
-        names = mapped(self.mapper).key
         before = dict(zip(names, identity, strict=True)) if identity else self.old
         return tuple(self.new.get(name, self.state.dict.get(name, before.get(name))) for name in names)
 
-    def note(self, name: str, value: Any, keeps: Keeps | None) -> None:
+    def note(self, name: str, value: Any) -> None:
         """``value`` has been written, and is read back where the row may hold another one."""
         self.new[name] = _plain(value)
+        keeps = self.fields.keeps.get(name)
         if keeps is not None and value is not None and not keeps(value, self.connection.dialect):
             self.unread.add(name)
 
@@ -90,9 +90,12 @@ class FlushRecorder:
         self._locked: set[Connection] = set()
         self._deletes: bool | None = None
         self._late: set[ColumnElement[Any]] | None = None
+        self._audited: dict[Mapper[Any], bool] = {}
 
     def _audits(self, mapper: Mapper[Any]) -> bool:
-        return any(audits(mapper) for audits in self.choices)
+        if (answer := self._audited.get(mapper)) is None:
+            answer = self._audited[mapper] = any(audits(mapper) for audits in self.choices)
+        return answer
 
     def _audits_links(self, mapper: Mapper[Any]) -> bool:
         return any(getattr(audits, "links", audits)(mapper) for audits in self.choices)
@@ -101,7 +104,7 @@ class FlushRecorder:
         """``state`` is about to be written."""
         if not self._audits(state.mapper):
             return
-        row = self._rows[state] = _Row(action, state, connection, known=_held.get(state, {}))
+        row = self._rows[state] = _Row(action, state, mapped(state.mapper), connection, known=_held.get(state, {}))
         if action != "create":
             self._look_up(row)
             row.old = self._old(state)
@@ -165,14 +168,17 @@ class FlushRecorder:
         """The fields that will be written and whose old value the session does not know."""
         fields, known = mapped(state.mapper), self._from_row.get(state, {})
         loaded, committed = state.dict, state.committed_state
+        columns = fields.columns
         if delete:
-            names = [name for name in fields.columns if _is_unknown(committed.get(name, loaded.get(name, _UNKNOWN)))]
+            values = {**loaded, **committed}
+            names = [n for n in columns if isinstance(values.get(n, _UNKNOWN), LoaderCallableStatus)]
         else:
-            names = [name for name in fields.columns if name in committed and not _is_reliable(committed[name])]
-            written = not fields.columns.keys().isdisjoint(committed)
+            # A container may have been changed in place before it was replaced: it is not what was loaded.
+            names = [n for n, value in committed.items() if isinstance(value, _UNRELIABLE) and n in columns]
+            written = not columns.keys().isdisjoint(committed)
             unset = [*(fields.computed if written else ()), *self._written_later(fields)]
             names += [name for name in unset if name not in loaded and name not in committed]
-        return [name for name in names if name not in known]
+        return [name for name in names if name not in known] if names else names
 
     def _written_later(self, fields: Mapped) -> list[str]:
         """Foreign keys that nobody has set yet: see ``_note_post_updates``."""
@@ -184,8 +190,8 @@ class FlushRecorder:
 
     def _old(self, state: State) -> dict[str, Any]:
         values = {**state.dict, **state.committed_state, **self._from_row.get(state, {})}
-        fields = mapped(state.mapper).columns
-        return {name: _plain(values[name]) for name in fields if not _is_unknown(values.get(name, _UNKNOWN))}
+        found = [(name, values[name]) for name in mapped(state.mapper).columns if name in values]
+        return {name: _plain(value) for name, value in found if not isinstance(value, LoaderCallableStatus)}
 
     def _replaced(self, state: State) -> State | None:
         """The object that this flush deletes and that has the new one's key: its row is updated instead."""
@@ -203,25 +209,27 @@ class FlushRecorder:
     # -- new values --------------------------------------------------------------------------------------------
 
     def _note_created(self, row: _Row) -> None:
-        fields = mapped(row.mapper)
-        for name in fields.columns:
-            value = row.state.dict.get(name, _UNKNOWN)
-            if _is_expression(value) or (value is _UNKNOWN and name in row.state.expired_attributes):
-                row.unread.add(name)
-            elif value is not _UNKNOWN:
-                row.note(name, value, fields.keeps.get(name))
-
-    def _note_updated(self, row: _Row) -> None:
-        """Only fields whose old value is known can have been written; the unit of work leaves out equal values."""
-        loaded, committed, keeps = row.state.dict, row.state.committed_state, mapped(row.mapper).keeps
-        for name, old in row.old.items():
+        loaded = row.state.dict
+        for name in row.fields.columns:
             value = loaded.get(name, _UNKNOWN)
             if _is_expression(value) or (value is _UNKNOWN and name in row.state.expired_attributes):
                 row.unread.add(name)
-            elif value is not _UNKNOWN and (value is not old or isinstance(value, _MUTABLE)):
+            elif value is not _UNKNOWN:
+                row.note(name, value)
+
+    def _note_updated(self, row: _Row) -> None:
+        """Only fields whose old value is known can have been written; the unit of work leaves out equal values."""
+        loaded, committed = row.state.dict, row.state.committed_state
+        for name, old in row.old.items():
+            value = loaded.get(name, _UNKNOWN)
+            if value is old and not isinstance(value, _MUTABLE):
+                continue
+            if _is_expression(value) or (value is _UNKNOWN and name in row.state.expired_attributes):
+                row.unread.add(name)
+            elif value is not _UNKNOWN:
                 if name in committed and row.state.manager[name].impl.is_equal(value, committed[name]) is True:
                     continue
-                row.note(name, value, keeps.get(name))
+                row.note(name, value)
 
     def _note_post_updates(self) -> None:
         """Foreign keys of ``post_update`` relationships are written last, by an UPDATE that fires no event."""
@@ -248,12 +256,13 @@ class FlushRecorder:
 
 def _changes(rows: Iterable[_Row]) -> Iterator[tuple[Connection, Change]]:
     for row in rows:
-        change = _change(row, mapped(row.mapper))
+        change = _change(row)
         if change is not None:
             yield row.connection, change
 
 
-def _change(row: _Row, fields: Mapped) -> Change | None:
+def _change(row: _Row) -> Change | None:
+    fields = row.fields
     if row.action == "create":
         return created(fields.resource_type, row.key, row.new, fields.key)
     if row.action == "delete":
@@ -283,18 +292,14 @@ def _plain(value: Any) -> Any:
     return None if value is JSON.NULL else value
 
 
-def _is_unknown(value: object) -> bool:
-    return isinstance(value, LoaderCallableStatus)
-
-
-def _is_reliable(value: object) -> bool:
-    """Whether this is what was loaded: a container may have been changed in place before it was replaced."""
-    return not isinstance(value, (LoaderCallableStatus, *_MUTABLE))
-
-
 def _is_expression(value: object) -> bool:
-    kind = type(value)
-    return kind not in _PLAIN and (isinstance(value, ClauseElement) or hasattr(kind, "__clause_element__"))
+    kind: Any = type(value)
+    return _is_sql(kind)
+
+
+@lru_cache(maxsize=1024)
+def _is_sql(kind: Any) -> bool:
+    return issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__")
 
 
 # -- one listener for all sessions: SQLAlchemy tells mappers, not sessions, which rows it writes ---------------------

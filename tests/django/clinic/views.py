@@ -10,7 +10,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
-from audit_django import audited, set_actor, set_outcome
+from audit_django import audited, get_trail, set_actor, set_outcome
 from tests.django.clinic.models import Patient
 
 
@@ -63,6 +63,30 @@ def exchange(request):
         else:
             set_actor(user.pk)
     return JsonResponse({"known": before})
+
+
+@csrf_exempt
+def export(request):
+    set_actor("dr-grey")
+
+    def parts():
+        try:
+            yield b"first"
+            yield b"second"
+        finally:
+            get_trail().record("export.ended")
+
+    return StreamingHttpResponse(parts())
+
+
+def log_in_by_name(request):
+    """Names whoever tried, and shows the form again."""
+    form = json.loads(request.body)
+    user = authenticate(request, **form)
+    set_actor(form["username"].lower())
+    if user is not None:
+        login(request, user)
+    return HttpResponse("<form>")
 
 
 def log_out(request):
