@@ -14,11 +14,16 @@ from audit_django.unreadable import converted, fetched
 _Rows = list[tuple[Any, ...]]
 
 
-def insert(compiler: Any, fields: Sequence[Any]) -> _Rows:
-    """The fields of the rows that were made, or of those that were there and were updated."""
+def prepared(compiler: Any, fields: Sequence[Any]) -> tuple[str, Iterable[Any]]:
+    """An INSERT that answers with these fields. Its objects now have what the fields make of them (``pre_save``)."""
     compiler.returning_fields = fields
-    ((sql, parameters),) = compiler.as_sql()
-    return _run(compiler, sql, parameters, fields)
+    (statement,) = compiler.as_sql()
+    return statement  # type: ignore[no-any-return]
+
+
+def insert(compiler: Any, statement: tuple[str, Iterable[Any]], fields: Sequence[Any]) -> _Rows:
+    """The fields of the rows that were made, or of those that were there and were updated."""
+    return _run(compiler, *statement, fields)
 
 
 def update(

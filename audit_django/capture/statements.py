@@ -138,11 +138,12 @@ def _insert(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, u
     fields = list(model._meta.local_concrete_fields)
     if _sums_up(compiler, "create", model, unit):
         fields = list(asked or model._meta.pk_fields)
-        rows = returning.insert(compiler, fields)
+        rows = returning.insert(compiler, returning.prepared(compiler, fields), fields)
         unit.count("create", model, len(rows), conflict_of(compiler.query))
         return rows if asked else []
+    statement = returning.prepared(compiler, fields)
     before = dict(reading.conflicting(compiler, fields))
-    rows = returning.insert(compiler, fields)
+    rows = returning.insert(compiler, statement, fields)
     written = [f.attname for f in fields if f in compiler.query.update_fields or getattr(f, "generated", False)]
     for values in rows:
         new = named(fields, values)

@@ -105,6 +105,19 @@ def test_an_upsert_that_has_a_key_twice_updates_what_it_has_made(recorded):
     ]  # fmt: skip
 
 
+def test_an_upsert_finds_rows_by_what_a_field_makes_of_its_value(recorded, monkeypatch):
+    def in_capitals(letter, add):
+        letter.title = letter.title.upper()
+        return letter.title
+
+    monkeypatch.setattr(Letter._meta.get_field("title"), "pre_save", in_capitals)
+    for state in ("sent", "read"):
+        letters = [Letter(title="a", state=state)]
+        Letter.objects.bulk_create(letters, update_conflicts=True, update_fields=["state"], unique_fields=["title"])
+    assert [change[0] for change in recorded.changes()] == ["create", "update"]
+    assert recorded.changes()[1][3] == {"state": ("sent", "read")}
+
+
 def test_an_upsert_by_a_composite_key(recorded):
     Bed.objects.bulk_create([Bed(room="1", place=1), Bed(room="1", place=2)])
     beds = [Bed(room="1", place=2, free=False), Bed(room="1", place=3)]
