@@ -619,12 +619,14 @@ def account(engine):
         email: Mapped[str | None]
         code: Mapped[str | None]
         nick: Mapped[str | None]
+        badge: Mapped[str | None]
         visits: Mapped[int] = mapped_column(default=0)
         tenant: Mapped[str] = mapped_column(default="main")
         zone: Mapped[int] = mapped_column(server_default="7")
         __table_args__ = (UniqueConstraint("tenant", "code"), UniqueConstraint("zone", "name"))
 
     Index("account_email", func.lower(Account.__table__.c.email), unique=True)
+    Index("account_badge", Account.__table__.c.badge.desc(), unique=True)
     Own.metadata.create_all(engine)
     with engine.begin() as connection:
         if engine.name == "postgresql":
@@ -641,13 +643,14 @@ def account(engine):
         ({"email": "ADA"}, {"index_elements": [func.lower(column("email"))]}),
         ({"email": "ADA"}, {"index_elements": [text("lower(email)")]}),
         ({"nick": "k"}, {"constraint": "account_nick"}),
+        ({"badge": "b"}, {"index_elements": ["badge"]}),
     ],
-    ids=["default", "server default", "expression", "text", "constraint"],
+    ids=["default", "server default", "expression", "text", "constraint", "descending"],
 )
 def test_an_upsert_finds_what_is_in_its_way_by_what_it_does_not_say(session, trail, account, given, conflict):
     if "constraint" in conflict and session.get_bind().dialect.name == "sqlite":
         pytest.skip("SQLite names none here")
-    session.add(account(id=1, name="n", email="Ada", code="c", nick="k"))
+    session.add(account(id=1, name="n", email="Ada", code="c", nick="k", badge="b"))
     session.commit()
     more = {"visits": account.visits + 1}
     statement = upsert(session, account).on_conflict_do_update(set_=more, **conflict)
@@ -663,6 +666,28 @@ def test_an_upsert_finds_what_is_in_its_way_by_what_it_does_not_say(session, tra
         {"visits": (1, 2)},
         {"visits": (2, 3)},
     ]
+
+
+def test_no_default_of_the_database_is_computed_to_look_what_is_in_the_way(session, engine, trail):
+    class Own(DeclarativeBase):
+        pass
+
+    class Bill(Own):
+        __tablename__ = "bill"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[str] = mapped_column(server_default=text("(lower('N'))"), unique=True)
+        kind: Mapped[str] = mapped_column(server_default=text("'k'"), unique=True)
+
+    Own.metadata.create_all(engine)
+    session.add(Bill(id=1, number="x"))
+    session.commit()
+    seen = statements(engine)
+    statement = upsert(session, Bill).values(id=2).on_conflict_do_update(index_elements=["kind"], set_={"number": "y"})
+    session.execute(statement)
+    session.commit()
+    assert not any("lower" in one for one in seen if one.startswith("SELECT"))
+    assert told(trail, 1) == [("update", "bill:1", {"number": ("x", "y")})]
+    Own.registry.dispose()
 
 
 def test_an_upsert_that_has_a_key_twice_updates_what_it_has_created(session, trail):

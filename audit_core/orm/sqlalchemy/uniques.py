@@ -19,7 +19,7 @@ from sqlalchemy import (
     literal_column,
 )
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.elements import ClauseElement, TextClause, UnaryExpression
 
 from audit_core.orm.sqlalchemy.targets import Written
 
@@ -63,9 +63,10 @@ def uniques(connection: Connection, statement: Any, target: Written) -> list[Uni
 
 
 def defaults(target: Written) -> dict[int, Any]:
-    """What columns hold that a statement does not name, by their places, where that is known without asking anybody.
+    """What columns hold that a statement does not name, by their places, where that is a constant.
 
-    A function of the application's is not called: it would be once more than without us.
+    No function is called, of the application's or of the database's (``nextval``): it would be once more than without
+    us, and answer something else.
     """
     found = {place: _default(column) for place, column in enumerate(target.columns)}
     return {place: value for place, value in found.items() if value is not None}
@@ -88,7 +89,7 @@ def _elements(connection: Connection, statement: Any, target: Written) -> Iterat
             if isinstance(one, UniqueConstraint):
                 yield list(one.columns)
             elif isinstance(one, Index) and one.unique:
-                yield list(one.expressions)
+                yield [_unordered(each) for each in one.expressions]
     for clause in conflict_clauses(statement):
         elements = clause.inferred_target_elements or ()
         if not elements and clause.constraint_target not in names:
@@ -107,12 +108,21 @@ def _element(given: Any, target: Written) -> Any:
     return given if place is None else target.columns[place]
 
 
+def _unordered(expression: Any) -> Any:
+    """Of an index that says DESC or NULLS LAST, what it is of."""
+    while isinstance(expression, UnaryExpression) and expression.modifier is not None:
+        expression = expression.element
+    return expression
+
+
 def _default(column: Any) -> Any:
     default, server = getattr(column, "default", None), getattr(column, "server_default", None)
     if default is not None:
-        return default.arg if default.is_scalar or default.is_clause_element else None
+        return default.arg if default.is_scalar else None
     arg = getattr(server, "arg", None)
-    return literal_column("'{}'".format(arg.replace("'", "''"))) if isinstance(arg, str) else arg
+    if isinstance(arg, str):
+        return literal_column("'{}'".format(arg.replace("'", "''")))
+    return arg if isinstance(arg, TextClause) and "(" not in arg.text else None
 
 
 def _typed(row: Given, place: int, target: Written) -> Any:
