@@ -28,6 +28,9 @@ def keeps(kind: Any) -> Keeps | None:
 
     Nobody asks for None, which is kept as it is.
     """
+    if isinstance(kind, types.ARRAY):
+        of_one = keeps(kind.item_type)
+        return None if of_one is None else partial(_array, of_one)
     for base, rule in _RULES:
         if isinstance(kind, base):
             return None if rule is None else partial(rule, kind)
@@ -97,11 +100,10 @@ def _uuid(kind: Any, value: object, dialect: Dialect) -> bool:
     return isinstance(value, UUID) if kind.as_uuid else isinstance(value, str) and value == value.lower()
 
 
-def _array(kind: Any, value: object, dialect: Dialect) -> bool:
+def _array(rule: Keeps, value: object, dialect: Dialect) -> bool:
     if isinstance(value, list | tuple):
-        return all(_array(kind, one, dialect) for one in value)
-    rule = keeps(kind.item_type)
-    return value is None or rule is None or rule(value, dialect)
+        return all(_array(rule, one, dialect) for one in value)
+    return value is None or rule(value, dialect)
 
 
 def _range(kind: Any, value: object, dialect: Dialect) -> bool:
@@ -123,6 +125,5 @@ _RULES: tuple[tuple[type, _Rule | None], ...] = (  # the first that fits
     (types.Date, _is(date)),
     (types.Time, _moment(time)),
     (types.Uuid, _uuid),
-    (types.ARRAY, _array),
     (AbstractRange, _range),
 )
