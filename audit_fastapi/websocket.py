@@ -68,13 +68,13 @@ class Socket(Exchange):
 
     async def _say_goodbye(self, message: Message) -> None:
         """Hypercorn tells of another code than the application's while this is being sent."""
-        is_first = self.code is None
-        if is_first:
-            self.code, self.said_here = message.get("code", _NORMAL), True
+        says_first = self.code is None
+        if says_first:
+            self.code, self.said_here = message.get("code") or _NORMAL, True
         try:
             await self._send(message)
         except Exception:
-            if is_first:  # nobody has heard it
+            if says_first:  # nobody has heard it
                 self.code, self.said_here = None, False
             raise
 

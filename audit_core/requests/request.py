@@ -50,7 +50,7 @@ def is_first(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrai
 
 def is_over(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> None:
     """The first has ended: whoever hands down the same once more (to try again, say) makes another request."""
-    carrier[_MARKS] = tuple(mark for mark in carrier.get(_MARKS, ()) if mark != (framework, trail))
+    carrier[_MARKS] = tuple([mark for mark in carrier.get(_MARKS, ()) if mark != (framework, trail)])
 
 
 class _Names(NamedTuple):
