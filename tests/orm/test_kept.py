@@ -237,4 +237,5 @@ def test_a_day_that_the_driver_does_not_read_fails_as_in_a_query(session, trail,
 )
 def test_which_values_a_row_keeps_as_they_are(kind, value, where):
     rule = keeps(kind)
-    assert [name for name in BOTH if rule is None or rule(value, HERE[name])] == where
+    assert [name for name in BOTH if rule is None or rule.asked(value, HERE[name])] == where
+    assert rule is None or type(value) is not rule.surely or where == BOTH

@@ -68,14 +68,16 @@ class _Row:
         """``value`` has been written, and is read back where the row may hold another one."""
         self.new[name] = _plain(value)
         keeps = self.fields.keeps.get(name)
-        if keeps is not None and value is not None and not keeps(value, self.connection.dialect):
+        if keeps is None or value is None or type(value) is keeps.surely:
+            return
+        if not keeps.asked(value, self.connection.dialect):
             self.unread.add(name)
 
-    def before(self, name: str) -> Any:
+    def before(self, names: Iterable[str]) -> dict[str, Any]:
         """What the row held before this flush."""
-        value = self.old.get(name)
-        given, held = self.known.get(name, (_UNKNOWN, None))
-        return held if given is value else value
+        values = {name: self.old.get(name) for name in names}
+        held = {name: held for name, (given, held) in self.known.items() if given is values.get(name, _UNKNOWN)}
+        return values | held if held else values
 
 
 class FlushRecorder:
@@ -104,13 +106,13 @@ class FlushRecorder:
         """``state`` is about to be written."""
         if not self._audits(state.mapper):
             return
-        row = self._rows[state] = _Row(action, state, mapped(state.mapper), connection, known=_held.get(state, {}))
+        row = self._rows[state] = _Row(action, state, mapped(state.mapper), connection, known=_became(state))
         if action != "create":
             self._look_up(row)
             row.old = self._old(state)
         elif (replaced := self._replaced(state)) is not None:
             self._read_old(connection, [replaced], delete=True)
-            row.old, row.known = self._old(replaced), _held.get(replaced, {})
+            row.old, row.known = self._old(replaced), _became(replaced)
 
     def after(self, action: str, state: State) -> None:
         """It has been written. A new object in the place of one that this flush deletes is an update."""
@@ -191,7 +193,7 @@ class FlushRecorder:
     def _old(self, state: State) -> dict[str, Any]:
         values = {**state.dict, **state.committed_state, **self._from_row.get(state, {})}
         found = [(name, values[name]) for name in mapped(state.mapper).columns if name in values]
-        return {name: _plain(value) for name, value in found if not isinstance(value, LoaderCallableStatus)}
+        return {n: None if v is JSON.NULL else v for n, v in found if not isinstance(v, LoaderCallableStatus)}
 
     def _replaced(self, state: State) -> State | None:
         """The object that this flush deletes and that has the new one's key: its row is updated instead."""
@@ -266,9 +268,8 @@ def _change(row: _Row) -> Change | None:
     if row.action == "create":
         return created(fields.resource_type, row.key, row.new, fields.key)
     if row.action == "delete":
-        return deleted(fields.resource_type, row.key, {name: row.before(name) for name in row.old}, fields.key)
-    old = {name: row.before(name) for name in row.new}
-    return updated(fields.resource_type, row.key, old, row.new, fields.key)
+        return deleted(fields.resource_type, row.key, row.before(row.old), fields.key)
+    return updated(fields.resource_type, row.key, row.before(row.new), row.new, fields.key)
 
 
 def _by(key: Callable[[Any], Any], items: Iterable[Any]) -> list[tuple[Any, list[Any]]]:
@@ -285,6 +286,11 @@ def _identity(state: State) -> Key:
 def _one_connection(state: State) -> bool:
     """A sharded session chooses a connection for each object."""
     return state.session is not None and getattr(state.session, "connection_callable", None) is None
+
+
+def _became(state: State) -> Held:
+    """What became of the values that an earlier flush has written, where the object still has them."""
+    return _held.get(state, {}) if _held else {}
 
 
 def _plain(value: Any) -> Any:

@@ -10,30 +10,33 @@ from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import types
 from sqlalchemy.dialects.postgresql.ranges import AbstractRange
 from sqlalchemy.engine import Dialect
 
-Keeps: TypeAlias = Callable[[Any, Dialect], bool]
 _Rule: TypeAlias = Callable[[Any, Any, Dialect], bool]  # the type, the value, where it is kept
 _SURE_DIGITS = 15  # of a decimal number that is kept as a float
 _SINGLE = 25  # bits; a float of fewer is kept as one of 32
 
 
-def keeps(kind: Any) -> Keeps | None:
-    """Whether a column of this type holds just the value that it has been given; None where it always does.
+class Keeps(NamedTuple):
+    """Whether a column holds just the value that it is given, which is not None."""
 
-    Nobody asks for None, which is kept as it is.
-    """
+    surely: type | None  # of values of this very class it does
+    asked: Callable[[Any, Dialect], bool]
+
+
+def keeps(kind: Any) -> Keeps | None:
+    """What a column of this type does; None where it always keeps what it is given."""
     if isinstance(kind, types.ARRAY):
         of_one = keeps(kind.item_type)
-        return None if of_one is None else partial(_array, of_one)
-    for base, rule in _RULES:
+        return None if of_one is None else Keeps(None, partial(_array, of_one))
+    for base, surely, rule in _RULES:
         if isinstance(kind, base):
-            return None if rule is None else partial(rule, kind)
+            return None if rule is None else Keeps(surely, partial(rule, kind))
     return None
 
 
@@ -100,10 +103,10 @@ def _uuid(kind: Any, value: object, dialect: Dialect) -> bool:
     return isinstance(value, UUID) if kind.as_uuid else isinstance(value, str) and value == value.lower()
 
 
-def _array(rule: Keeps, value: object, dialect: Dialect) -> bool:
+def _array(of_one: Keeps, value: object, dialect: Dialect) -> bool:
     if isinstance(value, list | tuple):
-        return all(_array(rule, one, dialect) for one in value)
-    return value is None or rule(value, dialect)
+        return all(_array(of_one, one, dialect) for one in value)
+    return value is None or of_one.asked(value, dialect)
 
 
 def _range(kind: Any, value: object, dialect: Dialect) -> bool:
@@ -112,18 +115,18 @@ def _range(kind: Any, value: object, dialect: Dialect) -> bool:
     return getattr(value, "bounds", None) == "[)"
 
 
-_RULES: tuple[tuple[type, _Rule | None], ...] = (  # the first that fits
-    (types.TypeDecorator, None),
-    (types.Enum, _enumerated),
-    (types.CHAR, _padded),
-    (types.String, _text),
-    (types.Boolean, _is(bool)),
-    (types.Integer, _is(int)),
-    (types.Float, _floating),
-    (types.Numeric, _decimal),
-    (types.DateTime, _moment(datetime)),
-    (types.Date, _is(date)),
-    (types.Time, _moment(time)),
-    (types.Uuid, _uuid),
-    (AbstractRange, _range),
+_RULES: tuple[tuple[type, type | None, _Rule | None], ...] = (  # the first that fits
+    (types.TypeDecorator, None, None),
+    (types.Enum, None, _enumerated),
+    (types.CHAR, None, _padded),
+    (types.String, str, _text),
+    (types.Boolean, bool, _is(bool)),
+    (types.Integer, int, _is(int)),
+    (types.Float, None, _floating),
+    (types.Numeric, None, _decimal),
+    (types.DateTime, None, _moment(datetime)),
+    (types.Date, date, _is(date)),
+    (types.Time, None, _moment(time)),
+    (types.Uuid, None, _uuid),
+    (AbstractRange, None, _range),
 )
