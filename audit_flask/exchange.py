@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FRAMEWORK = "flask"
 _REQUEST = "audit_flask.request"
 _SWITCHED, _UNANSWERED = 101, 500  # RFC 9110 15.2.2; the server answers with an error of its own
+_FAREWELLS = (StopIteration, ConnectionError)
 _CONVERTER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 
 
@@ -111,7 +112,7 @@ class Exchange:
 
     def _answered_otherwise(self) -> None:
         """The application has taken the connection, for a WebSocket, or has said nothing at all."""
-        settled(self.answer.start(_SWITCHED if "HTTP_UPGRADE" in self.environ else _UNANSWERED))
+        settled(self.answer.start(_SWITCHED if _may_be_taken(self.environ) else _UNANSWERED))
         self.answer.end()
 
     def _finish(self) -> None:
@@ -129,13 +130,17 @@ class Exchange:
     def _raised(self, error: BaseException) -> bool:
         """Flask passed an exception on, which is the server's to answer, unless it must not be answered."""
         was_started = self.answer.started
-        if isinstance(error, StopIteration) and not was_started:  # so Flask-Sock tells gunicorn that all is said
+        if not was_started and self._is_farewell(error):
             self._answered_otherwise()
             return False
         if settled(self.answer.fail(error)) or was_started:
             return False
         self._refuse()
         return True
+
+    def _is_farewell(self, error: BaseException) -> bool:
+        """So Flask-Sock tells gunicorn, and Werkzeug's own server, that all was said; Flask knows of no such error."""
+        return isinstance(error, _FAREWELLS) and error is not self.error and _may_be_taken(self.environ)
 
     def _refuse(self) -> Callable[[bytes], object]:
         status, headers, body = self.answer.refuse()
@@ -174,6 +179,16 @@ class _Known:
     def session_id(self) -> str | None:
         """The id of a session that the server keeps."""
         return getattr(self._session, "sid", None)
+
+
+def _may_be_taken(environ: WSGIEnvironment) -> bool:
+    """Whether the client asked for a WebSocket (RFC 6455 4.1): any other upgrade is no application's to answer."""
+    return "websocket" in _tokens(environ, "HTTP_UPGRADE") and "upgrade" in _tokens(environ, "HTTP_CONNECTION")
+
+
+def _tokens(environ: WSGIEnvironment, name: str) -> list[str]:
+    """A list of names, in which case does not matter (RFC 9110 5.6.1, 7.6.1 and 7.8)."""
+    return [token.strip(" \t").lower() for token in environ.get(name, "").split(",")]
 
 
 def _route() -> Route | None:

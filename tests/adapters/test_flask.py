@@ -201,25 +201,67 @@ def test_the_applications_own_error_page_stays(app, trail):
     assert (event.details["status"], event.details["exception"]) == (502, "ZeroDivisionError")
 
 
+FAREWELLS = {"none": None, "gunicorn": StopIteration, "werkzeug": ConnectionError}
+
+
 class Taken(Response):
-    """As Flask-Sock answers when a WebSocket has ended: the connection was its own."""
+    """As Flask-Sock answers when a WebSocket has ended, under the server that is named: the connection was its own."""
 
     def __call__(self, environ, start_response):
-        if environ["QUERY_STRING"] == "raise":
-            raise StopIteration
+        if farewell := FAREWELLS[environ["QUERY_STRING"]]:
+            raise farewell
         return []
 
 
-@pytest.mark.parametrize("query", ["", "raise"])
-@pytest.mark.parametrize("upgrade", [True, False])
-def test_a_view_that_takes_the_connection_or_never_answers_leaves_its_event(app, trail, query, upgrade):
-    app.add_url_rule("/rooms/<room_id>", "room", audited()(lambda room_id: Taken()))
-    environ = create_environ("/rooms/7", query_string=query, headers={"Upgrade": "websocket"} if upgrade else {})
-    with suppress(StopIteration):
-        app(environ, lambda *_: None).close()
+def tell_of_a_room(app, trail, server, **headers):
+    """What is told of a request to a view that takes the connection."""
+    room = audited()(lambda room_id: Taken())
+    for is_websocket in (True, False):  # a rule of Werkzeug's is for one of the two
+        app.add_url_rule("/rooms/<room_id>", "room", room, websocket=is_websocket)
+    with suppress(StopIteration, ConnectionError):
+        app(create_environ("/rooms/7", query_string=server, headers=headers), lambda *_: None).close()
     (event,) = events(trail)
-    told = (event.resource_id, event.details["status"], event.outcome)
-    assert told == (("7", 101, "success") if upgrade else ("7", 500, "failure"))
+    return event.resource_id, event.details["status"], event.outcome, event.details.get("exception")
+
+
+@pytest.mark.parametrize("server", FAREWELLS)
+@pytest.mark.parametrize(
+    ("connection", "upgrade"), [("Upgrade", "websocket"), ("keep-alive,\tUPGRADE", "h2c, WebSocket")]
+)
+def test_a_view_that_takes_the_connection_for_a_websocket_leaves_its_event(app, trail, server, connection, upgrade):
+    told = tell_of_a_room(app, trail, server, Connection=connection, Upgrade=upgrade)
+    assert told == ("7", 101, "success", None)
+
+
+NO_WEBSOCKETS = [
+    {},
+    {"Upgrade": "websocket"},
+    {"Connection": "Upgrade"},
+    {"Connection": "Upgrade", "Upgrade": "h2c"},
+    {"Connection": "close", "Upgrade": "websocket"},
+    {"Connection": "Upgrade", "Upgrade": "websockets"},
+]
+
+
+@pytest.mark.parametrize("server", FAREWELLS)
+@pytest.mark.parametrize("headers", NO_WEBSOCKETS)
+def test_an_application_that_never_answers_has_failed_unless_a_websocket_was_asked_for(app, trail, server, headers):
+    exception = FAREWELLS[server]
+    told = tell_of_a_room(app, trail, server, **headers)
+    assert told == ("7", 500, "failure", exception and exception.__name__)
+
+
+@pytest.mark.parametrize("error", [StopIteration, ConnectionResetError])
+def test_a_view_that_raises_has_failed_whatever_upgrade_the_client_asked_for(app, trail, error):
+    def view():
+        raise error
+
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    app.add_url_rule("/x", "x", audited()(view), websocket=True)
+    with pytest.raises(error):
+        Client(app).get("/x", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    (event,) = events(trail)
+    assert (event.outcome, event.details["status"], event.details["exception"]) == ("failure", 500, error.__name__)
 
 
 def test_a_teardown_that_fails_after_the_response_is_a_second_event(app, trail):
