@@ -19,7 +19,7 @@ from audit_core.policy import Route
 from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, settled
 from audit_core.requests.body import next_part
-from audit_core.requests.request import RequestAudit, is_over
+from audit_core.requests.request import RequestAudit, is_first, is_over
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -65,10 +65,12 @@ class Exchange:
                 self._chunks = iter(self._body)
         except BaseException as error:
             is_answered = self._raised(error)
-            self._finish()
+            self.audit.finish()
             if not is_answered:
                 raise
             return self._refusal
+        finally:
+            self._leave()
         return self
 
     def start_response(
@@ -91,7 +93,11 @@ class Exchange:
         if self.answer.refused:  # nothing of the application's response leaves
             return self._next_of_refusal()
         self._is_read = True
-        return next_part(self.audit, self.answer, self._chunks)
+        is_first(self.environ, FRAMEWORK, self._trail)  # again: what is mounted in a generator is called only now
+        try:
+            return next_part(self.audit, self.answer, self._chunks)
+        finally:
+            self._leave()
 
     def close(self) -> None:
         """The server has sent everything, or has given up."""
@@ -108,15 +114,15 @@ class Exchange:
             elif self._is_read:
                 settled(self.answer.close())
         finally:
-            self._finish()
+            self.audit.finish()
 
     def _answered_otherwise(self) -> None:
         """The application has taken the connection, for a WebSocket, or has said nothing at all."""
         settled(self.answer.start(_SWITCHED if _may_be_taken(self.environ) else _UNANSWERED))
         self.answer.end()
 
-    def _finish(self) -> None:
-        self.audit.finish()
+    def _leave(self) -> None:
+        """Whoever calls us from now on tries again: he need not close what he does not want."""
         is_over(self.environ, FRAMEWORK, self._trail)
 
     def __del__(self) -> None:  # a test client may forget to close a response

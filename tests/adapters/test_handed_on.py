@@ -132,6 +132,37 @@ def test_a_wsgi_request_that_is_tried_again_around_us_leaves_an_event_for_each_t
     assert [outcome for *_, outcome, _ in told(trail)] == ["failure", "success"]
 
 
+def test_a_wsgi_try_that_is_dropped_unclosed_does_not_hide_the_next(trail):
+    app = Flask("clinic")
+    app.logger.disabled = True
+    Audit(app, trail)
+    app.add_url_rule("/x", "x", failing_once(), methods=["POST"])
+
+    def again(environ, start_response):
+        dropped = app(environ, lambda *_: None)
+        answer = app(environ, start_response)
+        dropped.close()
+        return answer
+
+    Client(again).post("/x")
+    assert [outcome for *_, outcome, _ in told(trail)] == ["failure", "success"]
+
+
+def test_a_flask_application_that_a_generator_calls_late_is_still_within_the_outer_one(trail):
+    outer, inner = Flask("outer"), Flask("inner")
+    inner.add_url_rule("/x", "x", lambda: "", methods=["POST"])
+    Audit(inner, trail)
+
+    def lazy(environ, start_response):
+        start_response("200 OK", [])
+        yield from inner(environ, lambda *_: None)
+
+    outer.wsgi_app = lazy
+    Audit(outer, trail)
+    Client(outer).post("/x")
+    assert [action for action, *_ in told(trail)] == ["POST (unrouted)"]
+
+
 def test_of_a_flask_application_within_a_fastapi_one_its_own_event_may_be_the_only_one(trail):
     inner, outer = Flask("old"), FastAPI()
     Audit(inner, trail)
