@@ -6,10 +6,10 @@ import asyncio
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import got_request_exception
@@ -89,8 +89,9 @@ class AuditMiddleware:
                 raise
             try:
                 is_settled = await settled_async(exchange.respond(response))
-            except asyncio.CancelledError:  # nobody gets the response
+            except asyncio.CancelledError:
                 exchange.answer.close()
+                await sync_to_async(exchange.drop)(response)  # in the thread in which Django would close it
                 raise
             return exchange.watch(response) if is_settled else exchange.refuse(response)
 
@@ -167,14 +168,20 @@ class _Exchange:
         """The event is durable nowhere: nothing of the application's response leaves. It is closed with this one."""
         status, headers, body = self.answer.refuse()
         refusal = HttpResponse(body, status=status, headers=dict(headers))
-        refusal._resource_closers.extend(response._resource_closers)  # type: ignore[attr-defined]  # noqa: SLF001
+        refusal._resource_closers.extend(map(self._within, response._resource_closers))  # type: ignore[attr-defined]  # noqa: SLF001
         return refusal
+
+    def drop(self, response: HttpResponseBase) -> None:
+        """Nobody gets it, nor closes it: what it holds is released here, and errors go where Django lets them go."""
+        for close in response._resource_closers:  # type: ignore[attr-defined]  # noqa: SLF001
+            with suppress(Exception):
+                close()
 
     def _look(self) -> None:
         self.audit.method, self.audit.route = self.request.method or "", route_of(self.request)
 
     def _within(self, close: Callable[[], None]) -> Callable[[], None]:
-        """What a stream does in its ``finally`` is a part of its request."""
+        """What a response does while it is closed is a part of its request."""
 
         def closing() -> None:
             with self.audit.active():
@@ -238,6 +245,14 @@ class _AsyncStream(_Stream):
         except BaseException as error:
             self._exchange.answer.fail(error)
             raise
+
+    def close(self) -> None:
+        """The same. Python closes a generator that is let go in a task of its own, which knows what is current here."""
+        try:
+            super().close()
+        finally:
+            with self._exchange.audit.active():
+                self._content = None
 
 
 @receiver(got_request_exception)

@@ -65,8 +65,13 @@ def make_app(trail, probe, *, asgi=False):
 
 def make_plain_app(trail, probe, *middleware, asgi=False):
     """The same, audited only if a middleware says so."""
+    return make_app_of(trail, make_urls(trail, probe, asgi=asgi), *middleware, asgi=asgi)
+
+
+def make_app_of(trail, urls, *middleware, asgi=False):
+    """One of these routes, with these middlewares."""
     made.trail, made.urls = trail, ModuleType("clinic_urls")
-    made.urls.urlpatterns = make_urls(trail, probe, asgi=asgi)
+    made.urls.urlpatterns = urls
     middleware = [*middleware, f"{__name__}.settle"]
     with override_settings(MIDDLEWARE=middleware, LOGGING_CONFIG=None):
         return ASGIHandler() if asgi else WSGIHandler()
