@@ -112,6 +112,7 @@ class _Exchange:
             query=request.META.get("QUERY_STRING", ""),
             peer=request.META.get("REMOTE_ADDR") or None,
             header=lambda name: request.META.get(f"HTTP_{name.upper().replace('-', '_')}"),
+            carrier=_carrier(request),
             find_actor=self.find_actor,
             find_session=self.find_session,
         )

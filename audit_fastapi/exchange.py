@@ -37,6 +37,7 @@ class Exchange:
             query=scope.get("query_string", b"").decode("latin-1"),
             peer=str(scope["client"][0]) if scope.get("client") else None,
             header=self._header,
+            carrier=scope,
             find_actor=self._actor,
             find_session=lambda: getattr(scope.get("session"), "session_id", None),
         )

@@ -50,6 +50,7 @@ class Exchange:
             query=environ.get("QUERY_STRING", ""),
             peer=environ.get("REMOTE_ADDR") or None,
             header=lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}"),
+            carrier=environ,
             find_actor=known.actor,
             find_session=known.session_id,
         )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MOMENT_SECONDS = 0.001  # after which an event loop tries again to begin a request
 _MARKS = "audit_core.recorded_by"  # in an ASGI scope or a WSGI environment: who records this request already
+_REQUEST_ID = "audit_core.request_id"  # beside it: what the outermost calls this request, all within call it
+_SCOPE = "asgi.scope"  # in a WSGI environment: the ASGI scope that it was made of (a2wsgi)
 _Mark: TypeAlias = tuple[str, "AuditTrail"]
 _FindActor = Callable[[], Actor | None]
 _FindSession = Callable[[], str | None]
@@ -77,11 +79,13 @@ class RequestAudit:
         query: str = "",
         peer: str | None = None,
         header: Callable[[str], str | None],
+        carrier: MutableMapping[str, Any],
         find_actor: _FindActor | None = None,
         find_session: _FindSession | None = None,
     ) -> None:
         """``header`` gives a request header by its lower-case name, several values joined with commas.
 
+        ``carrier`` is what ``is_first`` says: who is within, and who tries again, gets the request's id from it.
         ``root`` is where the application is mounted: it is in front of the recorded path, and patterns of the policy
         do not see it. ``find_actor`` and ``find_session`` (the session's id) are asked when an event is recorded.
         """
@@ -89,7 +93,7 @@ class RequestAudit:
         self.method = method  # an application's own middleware may make another one of it, which counts then
         self._root = root
         self._find_session = find_session
-        proxies = trail.proxies
+        proxies, carrier = trail.proxies, carrier.get(_SCOPE, carrier)
         is_trusted = proxies.trusts(peer)  # else nothing that it says of the request is looked at
         self._trace_id = proxies.trace_id(peer, header("traceparent")) if is_trusted else None
         forwarded = header(proxies.header) if is_trusted else None
@@ -98,8 +102,11 @@ class RequestAudit:
         self.context = AuditContext(
             find_actor=find_actor and partial(_guarded, find_actor),
             find_client=partial(_client, trail, peer, forwarded or "", header("user-agent")),
-            request_id=(proxies.request_id(peer, header("x-request-id")) if is_trusted else None) or new_event_id(),
+            request_id=carrier.get(_REQUEST_ID)
+            or (proxies.request_id(peer, header("x-request-id")) if is_trusted else None)
+            or new_event_id(),
         )
+        carrier[_REQUEST_ID] = self.context.request_id
         self._entered = [self.context]
 
     def __enter__(self) -> Self:

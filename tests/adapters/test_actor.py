@@ -93,7 +93,7 @@ def test_what_goes_wrong_in_an_applications_user_does_not_break_its_request():
         raise RuntimeError
 
     with AuditTrail("memory:", lifecycle=False) as trail:
-        audit = RequestAudit(trail, method="POST", path="/x", header=lambda _: None, find_actor=find_actor)
+        audit = RequestAudit(trail, method="POST", path="/x", header=lambda _: None, carrier={}, find_actor=find_actor)
         with audit:
             recorded = audit.respond(200).result()
     assert (recorded.actor_id, recorded.actor_type) == (None, "anonymous")
