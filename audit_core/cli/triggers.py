@@ -99,7 +99,7 @@ def _say_installed(triggers: Triggers, chosen: Iterable[Table], left_out: Iterab
             "The rules of your classes and of the trail's redactor are not known here: give --auditor MODULE:NAME, "
             "or repeat each with --exclude-column, --mask, --redact and --except."
         )
-    for sentence in triggers.unhashed(chosen):
+    for sentence in (*triggers.told_twice({(t.schema, t.name) for t in chosen}), *triggers.unhashed(chosen)):
         note(sentence)
 
 
@@ -118,6 +118,7 @@ def check(
         named = triggers.chosen(tables) if tables else triggers.expected()
         chosen = [table for table in named if table not in excepted]
         found, untold = list(triggers.check(chosen)), triggers.untold(chosen)
+        found += triggers.told_twice(triggers.covered().intersection((t.schema, t.name) for t in chosen))
     for table in untold:
         say(f"{table.schema}.{table.name} has no triggers: its changes are told by the ORM's hooks alone.")
     for sentence in found:

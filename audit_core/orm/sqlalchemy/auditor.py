@@ -60,6 +60,11 @@ class SQLAlchemyAuditor:
         self.bulk = bulk or Bulk()
         self._statements = StatementListener(trail, self.audits, self.bulk, beside)
 
+    @property
+    def uses_triggers(self) -> bool:
+        """Whether the rows of tables that have our triggers are left to them."""
+        return self._triggered is not None
+
     def attach(self, target: Any) -> None:
         """Audit the sessions of ``target``, from now on. May be repeated, by another auditor of the same trail too.
 
