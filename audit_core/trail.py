@@ -51,7 +51,8 @@ from audit_core.settings import checked_origin, checked_rules, is_blocking
 from audit_core.signing import SigningKey
 from audit_core.status import describe
 from audit_core.telling import ToldChange, events_as_json
-from audit_core.urls import open_store, without_password
+from audit_core.undrained import undrained
+from audit_core.urls import open_store
 from audit_core.waiting import read_waiting
 from audit_core.watching import watchers
 from audit_core.writing.backlog import Backlog
@@ -232,10 +233,7 @@ class AuditTrail:
         if key not in self._outbox_by_key:
             owners = (outbox for outbox in self.outboxes if outbox.owns(connection))
             if (owner := next(owners, None)) is None:
-                raise ConfigurationError(
-                    f"This change is in a database that the trail {without_password(self.url)} does not drain: name "
-                    "it with AuditTrail(url, outbox=[its URL])."
-                )
+                raise undrained(self.url, self.store, connection)
             self._outbox_by_key[key] = owner
         return self._outbox_by_key[key]
 

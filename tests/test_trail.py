@@ -1,8 +1,10 @@
 import asyncio
 import itertools
+import re
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from datetime import datetime
 from inspect import ismodule
 
@@ -407,6 +409,31 @@ class TestCarrying:
         with pytest.raises(ConfigurationError, match="outbox="):
             on_file.carry([on_file.event("create")], other, "other")
         other.close()
+
+    def test_the_cure_can_be_pasted_where_a_framework_has_a_folder_of_its_own_for_the_same_name(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "instance").mkdir()
+        with AuditTrail("sqlite:///clinic.db", lifecycle=False) as trail:
+            monkeypatch.chdir(tmp_path / "instance")  # a server that changes its folder once it has started
+            with closing(sqlite3.connect("clinic.db")) as other, pytest.raises(ConfigurationError) as refused:
+                trail.carry([trail.event("create")], other, "other")
+        there, said = f"sqlite:///{tmp_path}/instance/clinic.db", str(refused.value)
+        assert said.startswith(f"This change is in {there}, which the trail sqlite:///{tmp_path}/clinic.db does not")
+        (cure,) = re.findall(r'outbox=\["(.*)"\]', said)
+        with (
+            AuditTrail(f"sqlite:///{tmp_path}/clinic.db", outbox=[cure], lifecycle=False) as trail,
+            closing(sqlite3.connect("clinic.db")) as other,
+        ):
+            trail.carry([trail.event("create")], other, "other")
+
+    def test_a_change_in_memory_is_named_as_that(self, on_file):
+        with (
+            closing(sqlite3.connect(":memory:")) as other,
+            pytest.raises(ConfigurationError, match="in a database in memory"),
+        ):
+            on_file.carry([on_file.event("create")], other, "other")
 
     def test_another_database_is_drained_when_it_is_named(self, tmp_path):
         with AuditTrail(f"sqlite:///{tmp_path}/trail.db", outbox=f"sqlite:///{tmp_path}/other.db") as trail:
