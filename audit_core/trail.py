@@ -47,7 +47,14 @@ from audit_core.query import EventQuery
 from audit_core.recorded_ids import LACKS_KEY, RecordedIds, recorded_ids
 from audit_core.redaction import Redactor, Rule
 from audit_core.rows import to_json
-from audit_core.settings import checked_origin, checked_rules, is_blocking
+from audit_core.settings import (
+    checked_origin,
+    checked_policy,
+    checked_rules,
+    checked_seconds,
+    checked_texts,
+    is_blocking,
+)
 from audit_core.signing import SigningKey
 from audit_core.status import describe
 from audit_core.telling import ToldChange, events_as_json
@@ -105,12 +112,14 @@ class AuditTrail:
         lifecycle: bool = True,
     ) -> None:
         self.url, self.source, self.durable = url, source, durable
-        self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
-        self.proxies = TrustedProxies(trusted_proxies, proxy_header)
+        self.policy, self.serves_requests = checked_policy(policy), policy is not None  # an adapter says so, too
+        self.proxies = TrustedProxies(checked_texts("trusted_proxies", trusted_proxies), proxy_header)
         self._redactor, self._redact = redactor, checked_rules(redact, redactor, erasable=erasable)
         self.erasable = erasable or (redactor is not None and redactor.erasable)
         self.signing_key, self._lifecycle = SigningKey(signer), lifecycle
-        self._places = open_places(url, outbox, queue, erasable=self.erasable, writes=lifecycle)
+        self._places = open_places(
+            url, checked_texts("outbox", outbox), queue, erasable=self.erasable, writes=lifecycle
+        )
         self.store, self.outboxes, self.queue = self._places.store, self._places.outboxes, self._places.queue
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(
@@ -119,11 +128,11 @@ class AuditTrail:
             checked_origin(origin),
             begin_with=self.signing_key.for_beginning,
             renew=self.signing_key.renew,
-            shelf=Shelf([archives] if isinstance(archives, str) else [*archives]),
+            shelf=Shelf(checked_texts("archives", archives)),
         )
         self.sealer = Sealer(self.chain, self.outboxes, self._places.tables)
         self.anchoring = Anchoring(
-            self.chain, open_anchors(anchors), self._beat, anchor_every,
+            self.chain, open_anchors(anchors), self._beat, checked_seconds("anchor_every", anchor_every),
             freed=self._seal_again, held=self.signing_key.held,
         )  # fmt: skip
         self._objection: AuditError | None = None  # against sealing, of a command that has found a backup

@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from datetime import datetime
 from inspect import ismodule
+from pathlib import Path
 
 import pytest
 
@@ -298,6 +299,39 @@ class TestSettings:
         with pytest.raises(ConfigurationError, match="AUDIT_KEY") as refusal:
             AuditTrail("memory:", signer=signer)
         assert str(signer) not in str(refusal.value)
+
+    @pytest.mark.parametrize("url", [None, Path("clinic.db"), 5, b"memory:"])
+    def test_a_url_that_is_no_text_says_what_one_looks_like(self, url):
+        with pytest.raises(ConfigurationError, match="sqlite:///") as refusal:
+            AuditTrail(url)
+        assert str(refusal.value).endswith(f"not {url!r}.")
+
+    @pytest.mark.parametrize(
+        ("setting", "given", "sentence"),
+        [
+            ("policy", {"reads": ["patient"]}, r"The policy is an AuditPolicy, .*: give policy=AuditPolicy\(reads="),
+            ("redact", ["patient.name"], r'Rules are by field, \{"patient.phone": "mask"\}, and not \[.patient.name'),
+            ("redact", "patient.name", "Rules are by field"),
+            ("redact", {5: "mask"}, "A rule is for a field like patient.phone, not for 5"),
+            ("redact", {"name": ["mask"]}, "choose from replace, mask"),
+            ("redactor", {"name": "mask"}, r"redactor is a Redactor, .*: give the rules as redact="),
+            ("origin", 5, "An origin is a name like clinic.example/audit"),
+            ("outbox", Path("clinic.db"), "outbox is a list of strings, and not PosixPath"),
+            ("outbox", None, "outbox is a list of strings, and not None"),
+            ("queue", 5, "The URL of a queue is redis://"),
+            ("archives", [None], "archives is a list of strings, and not None"),
+            ("trusted_proxies", [5], "trusted_proxies is a list of strings, and not 5"),
+            ("trusted_proxies", None, "trusted_proxies is a list of strings"),
+            ("proxy_header", None, "X-Forwarded-For or Forwarded, not None"),
+            ("anchors", Path("anchors"), "anchors is a list of URLs, not PosixPath"),
+            ("anchors", [None], r"An anchor is its URL, or has keep\(\) and kept\(\), unlike None"),
+            ("anchor_every", "60", "anchor_every is a number of seconds, not '60'"),
+            ("on_failure", ["block"], 'on_failure is "spill" or "block"'),
+        ],
+    )
+    def test_a_setting_of_a_wrong_type_is_refused_at_once_and_not_at_each_request(self, setting, given, sentence):
+        with pytest.raises(ConfigurationError, match=sentence):
+            AuditTrail("memory:", **{setting: given})
 
     def test_a_misspelt_failure_mode_is_refused(self):
         with pytest.raises(ConfigurationError, match="spill"):
