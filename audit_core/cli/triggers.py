@@ -157,9 +157,10 @@ def _opened(context: typer.Context, url: str | None, auditor: str | None = None)
     """In one transaction, with what records in it what was done. Raises ConfigurationError if it is no PostgreSQL."""
     chosen, known = chosen_url(context, url), context.obj.known
     if auditor is not None:
+        found = load_auditor(auditor)
         from audit_core.orm.sqlalchemy import known_of
 
-        known = known_of(load_auditor(auditor))
+        known = known_of(found)
     if not chosen.startswith(("postgresql:", "postgres:")):
         raise ConfigurationError("Triggers are for PostgreSQL: give a URL like postgresql://host/database.")
     database = PostgresDatabase(chosen)
