@@ -112,6 +112,10 @@ class TrailsVerification:
             return None
         return Result.UNANCHORED if Result.UNANCHORED in results else Result.OK
 
+    def __bool__(self) -> bool:
+        """Only OK is true."""
+        return self.result is Result.OK
+
 
 class AuditTrails:
     """Chains by their names, ``AuditTrails({"north": url, "south": url}, roof=url, anchors=[...])``.

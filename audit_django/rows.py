@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
@@ -13,6 +14,7 @@ from django.db.models import Field, Model, QuerySet
 
 from audit_core.orm.changes import resource_id
 from audit_core.policy import resource_name
+from audit_django.unreadable import converted, fetched
 
 Key = tuple[Any, ...]
 Values = dict[str, Any]
@@ -93,5 +95,6 @@ def fetch(query: QuerySet[Any, Any]) -> list[Any]:
         return []
     with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
         cursor.execute(sql, parameters)
-        rows = cursor.fetchall()
+        rows = fetched(cursor)
+    compiler.apply_converters = partial(converted, compiler)
     return list(compiler.results_iter([rows]))

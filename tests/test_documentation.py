@@ -201,6 +201,16 @@ def test_the_sqlalchemy_page_works_when_pasted(tmp_path):
     assert event.details["changes"]["ssn"]["new"] == "••••20-7"
 
 
+def test_a_verification_in_python_as_the_concepts_show_it_works_when_pasted(tmp_path):
+    (code,) = (one for one in itertools.chain(*blocks(ROOT / "docs" / "concepts.md").values()) if "verify()" in one)
+    printed = run(tmp_path, code, 'assert found.result == "unanchored"')
+    later = 2  # that it was verified, and that the trail was stopped
+    assert printed.splitlines() == [
+        "unanchored",
+        f"{len(events(tmp_path)) - later} events, of which 0 are vouched for from outside",
+    ]
+
+
 def test_the_reports_page_works_when_pasted(tmp_path):
     with AuditTrail(f"sqlite:///{tmp_path}/clinic.db") as trail, trail.actor("dr-grey"):
         trail.record("chart.read", resource=("patient", "42"))
@@ -295,7 +305,7 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
         (tmp_path / "verifier.key").write_text(str(trail.chain.key))
     shown = (ROOT / "README.md").read_text() + (ROOT / "docs" / "command-line.md").read_text()
     commands = re.findall(r"^\$ audit (.+)$", shown, re.MULTILINE)
-    assert len(commands) == 9
+    assert len(commands) == 10
     codes = []
     for command in commands:
         shutil.copy(tmp_path / "clinic.db", tmp_path / "copy.db")
@@ -304,7 +314,7 @@ def test_the_commands_for_an_auditor_work_when_pasted(tmp_path):
         codes.append((command.split()[0], done.returncode))
     assert codes == [
         ("events", 0), ("report", 0), ("verify", 3), ("checkpoint", 0), ("verify", 0), ("status", 0),
-        ("checkpoint", 0), ("verify", 0), ("seal", 0),
+        ("check", 0), ("checkpoint", 0), ("verify", 0), ("seal", 0),
     ]  # fmt: skip
 
 
@@ -329,8 +339,8 @@ def test_the_commands_of_the_page_for_auditors_work_on_what_an_auditor_gets(tmp_
 
 def test_every_page_with_python_on_it_is_pasted_somewhere_here():
     pages = {page.name for page in PAGES if blocks(page) and page.parent.name == "docs"}
-    found = "actors.md celery.md django.md fastapi.md flask.md reports.md scale.md sqlalchemy.md testing.md triggers.md"
-    assert pages == set(found.split())
+    found = "actors.md celery.md concepts.md django.md fastapi.md flask.md reports.md scale.md sqlalchemy.md testing.md"
+    assert pages == {*found.split(), "triggers.md"}
 
 
 def test_every_command_is_named_where_commands_are_listed():

@@ -689,3 +689,14 @@ def test_whoever_only_reads_makes_no_key_for_the_rules(path, state):
         assert not (state / "hash.key").exists()
         trail.record("patient.read", details={"name": "Grace"})
     assert (state / "hash.key").exists()
+
+
+def test_a_verification_is_true_only_where_it_is_ok(tmp_path):
+    with AuditTrail(f"sqlite:///{tmp_path}/trail.db", anchors=[f"file://{tmp_path}/anchors"]) as trail:
+        trail.record("chart.read")
+        trail.flush()
+        trail.anchor_now()
+        assert trail.verify(), "OK"
+        assert not trail.verify(anchors=[]), "nobody outside vouches for it"
+        stranger = VerifierKey(trail.chain.key.name, LocalSigner(b"t" * 32).public_key)
+        assert not trail.verify(stranger), "FAILED"

@@ -60,6 +60,10 @@ class Verification:
     keys: tuple[VerifierKey, ...] = ()  # of the trail, in order, as far as they were met
     replaced_at: int = 0  # the sequence of the event that named the last of them
 
+    def __bool__(self) -> bool:
+        """Only OK is true: what is consistent, and vouched for by nobody outside, is nothing to rely on."""
+        return self.result is Result.OK
+
 
 def verify_store(
     store: AuditStore,

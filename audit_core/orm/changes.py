@@ -6,6 +6,7 @@ enumeration as its value, bytes as their text or as ``base64:...``, JSON as it i
 
 =======================  ==================================================================================
 a file                   its name
+a range                  an object: ``lower``, ``upper``, ``bounds`` (``[)``) and ``empty``
 a foreign key            the key's value, under the name of the field that holds it
 a field that is None     in a create and in a delete it is left out: absent means None on both sides
 a single key             its text: ``42``, ``c0ffee00-...``
@@ -28,7 +29,7 @@ from types import NoneType
 from typing import Any
 
 from audit_core.canonical import Json, encode
-from audit_core.clean import MAX_DEPTH, MAX_NODES, clean
+from audit_core.clean import MAX_DEPTH, MAX_NODES, UNREADABLE, clean
 from audit_core.normalise import Clean, clean_text
 from audit_core.redaction import Redactor
 
@@ -132,9 +133,19 @@ def _all_of(side: str, values: Values) -> Changes:
 def field_value(value: object) -> Json:
     """One value as it is written; what the value is later does not reach it."""
     kind: Any = type(value)
-    if kind not in _PLAIN and _is_file(kind):
+    if kind in _PLAIN:
+        return clean(value)
+    if _is_file(kind):
         return clean(getattr(value, "name", None))
-    return clean(value)
+    return clean(_range(value) if _is_range(kind) else value)
+
+
+def unread(value: object) -> object:
+    """What is told of a value that cannot be read as what it is, given as the driver gives it.
+
+    A document is not, since there may be secrets in it that only a reader of its names finds.
+    """
+    return UNREADABLE if str(value).lstrip().startswith(("{", "[")) else value
 
 
 def _is_clean(changes: Changes) -> bool:
@@ -178,6 +189,18 @@ _NUMBERS = frozenset((int, float, Decimal))  # not bool
 _NOTHING: Mapping[str, Json] = {"old": None, "new": None}
 _PLAIN = frozenset((str, int, bool, NoneType))
 _clean_name = lru_cache(4096)(clean_text)  # the fields' names come again with every row
+
+
+@lru_cache(maxsize=1024)
+def _is_range(kind: Any) -> bool:
+    """Those of SQLAlchemy, psycopg and psycopg2 have these in common."""
+    return all(hasattr(kind, name) for name in ("lower", "upper", "lower_inc", "upper_inc", "isempty"))
+
+
+def _range(value: Any) -> dict[str, object]:
+    empty = bool(value.isempty)
+    bounds = f"{'[' if value.lower_inc and not empty else '('}{']' if value.upper_inc and not empty else ')'}"
+    return {"lower": value.lower, "upper": value.upper, "bounds": bounds, "empty": empty}
 
 
 @lru_cache(maxsize=1024)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Model, QuerySet, Value
+from django.db.models.constants import OnConflict
 from django.db.models.expressions import Col
 from django.db.models.lookups import Lookup
 from django.db.models.sql import Query
@@ -33,6 +34,14 @@ def summary_of(action: str, model: type[Model], source: Any) -> Summary:
     values = {field.attname: _written(field, value, text) for field, _, value in _values(query)}
     told = {name: found[0] if len(found) == 1 else found for name, found in text.parameters.items()}
     return Summary(action, kind_of(model), 0, criteria, told, values)
+
+
+def conflict_of(query: Any) -> str:
+    """What an upsert does with the rows in its way, in names of fields: a summary of it is called a create."""
+    if query.on_conflict != OnConflict.UPDATE:
+        return ""
+    found, written = (", ".join(field.attname for field in some) for some in (query.unique_fields, query.update_fields))
+    return f"on conflict ({found}) update ({written})"
 
 
 def _values(query: Any) -> Iterator[tuple[Any, Any, Any]]:

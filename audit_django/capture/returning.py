@@ -9,15 +9,21 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 
 from audit_django.capture.round_trips import begin_along
 from audit_django.rows import Key, Values, key_of, named
+from audit_django.unreadable import converted, fetched
 
 _Rows = list[tuple[Any, ...]]
 
 
-def insert(compiler: Any, fields: Sequence[Any]) -> _Rows:
-    """The fields of the rows that were made, or of those that were there and were updated."""
+def prepared(compiler: Any, fields: Sequence[Any]) -> tuple[str, Iterable[Any]]:
+    """An INSERT that answers with these fields. Its objects now have what the fields make of them (``pre_save``)."""
     compiler.returning_fields = fields
-    ((sql, parameters),) = compiler.as_sql()
-    return _run(compiler, sql, parameters, fields)
+    (statement,) = compiler.as_sql()
+    return statement  # type: ignore[no-any-return]
+
+
+def insert(compiler: Any, statement: tuple[str, Iterable[Any]], fields: Sequence[Any]) -> _Rows:
+    """The fields of the rows that were made, or of those that were there and were updated."""
+    return _run(compiler, *statement, fields)
 
 
 def update(
@@ -73,9 +79,9 @@ def _run(compiler: Any, sql: str, parameters: Iterable[Any], fields: Sequence[An
     with compiler.connection.cursor() as cursor:
         begin_along(compiler.connection, cursor)
         cursor.execute(sql, parameters)
-        rows = cursor.fetchall()
+        rows = fetched(cursor)
     converters = compiler.get_converters([field.get_col(field.model._meta.db_table) for field in fields])
-    return [tuple(row) for row in compiler.apply_converters(rows, converters)] if converters else rows
+    return [tuple(row) for row in converted(compiler, rows, converters)] if converters else rows
 
 
 def _columns(compiler: Any, fields: Iterable[Any]) -> list[str]:

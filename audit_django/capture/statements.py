@@ -15,7 +15,7 @@ from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, 
 from django.db.models.sql.constants import ROW_COUNT
 
 from audit_django.capture import reading, returning
-from audit_django.capture.criteria import summary_of
+from audit_django.capture.criteria import conflict_of, summary_of
 from audit_django.capture.links import is_link
 from audit_django.capture.row import Row
 from audit_django.capture.selection import audits, captures
@@ -138,11 +138,12 @@ def _insert(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, u
     fields = list(model._meta.local_concrete_fields)
     if _sums_up(compiler, "create", model, unit):
         fields = list(asked or model._meta.pk_fields)
-        rows = returning.insert(compiler, fields)
-        unit.count("create", model, len(rows))
+        rows = returning.insert(compiler, returning.prepared(compiler, fields), fields)
+        unit.count("create", model, len(rows), conflict_of(compiler.query))
         return rows if asked else []
+    statement = returning.prepared(compiler, fields)
     before = dict(reading.conflicting(compiler, fields))
-    rows = returning.insert(compiler, fields)
+    rows = returning.insert(compiler, statement, fields)
     written = [f.attname for f in fields if f in compiler.query.update_fields or getattr(f, "generated", False)]
     for values in rows:
         new = named(fields, values)
@@ -153,6 +154,7 @@ def _insert(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, u
             unit.rows.append(
                 Row("update", model, key, *({name: side[name] for name in written} for side in (old, new)))
             )
+        before[key] = new  # SQLite lets an upsert have a key twice, which updates what it has made
     places = [fields.index(field) for field in asked or ()]
     return [tuple(values[place] for place in places) for values in rows] if asked else []
 

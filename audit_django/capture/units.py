@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from audit_core.orm.bulk import Summary
 from audit_core.orm.changes import Change
+from audit_django.capture.blocks import block
 from audit_django.capture.carrying import begin, carry
 from audit_django.capture.round_trips import FEW
 from audit_django.capture.row import Row
@@ -43,10 +43,12 @@ class Unit:
         """From now on rows of this model are counted."""
         self.summaries.setdefault((action, model), summary)
 
-    def count(self, action: str, model: type[Model], rows: int) -> None:
-        """So many more rows."""
+    def count(self, action: str, model: type[Model], rows: int, criteria: str = "") -> None:
+        """So many more rows, and what only their statement knows."""
         summary = self.summaries[action, model]
-        self.summaries[action, model] = replace(summary, rows=summary.rows + rows)
+        self.summaries[action, model] = replace(
+            summary, rows=summary.rows + rows, criteria=criteria or summary.criteria
+        )
 
 
 def innermost(connection: BaseDatabaseWrapper) -> Unit | None:
@@ -78,10 +80,11 @@ def telling(unit: Unit) -> Iterator[Unit]:
         return
     connection = unit.connection
     is_whole = connection.get_autocommit() and not connection.in_atomic_block
-    with transaction.atomic(using=unit.using, savepoint=False):
+    with block(connection) as ours:
         trail = begin(connection)
         with collecting(unit):
             yield unit
+        ours.tells = True
         summaries = (one for one in unit.summaries.values() if one.rows)
         ends = is_whole and len(unit.rows) <= FEW and not connection.needs_rollback
         carry(trail, connection, chain[Change | Summary](told(_chosen(unit)), summaries), ends=ends)

@@ -95,6 +95,29 @@ def test_bulk_create_that_updates_conflicts_tells_updates_with_old_and_new(recor
     assert [change[3]["title"] for change in changes if change[0] == "create"] == [(None, "c")]
 
 
+def test_an_upsert_that_has_a_key_twice_updates_what_it_has_made(recorded):
+    if connection.vendor == "postgresql":
+        pytest.skip("it refuses that")
+    twice = [Letter(title="a", state=state) for state in ("sent", "read")]
+    Letter.objects.bulk_create(twice, update_conflicts=True, update_fields=["state"], unique_fields=["title"])
+    assert [(change[0], change[3]["state"]) for change in recorded.changes()] == [
+        ("create", (None, "sent")), ("update", ("sent", "read")),
+    ]  # fmt: skip
+
+
+def test_an_upsert_finds_rows_by_what_a_field_makes_of_its_value(recorded, monkeypatch):
+    def in_capitals(letter, add):
+        letter.title = letter.title.upper()
+        return letter.title
+
+    monkeypatch.setattr(Letter._meta.get_field("title"), "pre_save", in_capitals)
+    for state in ("sent", "read"):
+        letters = [Letter(title="a", state=state)]
+        Letter.objects.bulk_create(letters, update_conflicts=True, update_fields=["state"], unique_fields=["title"])
+    assert [change[0] for change in recorded.changes()] == ["create", "update"]
+    assert recorded.changes()[1][3] == {"state": ("sent", "read")}
+
+
 def test_an_upsert_by_a_composite_key(recorded):
     Bed.objects.bulk_create([Bed(room="1", place=1), Bed(room="1", place=2)])
     beds = [Bed(room="1", place=2, free=False), Bed(room="1", place=3)]
@@ -326,6 +349,14 @@ def test_a_summary_counts_the_rows_that_were_really_made(recorded, limit):
     make_rooms("1")
     Room.objects.bulk_create([Room(number="1"), Room(number="2"), Room(number="3")], ignore_conflicts=True)
     assert summaries(recorded) == [("create", "room", {"rows": 2})]
+
+
+def test_a_summary_of_an_upsert_says_that_rows_may_have_been_there(recorded, limit):
+    limit(1)
+    letters = [Letter(title=title, state="sent") for title in "ab"]
+    Letter.objects.bulk_create(letters, update_conflicts=True, update_fields=["state"], unique_fields=["title"])
+    criteria = "on conflict (title) update (state)"
+    assert summaries(recorded) == [("create", "letter", {"rows": 2, "criteria": criteria})]
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])

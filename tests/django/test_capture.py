@@ -6,6 +6,7 @@ import gc
 import threading
 
 import pytest
+from django import VERSION
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Upper
@@ -305,6 +306,38 @@ def test_our_queries_are_not_counted_among_the_applications(recorded, django_ass
         with django_assert_num_queries(1):
             Ward(name="North").save()
     assert len(recorded.changes()) == 3
+
+
+def test_as_many_queries_are_counted_in_autocommit_as_without_us(recorded, django_assert_num_queries):
+    room, token = Room(number="7"), Token.objects.create(key="k")
+    with django_assert_num_queries(1), pytest.raises(IntegrityError):
+        Token.objects.create(key="k")
+    with django_assert_num_queries(1):
+        Room.objects.create(number="6")
+    with django_assert_num_queries(1):
+        Room.objects.update(beds=F("beds") + 1)
+    with django_assert_num_queries(1):
+        token.delete()
+    with django_assert_num_queries(3 if VERSION < (6, 1) else 1):  # a transaction of Django's own
+        Room.objects.bulk_create([room, Room(number="8")])
+    with django_assert_num_queries(3):
+        Room.objects.bulk_update([room], ["beds"])
+    assert [change[0] for change in recorded.changes()] == ["create", "create", "update", "delete", "create", "create"]
+
+
+def test_with_autocommit_off_a_statement_that_fails_leaves_the_transaction_to_the_application(recorded):
+    transaction.set_autocommit(False)
+    try:
+        Room.objects.create(number="1")
+        savepoint = connection.savepoint()
+        with pytest.raises(IntegrityError):
+            Room.objects.create(number="1")
+        transaction.savepoint_rollback(savepoint)
+        Room.objects.create(number="2")
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert [change[:3] for change in recorded.changes()] == [("create", "room", "1"), ("create", "room", "2")]
 
 
 # -- with the change or not at all

@@ -6,7 +6,7 @@ from django.db import DatabaseError, connection, models, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Lower
 
-from tests.django.clinic.models import Bed, Letter, Parcel, Patient, Person, Room, Surgeon, Token, Ward
+from tests.django.clinic.models import Bed, Letter, Locker, Parcel, Patient, Person, Room, Surgeon, Token, Ward
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -166,3 +166,19 @@ def test_a_key_of_a_class_that_cannot_be_hashed_or_ordered(recorded):
         ("unlink", "parcel", "a", {"within": (["c", "d"], None)}),
         ("delete", "parcel", "d", {"code": ("d", None), "weight": (3, None)}),
     ]
+
+
+def test_what_python_cannot_read_is_told_as_its_text_and_keeps_nobody_from_deleting_it(recorded):
+    Locker.objects.create(number="1", items=[1])
+    field, held = ("at", "infinity") if connection.vendor == "postgresql" else ("opened", "for ever")
+    with connection.cursor() as cursor:
+        number = "1" + "0" * 5_000  # more digits than Python reads
+        cursor.execute(
+            f"UPDATE clinic_locker SET {field} = %s, items = %s", [held, f'{{"password": "secret", "n": {number}}}']
+        )
+    with pytest.raises((ValueError, TypeError, DatabaseError)):
+        Locker.objects.get()
+    assert Locker.objects.update(**{field: None}) == 1
+    assert Locker.objects.all().delete() == (1, {"clinic.Locker": 1})
+    assert recorded.changes()[1] == ("update", "locker", "1", {field: (held, None)})
+    assert recorded.changes()[2][3]["items"] == ("[unreadable]", None)

@@ -4,9 +4,12 @@ import uuid
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
+import psycopg.types.range
+import psycopg2.extras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql
 
 from audit_core import AuditTrail
 from audit_core.canonical import decode, encode
@@ -23,6 +26,8 @@ from audit_core.orm.changes import (
     updated,
 )
 from audit_core.redaction import Redactor
+
+RANGES = (psycopg.types.range.Range, psycopg2.extras.NumericRange, postgresql.Range)
 
 
 class Colour(enum.Enum):
@@ -59,6 +64,12 @@ class StoredFile:
         (b"\xff", "base64:/w=="),
         ({"b": [1, Decimal("0.1")]}, {"b": [1, "0.1"]}),
         ([Colour.RED], ["red"]),
+        *((kind(1, 5), {"lower": 1, "upper": 5, "bounds": "[)", "empty": False}) for kind in RANGES),
+        *((kind(empty=True), {"lower": None, "upper": None, "bounds": "()", "empty": True}) for kind in RANGES),
+        (
+            RANGES[0](datetime(2024, 2, 29, tzinfo=UTC), None, "(]"),
+            {"lower": "2024-02-29T00:00:00.000000Z", "upper": None, "bounds": "()", "empty": False},
+        ),
         (StoredFile("scans/x.png"), "scans/x.png"),
         (StoredFile(None), None),
     ],

@@ -6,11 +6,14 @@ import itertools
 import pytest
 from sqlalchemy import (
     Column,
+    Index,
     Integer,
     MetaData,
     String,
     Table,
+    UniqueConstraint,
     bindparam,
+    column,
     create_engine,
     delete,
     event,
@@ -23,10 +26,19 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError, PendingRollbackError
+from sqlalchemy.exc import IntegrityError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.ext.horizontal_shard import ShardedSession
-from sqlalchemy.orm import Session, aliased, registry, sessionmaker, with_loader_criteria
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    mapped_column,
+    registry,
+    sessionmaker,
+    with_loader_criteria,
+)
 
 from audit_core import AuditTrail
 from audit_core.errors import BulkForbiddenError, ConfigurationError, StoreUnavailableError
@@ -155,6 +167,15 @@ def test_returning_gives_the_caller_what_he_asked_for_and_no_more(session, trail
         ("delete", "patient:4"),
         ("update", "patient:3"),
     ]
+
+
+def test_a_statement_without_returning_has_a_result_without_rows(patients):
+    for statement in (insert(Patient).values(id=7, name="d"), update(Patient).values(ward="x"), delete(Patient)):
+        result = patients.execute(statement)
+        assert not result.returns_rows
+        assert not result.closed
+        with pytest.raises(ResourceClosedError, match="does not return rows"):
+            result.all()
 
 
 def test_rows_that_are_given_by_position(session, trail):
@@ -586,6 +607,89 @@ def test_an_upsert_of_one_row_however_its_values_are_given(session, trail, value
     assert told(trail, 1) == [("update", "patient:1", {"name": ("old", "new")})]
 
 
+@pytest.fixture
+def account(engine):
+    class Own(DeclarativeBase):
+        pass
+
+    class Account(Own):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str | None]
+        email: Mapped[str | None]
+        code: Mapped[str | None]
+        nick: Mapped[str | None]
+        badge: Mapped[str | None]
+        visits: Mapped[int] = mapped_column(default=0)
+        tenant: Mapped[str] = mapped_column(default="main")
+        zone: Mapped[int] = mapped_column(server_default="7")
+        __table_args__ = (UniqueConstraint("tenant", "code"), UniqueConstraint("zone", "name"))
+
+    Index("account_email", func.lower(Account.__table__.c.email), unique=True)
+    Index("account_badge", Account.__table__.c.badge.desc(), unique=True)
+    Own.metadata.create_all(engine)
+    with engine.begin() as connection:
+        if engine.name == "postgresql":
+            connection.exec_driver_sql("ALTER TABLE account ADD CONSTRAINT account_nick UNIQUE (nick)")
+    yield Account
+    Own.registry.dispose()
+
+
+@pytest.mark.parametrize(
+    ("given", "conflict"),
+    [
+        ({"code": "c"}, {"index_elements": ["tenant", "code"]}),
+        ({"name": "n"}, {"index_elements": ["zone", "name"]}),
+        ({"email": "ADA"}, {"index_elements": [func.lower(column("email"))]}),
+        ({"email": "ADA"}, {"index_elements": [text("lower(email)")]}),
+        ({"nick": "k"}, {"constraint": "account_nick"}),
+        ({"badge": "b"}, {"index_elements": ["badge"]}),
+    ],
+    ids=["default", "server default", "expression", "text", "constraint", "descending"],
+)
+def test_an_upsert_finds_what_is_in_its_way_by_what_it_does_not_say(session, trail, account, given, conflict):
+    if "constraint" in conflict and session.get_bind().dialect.name == "sqlite":
+        pytest.skip("SQLite names none here")
+    session.add(account(id=1, name="n", email="Ada", code="c", nick="k", badge="b"))
+    session.commit()
+    more = {"visits": account.visits + 1}
+    statement = upsert(session, account).on_conflict_do_update(set_=more, **conflict)
+    session.execute(statement, [given, {name: f"another {value}" for name, value in given.items()}])
+    session.execute(statement.values(**given))
+    source = select(*(getattr(account, name) for name in given)).where(account.id == 1)
+    session.execute(statement.from_select(list(given), source))
+    session.commit()
+    changes = told(trail, 1)
+    assert [(action, resource) for action, resource, _ in changes if action == "create"] == [("create", "account:2")]
+    assert [change for action, _, change in changes if action == "update"] == [
+        {"visits": (0, 1)},
+        {"visits": (1, 2)},
+        {"visits": (2, 3)},
+    ]
+
+
+def test_no_default_of_the_database_is_computed_to_look_what_is_in_the_way(session, engine, trail):
+    class Own(DeclarativeBase):
+        pass
+
+    class Bill(Own):
+        __tablename__ = "bill"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[str] = mapped_column(server_default=text("(lower('N'))"), unique=True)
+        kind: Mapped[str] = mapped_column(server_default=text("'k'"), unique=True)
+
+    Own.metadata.create_all(engine)
+    session.add(Bill(id=1, number="x"))
+    session.commit()
+    seen = statements(engine)
+    statement = upsert(session, Bill).values(id=2).on_conflict_do_update(index_elements=["kind"], set_={"number": "y"})
+    session.execute(statement)
+    session.commit()
+    assert not any("lower" in one for one in seen if one.startswith("SELECT"))
+    assert told(trail, 1) == [("update", "bill:1", {"number": ("x", "y")})]
+    Own.registry.dispose()
+
+
 def test_an_upsert_that_has_a_key_twice_updates_what_it_has_created(session, trail):
     if session.get_bind().dialect.name != "sqlite":
         pytest.skip("PostgreSQL refuses it")
@@ -672,6 +776,21 @@ def test_each_way_to_insert_many_rows_has_its_summary(engine, trail, run):
         run(session)
         session.commit()
     assert [one.details["bulk"]["rows"] for one in events(trail) if "bulk" in one.details] == [3]
+
+
+def test_the_summary_of_an_upsert_says_that_rows_may_have_been_there(engine, trail):
+    rows = [{"a": name, "b": 1, "v": "secret"} for name in "abc"]
+    with limited(engine, trail, limit=2) as session:
+        statement = upsert(session, Composite)
+        more = {"v": statement.excluded.v, Composite.b: 2}
+        session.execute(statement.on_conflict_do_update(index_elements=["a", Composite.b], set_=more), rows)
+        session.execute(statement.values(rows).on_conflict_do_nothing())
+        if engine.name == "sqlite":
+            session.execute(insert(Composite).prefix_with("OR REPLACE"), rows)
+        session.commit()
+    said = [one.details["bulk"].get("criteria") for one in events(trail)]
+    assert said == ["on conflict (a, b) update (v, b)", "on conflict replace"][: len(said)]
+    assert len(said) == (2 if engine.name == "sqlite" else 1)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.util import immutabledict
 
 from audit_core.orm.sqlalchemy.mapped import PAGE, take_write_lock
+from audit_core.orm.sqlalchemy.readable import readable
 from audit_core.orm.sqlalchemy.targets import Written, field_elsewhere
 
 Condition = tuple[ColumnElement[bool], ...]
@@ -36,7 +37,7 @@ def condition_of(state: ORMExecuteState, target: Written) -> Condition:
 
 def select_rows(target: Written, condition: Condition, *also: ColumnElement[Any]) -> Select[Any]:
     """The rows that meet the condition, each once, whichever other tables it looks at."""
-    query = select(*target.columns, *also).select_from(target.table)
+    query = select(*map(readable, target.columns), *also).select_from(target.table)
     if condition:
         query = query.where(_about_rows(target, condition))
     # Columns of a class would make SQLAlchemy read the class, and join what the statement does not join.

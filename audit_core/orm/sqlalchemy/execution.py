@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Result
-from sqlalchemy.engine.cursor import null_dml_result
+from sqlalchemy.engine.cursor import _NO_RESULT_METADATA, null_dml_result
 from sqlalchemy.orm import ORMExecuteState
 from sqlalchemy.orm.context import FromStatement
 
 from audit_core.orm.bulk import Summary
 from audit_core.orm.sqlalchemy.criteria import Condition, condition_of, told
+from audit_core.orm.sqlalchemy.readable import readable
 from audit_core.orm.sqlalchemy.targets import Written
+from audit_core.orm.sqlalchemy.upserts import conflict_told
 
 
 @dataclass(slots=True)
@@ -61,13 +63,16 @@ class Execution:
         """With these columns of each row that it wrote."""
         if self.statement._returning or self._yields_nothing():  # noqa: SLF001 - the same
             return self._run_returning_more(columns)
-        statement = self.statement.return_defaults(*self.key_columns, supplemental_cols=columns)
+        names = [f"audit_{number}" for number in range(len(columns))]
+        told = [readable(column).label(name) for column, name in zip(columns, names, strict=True)]
+        statement = self.statement.return_defaults(*self.key_columns, supplemental_cols=told)
         result: Any = self.state.invoke_statement(statement)
-        pick = result._tuple_getter(columns)  # noqa: SLF001 - how SQLAlchemy reads these rows itself
+        pick = result._tuple_getter(names)  # noqa: SLF001 - how SQLAlchemy reads these rows itself
         rows = [pick(row) for row in result.returned_defaults_rows or ()]
         if self.statement.is_insert:
             result.context._rowcount = len(rows)  # noqa: SLF001 - as it does for an UPDATE
-        result.close()
+        result._soft_close()  # noqa: SLF001 - as one that never had rows, whoever asks
+        result._metadata = _NO_RESULT_METADATA  # noqa: SLF001 - the same
         return result, rows
 
     @property
@@ -92,7 +97,9 @@ class Execution:
 
     def summary(self, action: str, rows: int, values: Mapping[str, Any] | None = None) -> Summary:
         """What is told instead of that many rows."""
-        criteria, parameters = ("", {}) if action == "create" else told(self.condition, self.target, self.parameters)
+        if action == "create":
+            return Summary(action, self.target.resource_type, rows, conflict_told(self.statement, self.target))
+        criteria, parameters = told(self.condition, self.target, self.parameters)
         return Summary(action, self.target.resource_type, rows, criteria, parameters, values or {})
 
     def _yields_nothing(self) -> bool:
@@ -109,7 +116,7 @@ class Execution:
             everything = self.run().freeze()
             rows = [row._mapping for row in everything.data]  # noqa: SLF001 - SQLAlchemy's public name for it
             return everything(), [tuple(row[column.name] for column in columns) for row in rows]
-        more = [column.label(f"audit_{number}") for number, column in enumerate(columns)]
+        more = [readable(column).label(f"audit_{number}") for number, column in enumerate(columns)]
         result: Any = self.state.invoke_statement(self.statement.returning(*more))
         frozen = result.freeze()
         rows = [tuple(row)[-len(more) :] for row in frozen.data]

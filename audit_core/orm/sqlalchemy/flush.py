@@ -28,6 +28,8 @@ from audit_core.orm.sqlalchemy.mapped import Key, Mapped, mapped, read, take_wri
 
 State = InstanceState[Any]
 Audits = Callable[[Mapper[Any]], bool]
+Held = dict[str, tuple[Any, Any]]  # by field: what was given, and what the row made of it
+_held: weakref.WeakKeyDictionary[State, Held] = weakref.WeakKeyDictionary()
 _CURRENT = "audit_core.flush"
 _MUTABLE = (dict, list, set, bytearray)
 _UNRELIABLE = (LoaderCallableStatus, *_MUTABLE)
@@ -45,6 +47,7 @@ class _Row:
     old: dict[str, Any] = field(default_factory=dict)
     new: dict[str, Any] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)  # what only the database knows by now
+    known: Held = field(default_factory=dict)  # what became of values that were written before
     done: bool = False
 
     @property
@@ -60,6 +63,21 @@ class _Row:
             return tuple(identity)
         before = dict(zip(names, identity, strict=True)) if identity else self.old
         return tuple(self.new.get(name, self.state.dict.get(name, before.get(name))) for name in names)
+
+    def note(self, name: str, value: Any) -> None:
+        """``value`` has been written, and is read back where the row may hold another one."""
+        self.new[name] = _plain(value)
+        keeps = self.fields.keeps.get(name)
+        if keeps is None or value is None or type(value) is keeps.surely:
+            return
+        if not keeps.asked(value, self.connection.dialect):
+            self.unread.add(name)
+
+    def before(self, names: Iterable[str]) -> dict[str, Any]:
+        """What the row held before this flush."""
+        values = {name: self.old.get(name) for name in names}
+        held = {name: held for name, (given, held) in self.known.items() if given is values.get(name, _UNKNOWN)}
+        return values | held if held else values
 
 
 class FlushRecorder:
@@ -88,13 +106,13 @@ class FlushRecorder:
         """``state`` is about to be written."""
         if not self._audits(state.mapper):
             return
-        row = self._rows[state] = _Row(action, state, mapped(state.mapper), connection)
+        row = self._rows[state] = _Row(action, state, mapped(state.mapper), connection, known=_became(state))
         if action != "create":
             self._look_up(row)
             row.old = self._old(state)
         elif (replaced := self._replaced(state)) is not None:
             self._read_old(connection, [replaced], delete=True)
-            row.old = self._old(replaced)
+            row.old, row.known = self._old(replaced), _became(replaced)
 
     def after(self, action: str, state: State) -> None:
         """It has been written. A new object in the place of one that this flush deletes is an update."""
@@ -162,7 +180,7 @@ class FlushRecorder:
             written = not columns.keys().isdisjoint(committed)
             unset = [*(fields.computed if written else ()), *self._written_later(fields)]
             names += [name for name in unset if name not in loaded and name not in committed]
-        return [name for name in names if name not in known] if names else names
+        return [name for name in names if name not in known]
 
     def _written_later(self, fields: Mapped) -> list[str]:
         """Foreign keys that nobody has set yet: see ``_note_post_updates``."""
@@ -175,7 +193,7 @@ class FlushRecorder:
     def _old(self, state: State) -> dict[str, Any]:
         values = {**state.dict, **state.committed_state, **self._from_row.get(state, {})}
         found = [(name, values[name]) for name in mapped(state.mapper).columns if name in values]
-        return {name: _plain(value) for name, value in found if not isinstance(value, LoaderCallableStatus)}
+        return {n: None if v is JSON.NULL else v for n, v in found if not isinstance(v, LoaderCallableStatus)}
 
     def _replaced(self, state: State) -> State | None:
         """The object that this flush deletes and that has the new one's key: its row is updated instead."""
@@ -199,7 +217,7 @@ class FlushRecorder:
             if _is_expression(value) or (value is _UNKNOWN and name in row.state.expired_attributes):
                 row.unread.add(name)
             elif value is not _UNKNOWN:
-                row.new[name] = _plain(value)
+                row.note(name, value)
 
     def _note_updated(self, row: _Row) -> None:
         """Only fields whose old value is known can have been written; the unit of work leaves out equal values."""
@@ -213,7 +231,7 @@ class FlushRecorder:
             elif value is not _UNKNOWN:
                 if name in committed and row.state.manager[name].impl.is_equal(value, committed[name]) is True:
                     continue
-                row.new[name] = _plain(value)
+                row.note(name, value)
 
     def _note_post_updates(self) -> None:
         """Foreign keys of ``post_update`` relationships are written last, by an UPDATE that fires no event."""
@@ -228,8 +246,14 @@ class FlushRecorder:
             names = list(dict.fromkeys(name for row in group for name in row.unread))
             found = read(connection, mapper, [row.key for row in group], names)
             for row in group:
-                values = found.get(row.key, {})
-                row.new.update((name, values[name]) for name in row.unread if name in values)
+                self._note_held(row, found.get(row.key, {}))
+
+    def _note_held(self, row: _Row, values: dict[str, Any]) -> None:
+        """The session goes on with the values that it was given, and they are the old ones of a later flush."""
+        held = {name: (row.new.get(name, _UNKNOWN), values[name]) for name in row.unread if name in values}
+        row.new.update((name, value) for name, (_, value) in held.items())
+        if given := {name: pair for name, pair in held.items() if pair[0] is not _UNKNOWN}:
+            _held[row.state] = {**row.known, **given}
 
 
 def _changes(rows: Iterable[_Row]) -> Iterator[tuple[Connection, Change]]:
@@ -244,9 +268,8 @@ def _change(row: _Row) -> Change | None:
     if row.action == "create":
         return created(fields.resource_type, row.key, row.new, fields.key)
     if row.action == "delete":
-        return deleted(fields.resource_type, row.key, row.old, fields.key)
-    old = {name: row.old.get(name) for name in row.new}
-    return updated(fields.resource_type, row.key, old, row.new, fields.key)
+        return deleted(fields.resource_type, row.key, row.before(row.old), fields.key)
+    return updated(fields.resource_type, row.key, row.before(row.new), row.new, fields.key)
 
 
 def _by(key: Callable[[Any], Any], items: Iterable[Any]) -> list[tuple[Any, list[Any]]]:
@@ -263,6 +286,11 @@ def _identity(state: State) -> Key:
 def _one_connection(state: State) -> bool:
     """A sharded session chooses a connection for each object."""
     return state.session is not None and getattr(state.session, "connection_callable", None) is None
+
+
+def _became(state: State) -> Held:
+    """What became of the values that an earlier flush has written, where the object still has them."""
+    return _held.get(state, {}) if _held else {}
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapper, RelationshipProperty
 
+from audit_core.orm.sqlalchemy.kept import Keeps, keeps
+from audit_core.orm.sqlalchemy.readable import readable
 from audit_core.policy import resource_name
 
 Key = tuple[Any, ...]
@@ -39,6 +41,7 @@ class Mapped:
     computed: frozenset[str]  # fields that an UPDATE may change without being told to
     many_to_many: tuple[RelationshipProperty[Any], ...]
     post_updated: frozenset[ColumnElement[Any]]  # foreign keys, its own or others', that are written after all else
+    keeps: dict[str, Keeps]  # of the fields whose columns may hold another value than they are given
 
 
 def mapped(mapper: Mapper[Any]) -> Mapped:
@@ -59,7 +62,9 @@ def read(
     """
     columns = mapped(mapper).columns
     width = len(mapper.primary_key)
-    query = select(*mapper.primary_key, *(columns[name] for name in names)).select_from(mapper.persist_selectable)
+    query = select(*mapper.primary_key, *(readable(columns[name]) for name in names)).select_from(
+        mapper.persist_selectable
+    )
     if lock:
         query = query.with_for_update(key_share=True)
     found: dict[Key, Any] = {}
@@ -111,6 +116,7 @@ def _look_at(mapper: Mapper[Any]) -> Mapped:
         post_updated=frozenset(
             c for r in mapper.relationships if r.post_update for c in (*r.local_columns, *r.remote_side)
         ),
+        keeps={name: rule for name, column in columns.items() if (rule := keeps(column.type)) is not None},
         many_to_many=tuple(r for r in mapper.relationships if r.secondary is not None and not r.viewonly),
     )
 

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    Index,
-    Table,
-    UniqueConstraint,
-    and_,
-    exists,
-    false,
-    literal,
-    or_,
-)
-from sqlalchemy.sql import visitors
+from sqlalchemy import BindParameter, ColumnElement, Connection, exists, false, or_
 from sqlalchemy.sql.elements import ClauseElement
 
 from audit_core.orm.sqlalchemy.criteria import lock_and_read, select_rows
 from audit_core.orm.sqlalchemy.mapped import PAGE, Key, any_of
 from audit_core.orm.sqlalchemy.target import Row
 from audit_core.orm.sqlalchemy.targets import Written
-
-Given = Mapping[int, Any]  # values of one row, by the places of the columns
+from audit_core.orm.sqlalchemy.uniques import Given, Unique, conflict_clauses, defaults, uniques
 
 
 def updates_in_conflict(statement: Any) -> bool:
     """Whether the statement updates the rows that it cannot insert."""
-    return any(one.__visit_name__ == "on_conflict_do_update" for one in _conflict_clauses(statement))
+    return any(one.__visit_name__ == "on_conflict_do_update" for one in conflict_clauses(statement))
 
 
 def replaces_in_conflict(statement: Any) -> bool:
@@ -39,15 +25,29 @@ def replaces_in_conflict(statement: Any) -> bool:
     return any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001 - has no public name
 
 
+def conflict_told(statement: Any, target: Written) -> str:
+    """What a statement does with the rows in its way, in names of fields: a summary of it is called a create."""
+    if replaces_in_conflict(statement):
+        return "on conflict replace"
+    told = []
+    for one in conflict_clauses(statement):
+        if one.__visit_name__ == "on_conflict_do_update":
+            elements = one.inferred_target_elements or filter(None, [one.constraint_target])
+            told.append(
+                f"on conflict ({_told(elements, target)}) update ({_told(dict(one.update_values_to_set), target)})"
+            )
+    return " ".join(told)
+
+
 def rows_given(statement: Any, parameters: Any, target: Written) -> list[Given]:
-    """What the statement says of each row that it inserts; nothing where a SELECT says it."""
+    """What the statement says of each row that it inserts, with defaults; nothing where a SELECT says it."""
     common = statement._values or {}  # noqa: SLF001 - has no public name
-    names = [column.key for column in statement.table.c]
+    names, usual = [column.key for column in statement.table.c], defaults(target)
     named = (
         one if isinstance(one, Mapping) else dict(zip(names, one, strict=False))
         for one in sets_given(statement, parameters)
     )
-    return [_placed({**common, **one}, target, one) for one in named]
+    return [{**usual, **_placed({**common, **one}, target, one)} for one in named]
 
 
 def sets_given(statement: Any, parameters: Any) -> Sequence[Any]:
@@ -61,10 +61,10 @@ def sets_given(statement: Any, parameters: Any) -> Sequence[Any]:
 def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Written) -> dict[Key, Row]:
     """The rows that have a unique value in common with one that is to be inserted, by their keys, and locked."""
     if statement.select is not None:
-        conditions = [_shared_with_select(statement, target)]
+        conditions = [_shared_with_select(statement, target, uniques(connection, statement, target))]
     else:
         pages = [given[start : start + PAGE] for start in range(0, len(given), PAGE)]
-        conditions = [_shared(page, statement, target) for page in pages]
+        conditions = [_shared(page, target, uniques(connection, statement, target)) for page in pages]
     found: dict[Key, Row] = {}
     for condition in conditions:
         query = select_rows(target, (condition,))
@@ -74,6 +74,11 @@ def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Give
 
 
 _NO_LIMIT = 2**31
+
+
+def _told(names: Iterable[Any], target: Written) -> str:
+    places = ((target.place(name), name) for name in names)
+    return ", ".join(str(name) if place is None else target.names([place])[0] for place, name in places)
 
 
 def _placed(values: Mapping[Any, Any], target: Written, parameters: Mapping[Any, Any]) -> Given:
@@ -86,49 +91,21 @@ def _value(value: Any, parameters: Mapping[Any, Any]) -> Any:
     return parameters.get(value.key, value.effective_value) if isinstance(value, BindParameter) else value
 
 
-def _shared(given: Sequence[Given], statement: Any, target: Written) -> ColumnElement[bool]:
+def _shared(given: Sequence[Given], target: Written, found: Sequence[Unique]) -> ColumnElement[bool]:
     alike: list[ColumnElement[bool]] = []
-    for places in _unique_places(statement, target):
-        complete = [row for row in given if all(row.get(place) is not None for place in places)]
-        values = [row[places[0]] for row in complete]
-        if complete and len(places) == 1 and not any(isinstance(value, ClauseElement) for value in values):
-            alike.append(any_of(target.columns[places[0]], values))
+    for unique in found:
+        complete = [row for row in given if all(row.get(place) is not None for place in unique.places)]
+        values = [row[unique.places[0]] for row in complete]
+        if complete and unique.is_column and not any(isinstance(value, ClauseElement) for value in values):
+            alike.append(any_of(target.columns[unique.places[0]], values))
         else:
-            alike += [and_(*(_equals(target.columns[place], row[place]) for place in places)) for row in complete]
+            alike += [unique.same(row, target) for row in complete]
     return or_(*alike) if alike else false()
 
 
-def _equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-    return column == (value if isinstance(value, ClauseElement) else literal(value, column.type))
-
-
-def _shared_with_select(statement: Any, target: Written) -> ColumnElement[bool]:
+def _shared_with_select(statement: Any, target: Written, found: Sequence[Unique]) -> ColumnElement[bool]:
     source = statement.select.subquery()
     names = [target.place(name) for name in statement._select_names]  # noqa: SLF001 - has no public name
-    columns = dict(zip(names, source.c, strict=True))
-    alike = [
-        and_(*(target.columns[place] == columns[place] for place in places))
-        for places in _unique_places(statement, target)
-        if all(place in columns for place in places)
-    ]
-    return exists().where(or_(*alike)).correlate(target.table)
-
-
-def _unique_places(statement: Any, target: Written) -> Iterator[tuple[int, ...]]:
-    table = target.origin
-    sets: list[Any] = []
-    if isinstance(table, Table):
-        sets.append(table.primary_key.columns)
-        sets += [one.columns for one in table.constraints if isinstance(one, UniqueConstraint)]
-        sets += [one.columns for one in table.indexes if isinstance(one, Index) and one.unique]
-    sets += [one.inferred_target_elements or () for one in _conflict_clauses(statement)]
-    for columns in sets:
-        places = tuple(place for place in map(target.place, columns) if place is not None)
-        if places and len(places) == len(columns):
-            yield places
-
-
-def _conflict_clauses(statement: Any) -> list[Any]:
-    clause: ClauseElement | None = statement._post_values_clause  # noqa: SLF001 - has no public name
-    every = [] if clause is None else visitors.iterate(clause)
-    return [one for one in every if one.__visit_name__.startswith("on_conflict_do")]
+    row = defaults(target) | {place: c for place, c in zip(names, source.c, strict=True) if place is not None}
+    alike = [unique.same(row, target) for unique in found if row.keys() >= set(unique.places)]
+    return exists().where(or_(*alike)).correlate(target.table) if alike else false()
