@@ -21,7 +21,9 @@ def checked_rules(
     Raises ConfigurationError.
     """
     if redactor is not None and not isinstance(redactor, Redactor):
-        raise ConfigurationError(f"redactor is a Redactor, not {redactor!r}: give the rules as redact={{...}}.")
+        raise ConfigurationError(
+            f"redactor is a Redactor, not a {type(redactor).__name__}: give the rules as redact={{...}}."
+        )
     Redactor(redact, hash_key=b"none")
     if redact and redactor:
         raise ConfigurationError("Give the rules as redact, or to the redactor, and not to both: it has its own.")

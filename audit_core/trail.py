@@ -117,9 +117,7 @@ class AuditTrail:
         self._redactor, self._redact = redactor, checked_rules(redact, redactor, erasable=erasable)
         self.erasable = erasable or (redactor is not None and redactor.erasable)
         self.signing_key, self._lifecycle = SigningKey(signer), lifecycle
-        self._places = open_places(
-            url, checked_texts("outbox", outbox), queue, erasable=self.erasable, writes=lifecycle
-        )
+        self._places = open_places(url, outbox, queue, erasable=self.erasable, writes=lifecycle)
         self.store, self.outboxes, self.queue = self._places.store, self._places.outboxes, self._places.queue
         self._outbox_by_key: dict[object, Outbox] = {}
         self.chain = AuditChain(

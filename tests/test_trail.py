@@ -314,7 +314,7 @@ class TestSettings:
             ("redact", "patient.name", "Rules are by field"),
             ("redact", {5: "mask"}, "A rule is for a field like patient.phone, not for 5"),
             ("redact", {"name": ["mask"]}, "choose from replace, mask"),
-            ("redactor", {"name": "mask"}, r"redactor is a Redactor, .*: give the rules as redact="),
+            ("redactor", {"name": "mask"}, "redactor is a Redactor, not a dict: give the rules as redact="),
             ("origin", 5, "An origin is a name like clinic.example/audit"),
             ("outbox", Path("clinic.db"), "outbox is a list of strings, and not PosixPath"),
             ("outbox", None, "outbox is a list of strings, and not None"),
