@@ -14,11 +14,13 @@ from dataclasses import replace
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from celery.app.task import Context, Task  # type: ignore[import-untyped]  # Celery has no types
-from celery.signals import before_task_publish, task_postrun, task_prerun  # type: ignore[import-untyped]
-
 from audit_core.context import Actor, AuditContext, end, enter, leave, said
 from audit_core.event import ActorType
+from audit_core.extras import needed_by
+
+with needed_by("audit_core.celery", "celery", "celery"):
+    from celery.app.task import Context, Task  # type: ignore[import-untyped]  # Celery has no types
+    from celery.signals import before_task_publish, task_postrun, task_prerun  # type: ignore[import-untyped]
 
 HEADER: Final = "audit_core"
 _running: WeakKeyDictionary[Context, AuditContext] = WeakKeyDictionary()

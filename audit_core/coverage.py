@@ -51,6 +51,8 @@ def gaps_with_triggers(connection: Any, schema: str, name: str, known: Known | N
     for sentence in triggers.check(triggers.expected()):
         yield Gap(f"{name}: {sentence}", is_problem=True)
     covered = triggers.covered()
+    for sentence in triggers.told_twice(covered):
+        yield Gap(f"{name}: {sentence}", is_problem=True)
     tables = triggers.applications()
     if without := [f"{t.schema}.{t.name}" for t in tables if (t.schema, t.name) not in covered]:
         yield Gap(f"{name}: {UNSEEN} leave no event in tables without triggers: {', '.join(without)}.")

@@ -10,6 +10,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.outbox import Outbox
 from audit_core.outbox.gate import Gate
 from audit_core.outbox.queue import Queue
+from audit_core.settings import checked_texts
 from audit_core.stores import AuditStore
 from audit_core.stores.positions import KeepsPositions
 from audit_core.urls import open_outbox, open_queue, open_url
@@ -60,7 +61,7 @@ def open_places(
     store, own, directory, gate = open_url(url)
     if erasable and store.values is None:
         raise ConfigurationError(NOT_ERASABLE)
-    others = map(open_outbox, [outbox] if isinstance(outbox, str) else outbox)
+    others = map(open_outbox, checked_texts("outbox", outbox))
     outboxes = [*([own] if own else []), *others]
     if writes and not outboxes:
         raise ConfigurationError(NO_OUTBOX)

@@ -72,7 +72,7 @@ class AuditRule:
     methods: Iterable[str] = ()
 
     def __post_init__(self) -> None:
-        if not self.route.startswith(("/", "*")):
+        if not isinstance(self.route, str) or not self.route.startswith(("/", "*")):
             raise ConfigurationError(f"AuditRule(route={self.route!r}): a route's template begins with a slash.")
         methods = [self.methods] if isinstance(self.methods, str) else self.methods
         object.__setattr__(self, "methods", frozenset(method.upper() for method in methods))
@@ -111,10 +111,8 @@ class AuditPolicy:
 
     def __post_init__(self) -> None:
         for name in ("reads", "skip"):
-            if isinstance(value := getattr(self, name), str):
-                raise ConfigurationError(f"AuditPolicy({name}={value!r}): give a list of strings, [{value!r}].")
-            object.__setattr__(self, name, tuple(value))
-        rules = [self.rules] if isinstance(self.rules, AuditRule) else list(self.rules)
+            object.__setattr__(self, name, _patterns(name, getattr(self, name)))
+        rules = list(self.rules) if isinstance(self.rules, Iterable) else [self.rules]
         if strange := [rule for rule in rules if not isinstance(rule, AuditRule)]:
             raise ConfigurationError(f"AuditPolicy(rules=...): {strange[0]!r} is no AuditRule.")
         object.__setattr__(self, "rules", tuple(rules))
@@ -165,6 +163,14 @@ class AuditPolicy:
             fnmatchcase(route.template, wanted) if wanted.startswith("/") else _resource(route)[0] == wanted
             for wanted in self.reads
         )
+
+
+def _patterns(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    several = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+    if not all(isinstance(one, str) for one in several):
+        cure = f", [{given!r}]" if isinstance(given, str) else ""
+        raise ConfigurationError(f"AuditPolicy({name}={given!r}): give a list of strings{cure}.")
+    return tuple(map(str, several))
 
 
 def outcome_of(status: int) -> Outcome:

@@ -31,7 +31,7 @@ class TrustedProxies:
     def __init__(self, networks: Iterable[str] = (), header: str = "X-Forwarded-For") -> None:
         names = [networks] if isinstance(networks, str) else list(networks)
         self._trusts_unix = UNIX in names
-        self.header = header.lower()
+        self.header = str(header).lower()
         if self.header not in _HEADERS:
             raise ConfigurationError(f"The header of trusted proxies is X-Forwarded-For or Forwarded, not {header!r}.")
         try:

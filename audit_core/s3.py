@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from audit_core.errors import ConfigurationError, ConflictError, StoreUnavailableError
+from audit_core.extras import lacking
 
 RETENTION_YEARS = 7  # HIPAA asks for 6, SOX for 7
 LONGEST_YEARS = 100  # what S3 takes
@@ -247,7 +248,7 @@ def _of_page(page: Any) -> Iterator[Version]:
 
 def _require_boto3() -> None:
     if find_spec("boto3") is None:
-        raise ConfigurationError("S3 needs boto3: install audit-core[s3].")
+        raise ConfigurationError(lacking("S3", "boto3", "s3"))
 
 
 @lru_cache(maxsize=8)

@@ -168,10 +168,8 @@ class SqliteDatabase:
 
     def owns(self, connection: Any) -> bool:
         """Whether a DB-API connection of the application is to this file."""
-        with plain_cursor(connection) as cursor:
-            cursor.execute("PRAGMA database_list")
-            files = [row[2] for row in cursor.fetchall() if row[1] == "main"]
-        return bool(files and files[0]) and os.path.realpath(files[0]) == os.path.realpath(self.path)
+        file = file_of(connection)
+        return bool(file) and os.path.realpath(file) == os.path.realpath(self.path)
 
     def close(self) -> None:
         """Close every connection that this process opened."""
@@ -235,6 +233,14 @@ def commits_durably(connection: Any) -> bool:
     with plain_cursor(connection) as cursor:
         cursor.execute("PRAGMA synchronous")
         return bool(cursor.fetchone()[0] >= FULL)
+
+
+def file_of(connection: Any) -> str:
+    """The whole path of the file that a DB-API connection is to; empty where that lies in memory."""
+    with plain_cursor(connection) as cursor:
+        cursor.execute("PRAGMA database_list")
+        files = [row[2] for row in cursor.fetchall() if row[1] == "main"]
+    return str(files[0] or "") if files else ""
 
 
 @contextmanager

@@ -47,11 +47,19 @@ from audit_core.query import EventQuery
 from audit_core.recorded_ids import LACKS_KEY, RecordedIds, recorded_ids
 from audit_core.redaction import Redactor, Rule
 from audit_core.rows import to_json
-from audit_core.settings import checked_origin, checked_rules, is_blocking
+from audit_core.settings import (
+    checked_origin,
+    checked_policy,
+    checked_rules,
+    checked_seconds,
+    checked_texts,
+    is_blocking,
+)
 from audit_core.signing import SigningKey
 from audit_core.status import describe
 from audit_core.telling import ToldChange, events_as_json
-from audit_core.urls import open_store, without_password
+from audit_core.undrained import undrained
+from audit_core.urls import open_store
 from audit_core.waiting import read_waiting
 from audit_core.watching import watchers
 from audit_core.writing.backlog import Backlog
@@ -104,8 +112,8 @@ class AuditTrail:
         lifecycle: bool = True,
     ) -> None:
         self.url, self.source, self.durable = url, source, durable
-        self.policy, self.serves_requests = policy or AuditPolicy(), policy is not None  # an adapter says so, too
-        self.proxies = TrustedProxies(trusted_proxies, proxy_header)
+        self.policy, self.serves_requests = checked_policy(policy), policy is not None  # an adapter says so, too
+        self.proxies = TrustedProxies(checked_texts("trusted_proxies", trusted_proxies), proxy_header)
         self._redactor, self._redact = redactor, checked_rules(redact, redactor, erasable=erasable)
         self.erasable = erasable or (redactor is not None and redactor.erasable)
         self.signing_key, self._lifecycle = SigningKey(signer), lifecycle
@@ -118,11 +126,11 @@ class AuditTrail:
             checked_origin(origin),
             begin_with=self.signing_key.for_beginning,
             renew=self.signing_key.renew,
-            shelf=Shelf([archives] if isinstance(archives, str) else [*archives]),
+            shelf=Shelf(checked_texts("archives", archives)),
         )
         self.sealer = Sealer(self.chain, self.outboxes, self._places.tables)
         self.anchoring = Anchoring(
-            self.chain, open_anchors(anchors), self._beat, anchor_every,
+            self.chain, open_anchors(anchors), self._beat, checked_seconds("anchor_every", anchor_every),
             freed=self._seal_again, held=self.signing_key.held,
         )  # fmt: skip
         self._objection: AuditError | None = None  # against sealing, of a command that has found a backup
@@ -232,10 +240,7 @@ class AuditTrail:
         if key not in self._outbox_by_key:
             owners = (outbox for outbox in self.outboxes if outbox.owns(connection))
             if (owner := next(owners, None)) is None:
-                raise ConfigurationError(
-                    f"This change is in a database that the trail {without_password(self.url)} does not drain: name "
-                    "it with AuditTrail(url, outbox=[its URL])."
-                )
+                raise undrained(self.url, self.store, connection)
             self._outbox_by_key[key] = owner
         return self._outbox_by_key[key]
 

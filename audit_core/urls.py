@@ -38,6 +38,8 @@ class Parts(NamedTuple):
 
 def open_url(url: str) -> Parts:
     """Nothing is opened or made yet. Raises ConfigurationError for a URL that is none of ours."""
+    if not isinstance(url, str):
+        raise _no_url(url)
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
         return Parts(MemoryStore(), MemoryOutbox())
@@ -52,9 +54,13 @@ def open_url(url: str) -> Parts:
         return _open_postgres(url)
     if scheme == "s3":
         return _open_s3(url)
-    raise ConfigurationError(
+    raise _no_url(Redactor().text(url))
+
+
+def _no_url(given: object) -> ConfigurationError:
+    return ConfigurationError(
         "The trail's URL is postgresql://host/database, sqlite:///path/to/file.db (four slashes for an absolute path), "
-        f"s3://bucket/prefix, or memory: for tests, not {Redactor().text(url)!r}."
+        f"s3://bucket/prefix, or memory: for tests, not {given!r}."
     )
 
 
@@ -72,7 +78,7 @@ def open_outbox(url: str) -> Outbox:
 
 def open_queue(url: str) -> Queue:
     """Nothing is opened yet. Raises ConfigurationError for a URL that is none of ours, and without its library."""
-    scheme = url.partition(":")[0]
+    scheme = str(url).partition(":")[0]
     if scheme in {"redis", "rediss", "unix"}:
         from audit_core.outbox.redis import RedisQueue
 
@@ -82,7 +88,7 @@ def open_queue(url: str) -> Queue:
 
         return KafkaQueue(url)
     raise ConfigurationError(
-        f"The URL of a queue is redis://host:6379/0 or kafka://host:9092/topic, not {Redactor().text(url)!r}."
+        f"The URL of a queue is redis://host:6379/0 or kafka://host:9092/topic, not {Redactor().text(str(url))!r}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -108,9 +108,16 @@ def setting(name: str) -> Any:
         _check_names(given)
         _checked = frozenset(given)
     value = given.get(name, DEFAULTS[name])
-    if isinstance(value, str) and name in _LISTS:
-        raise ConfigurationError(f"settings.AUDIT[{name!r}] is {value!r}: give a list of strings, [{value!r}].")
+    if name in _LISTS and value is not DEFAULTS[name]:
+        _check_list(name, value)
     return value
+
+
+def _check_list(name: str, value: object) -> None:
+    if isinstance(value, str):
+        raise ConfigurationError(f"settings.AUDIT[{name!r}] is {value!r}: give a list of strings, [{value!r}].")
+    if not isinstance(value, Iterable):
+        raise ConfigurationError(f"settings.AUDIT[{name!r}] is {value!r}: give a list.")
 
 
 def _check_names(given: object) -> None:
@@ -134,7 +141,10 @@ def bulk_rule() -> Bulk:
 def layout() -> Layout:
     """What the settings say just now. Raises ConfigurationError for a database that cannot hold a trail."""
     databases = tuple((alias, _database(alias)) for alias in audited_aliases())
-    return _layout(databases, None if under_test() else setting("URL"))
+    url = None if under_test() else setting("URL")
+    if not isinstance(url, str | None):
+        raise ConfigurationError(f"settings.AUDIT['URL'] is a string like sqlite:////srv/audit.db, not {url!r}.")
+    return _layout(databases, url)
 
 
 def audited_aliases() -> list[str]:

@@ -117,6 +117,13 @@ def test_which_requests_leave_an_event(method, path, outcome, audited):
 
 
 @pytest.mark.parametrize("setting", ["reads", "skip"])
+@pytest.mark.parametrize("given", [[5], 5, None, [None], [b"/health"]])
+def test_patterns_that_are_no_texts_are_refused_before_the_first_request(setting, given):
+    with pytest.raises(ConfigurationError, match=rf"AuditPolicy\({setting}=.*: give a list of strings"):
+        AuditPolicy(**{setting: given})
+
+
+@pytest.mark.parametrize("setting", ["reads", "skip"])
 def test_one_text_in_the_place_of_a_list_names_the_cure(setting):
     with pytest.raises(ConfigurationError, match=r"\['patient'\]"):
         AuditPolicy(**{setting: "patient"})
@@ -207,3 +214,7 @@ class TestARule:
             AuditRule("exports/{name}")
         with pytest.raises(ConfigurationError, match="is no AuditRule"):
             AuditPolicy(rules=["/exports"])
+        with pytest.raises(ConfigurationError, match="is no AuditRule"):
+            AuditPolicy(rules=5)
+        with pytest.raises(ConfigurationError, match="begins with a slash"):
+            AuditRule(None)

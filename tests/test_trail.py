@@ -1,10 +1,13 @@
 import asyncio
 import itertools
+import re
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from datetime import datetime
 from inspect import ismodule
+from pathlib import Path
 
 import pytest
 
@@ -297,6 +300,39 @@ class TestSettings:
             AuditTrail("memory:", signer=signer)
         assert str(signer) not in str(refusal.value)
 
+    @pytest.mark.parametrize("url", [None, Path("clinic.db"), 5, b"memory:"])
+    def test_a_url_that_is_no_text_says_what_one_looks_like(self, url):
+        with pytest.raises(ConfigurationError, match="sqlite:///") as refusal:
+            AuditTrail(url)
+        assert str(refusal.value).endswith(f"not {url!r}.")
+
+    @pytest.mark.parametrize(
+        ("setting", "given", "sentence"),
+        [
+            ("policy", {"reads": ["patient"]}, r"The policy is an AuditPolicy, .*: give policy=AuditPolicy\(reads="),
+            ("redact", ["patient.name"], r'Rules are by field, \{"patient.phone": "mask"\}, and not \[.patient.name'),
+            ("redact", "patient.name", "Rules are by field"),
+            ("redact", {5: "mask"}, "A rule is for a field like patient.phone, not for 5"),
+            ("redact", {"name": ["mask"]}, "choose from replace, mask"),
+            ("redactor", {"name": "mask"}, "redactor is a Redactor, not a dict: give the rules as redact="),
+            ("origin", 5, "An origin is a name like clinic.example/audit"),
+            ("outbox", Path("clinic.db"), "outbox is a list of strings, and not PosixPath"),
+            ("outbox", None, "outbox is a list of strings, and not None"),
+            ("queue", 5, "The URL of a queue is redis://"),
+            ("archives", [None], "archives is a list of strings, and not None"),
+            ("trusted_proxies", [5], "trusted_proxies is a list of strings, and not 5"),
+            ("trusted_proxies", None, "trusted_proxies is a list of strings"),
+            ("proxy_header", None, "X-Forwarded-For or Forwarded, not None"),
+            ("anchors", Path("anchors"), "anchors is a list of URLs, not PosixPath"),
+            ("anchors", [None], r"An anchor is its URL, or has keep\(\) and kept\(\), unlike None"),
+            ("anchor_every", "60", "anchor_every is a number of seconds, not '60'"),
+            ("on_failure", ["block"], 'on_failure is "spill" or "block"'),
+        ],
+    )
+    def test_a_setting_of_a_wrong_type_is_refused_at_once_and_not_at_each_request(self, setting, given, sentence):
+        with pytest.raises(ConfigurationError, match=sentence):
+            AuditTrail("memory:", **{setting: given})
+
     def test_a_misspelt_failure_mode_is_refused(self):
         with pytest.raises(ConfigurationError, match="spill"):
             AuditTrail("memory:", on_failure="blok")
@@ -407,6 +443,31 @@ class TestCarrying:
         with pytest.raises(ConfigurationError, match="outbox="):
             on_file.carry([on_file.event("create")], other, "other")
         other.close()
+
+    def test_the_cure_can_be_pasted_where_a_framework_has_a_folder_of_its_own_for_the_same_name(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "instance").mkdir()
+        with AuditTrail("sqlite:///clinic.db", lifecycle=False) as trail:
+            monkeypatch.chdir(tmp_path / "instance")  # a server that changes its folder once it has started
+            with closing(sqlite3.connect("clinic.db")) as other, pytest.raises(ConfigurationError) as refused:
+                trail.carry([trail.event("create")], other, "other")
+        there, said = f"sqlite:///{tmp_path}/instance/clinic.db", str(refused.value)
+        assert said.startswith(f"This change is in {there}, which the trail sqlite:///{tmp_path}/clinic.db does not")
+        (cure,) = re.findall(r'outbox=\["(.*)"\]', said)
+        with (
+            AuditTrail(f"sqlite:///{tmp_path}/clinic.db", outbox=[cure], lifecycle=False) as trail,
+            closing(sqlite3.connect("clinic.db")) as other,
+        ):
+            trail.carry([trail.event("create")], other, "other")
+
+    def test_a_change_in_memory_is_named_as_that(self, on_file):
+        with (
+            closing(sqlite3.connect(":memory:")) as other,
+            pytest.raises(ConfigurationError, match="in a database in memory"),
+        ):
+            on_file.carry([on_file.event("create")], other, "other")
 
     def test_another_database_is_drained_when_it_is_named(self, tmp_path):
         with AuditTrail(f"sqlite:///{tmp_path}/trail.db", outbox=f"sqlite:///{tmp_path}/other.db") as trail:

@@ -26,7 +26,15 @@ def open_anchors(anchors: Iterable[str | Anchor]) -> list[Anchor]:
     """Each as it is, or by its URL. Nothing is asked or made yet. Raises ConfigurationError."""
     if isinstance(anchors, str):
         raise ConfigurationError(f"anchors is a list: [{anchors!r}].")
-    return [open_anchor(anchor) if isinstance(anchor, str) else anchor for anchor in anchors]
+    if not isinstance(anchors, Iterable):
+        raise ConfigurationError(f"anchors is a list of URLs, not {anchors!r}.")
+    return [open_anchor(one) if isinstance(one, str) else _checked(one) for one in anchors]
+
+
+def _checked(anchor: Anchor) -> Anchor:
+    if not (callable(getattr(anchor, "keep", None)) and callable(getattr(anchor, "kept", None))):
+        raise ConfigurationError(f"An anchor is its URL, or has keep() and kept(), unlike {anchor!r}.")
+    return anchor
 
 
 def open_anchor(url: str) -> Anchor:

@@ -15,6 +15,7 @@ from audit_core.anchors.web import post, without_user
 from audit_core.chain import AuditChain
 from audit_core.chain.known import Kept
 from audit_core.errors import ConfigurationError, StoreUnavailableError
+from audit_core.extras import lacking
 
 if TYPE_CHECKING:
     from rfc3161_client import TimeStampResponse
@@ -107,7 +108,5 @@ def _import() -> Any:
     try:
         import rfc3161_client
     except ImportError:
-        raise ConfigurationError(
-            "A time-stamp authority needs rfc3161-client: install audit-core[timestamps]."
-        ) from None
+        raise ConfigurationError(lacking("A time-stamp authority", "rfc3161-client", "timestamps")) from None
     return rfc3161_client

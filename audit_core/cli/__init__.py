@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from audit_core.extras import lacking
+
 if TYPE_CHECKING:
     from audit_core.cli.place import Gaps
     from audit_core.trail import AuditTrail
@@ -31,6 +33,6 @@ def main(
         missing = (error.name or "").partition(".")[0]
         if missing not in {"typer", "rich"}:
             raise
-        sys.stderr.write(f'The command line needs {missing}: pip install "audit-core[cli]".\n')
+        sys.stderr.write(f"{lacking('The command line', missing, 'cli')}\n")
         return 2
     return run(argv, trail, known, gaps)

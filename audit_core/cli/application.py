@@ -27,8 +27,10 @@ AuditorPath = Annotated[
 
 def load_auditor(path: str) -> SQLAlchemyAuditor:
     """What ``module:name`` names. Raises ConfigurationError where that is no auditor."""
-    from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
-
+    try:
+        from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(str(error)) from None
     module, _, name = path.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")

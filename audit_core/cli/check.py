@@ -35,9 +35,9 @@ def check(
     if place.gaps is not None:
         _say(place.gaps())
     elif auditor is not None:
+        found = load_auditor(auditor)
         from audit_core.orm.sqlalchemy.coverage import gaps
 
-        found = load_auditor(auditor)
         place.trail = found.trail
         refuse_another(context, url)
         _say([*_of_databases(found.trail, known_by(found)), *gaps(found)])

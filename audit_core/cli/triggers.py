@@ -99,7 +99,7 @@ def _say_installed(triggers: Triggers, chosen: Iterable[Table], left_out: Iterab
             "The rules of your classes and of the trail's redactor are not known here: give --auditor MODULE:NAME, "
             "or repeat each with --exclude-column, --mask, --redact and --except."
         )
-    for sentence in triggers.unhashed(chosen):
+    for sentence in (*triggers.told_twice({(t.schema, t.name) for t in chosen}), *triggers.unhashed(chosen)):
         note(sentence)
 
 
@@ -118,6 +118,7 @@ def check(
         named = triggers.chosen(tables) if tables else triggers.expected()
         chosen = [table for table in named if table not in excepted]
         found, untold = list(triggers.check(chosen)), triggers.untold(chosen)
+        found += triggers.told_twice(triggers.covered().intersection((t.schema, t.name) for t in chosen))
     for table in untold:
         say(f"{table.schema}.{table.name} has no triggers: its changes are told by the ORM's hooks alone.")
     for sentence in found:
@@ -156,9 +157,10 @@ def _opened(context: typer.Context, url: str | None, auditor: str | None = None)
     """In one transaction, with what records in it what was done. Raises ConfigurationError if it is no PostgreSQL."""
     chosen, known = chosen_url(context, url), context.obj.known
     if auditor is not None:
+        found = load_auditor(auditor)
         from audit_core.orm.sqlalchemy import known_of
 
-        known = known_of(load_auditor(auditor))
+        known = known_of(found)
     if not chosen.startswith(("postgresql:", "postgres:")):
         raise ConfigurationError("Triggers are for PostgreSQL: give a URL like postgresql://host/database.")
     database = PostgresDatabase(chosen)

@@ -37,6 +37,13 @@ class Bulk:
             )
 
 
+def checked_bulk(bulk: Bulk | None) -> Bulk:
+    """What was given, or what is usual. Raises ConfigurationError for anything else, which would fail at each flush."""
+    if bulk is not None and not isinstance(bulk, Bulk):
+        raise ConfigurationError(f"bulk is a Bulk, not {bulk!r}: give Bulk(forbid=True), or Bulk(limit=200).")
+    return bulk or Bulk()
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """One statement that changed more rows than are told one by one. ``action`` is create, update or delete."""

@@ -40,6 +40,8 @@ class Selection:
     ) -> None:
         self.include = None if include is None else _entries("include", include)
         self.exclude = _entries("exclude", exclude)
+        if choose is not None and not callable(choose):
+            raise ConfigurationError(f"choose is a function that takes a class, not {choose!r}.")
         self.choose = choose
 
     def chooses(self, cls: type, names: Mapping[type, Iterable[str]], only_as: Iterable[str] | None = None) -> bool:
@@ -79,7 +81,7 @@ def check_fields(name: str, said: Iterable[str], fields: Iterable[str]) -> None:
 
 
 def _entries(option: str, given: Iterable[Name]) -> tuple[Name, ...]:
-    if isinstance(given, str | type):
+    if isinstance(given, str | type) or not isinstance(given, Iterable):
         raise ConfigurationError(f"{option} is a list of classes or names, not {given!r}.")
     entries = tuple(given)
     for entry in entries:

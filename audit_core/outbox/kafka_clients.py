@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from audit_core.errors import ConfigurationError, QueueUnavailableError
+from audit_core.extras import lacking
 from audit_core.outbox.queue import split_url
 
 EXAMPLE = "kafka://host:9092/topic"
@@ -181,4 +182,4 @@ def _require_confluent() -> None:
     try:
         import confluent_kafka  # noqa: F401
     except ImportError:
-        raise ConfigurationError("A queue in Kafka needs confluent-kafka: install audit-core[kafka].") from None
+        raise ConfigurationError(lacking("A queue in Kafka", "confluent-kafka", "kafka")) from None

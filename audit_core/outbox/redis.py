@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from audit_core.errors import ConfigurationError
 from audit_core.event import AuditEvent
+from audit_core.extras import lacking
 from audit_core.outbox import BYTES_AT_ONCE, Waiting
 from audit_core.outbox.queue import Loss, Mark, Numbers, OfNoTransaction, Taken, split_url
 from audit_core.outbox.redis_errors import explain
@@ -306,4 +307,4 @@ def _require_redis() -> None:
     try:
         import redis  # noqa: F401
     except ImportError:
-        raise ConfigurationError("A queue in Redis needs redis-py: install audit-core[redis].") from None
+        raise ConfigurationError(lacking("A queue in Redis", "redis-py", "redis")) from None

@@ -16,6 +16,11 @@ PAGE = 500
 _POSTGRES_DRIVER = re.compile("postgresql|psycopg|asyncpg")
 
 
+def is_postgres(connection: Any) -> bool:
+    """Whether a DB-API connection is to PostgreSQL, by its driver: nothing is asked."""
+    return _POSTGRES_DRIVER.search(type(connection).__module__) is not None
+
+
 class SqliteOutbox:
     """Events that wait in the SQLite file whose transaction carried them."""
 
@@ -31,7 +36,7 @@ class SqliteOutbox:
 
     def owns(self, connection: Any) -> bool:
         # A statement that PostgreSQL does not know would break the caller's transaction.
-        return not _POSTGRES_DRIVER.search(type(connection).__module__) and self.database.owns(connection)
+        return not is_postgres(connection) and self.database.owns(connection)
 
     def commit(self, events: Sequence[AuditEvent]) -> None:
         with self.database.transaction() as connection:

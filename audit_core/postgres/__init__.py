@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from audit_core.errors import BusyError, ConfigurationError, ConflictError, StoreUnavailableError
+from audit_core.extras import lacking
 from audit_core.postgres.explaining import explain, first_line
 from audit_core.process.forking import abandon_in_children
 from audit_core.sqlite import read_sql
@@ -250,7 +251,7 @@ def _require_psycopg() -> None:
     try:
         import psycopg  # noqa: F401
     except ImportError:
-        raise ConfigurationError("PostgreSQL needs psycopg: install audit-core[postgres].") from None
+        raise ConfigurationError(lacking("PostgreSQL", "psycopg", "postgres")) from None
 
 
 def _begin(connection: psycopg.Connection[Any]) -> str:

@@ -78,6 +78,8 @@ def follow(follower: Follower) -> None:
 
 def check_rule(name: str, rule: Rule) -> None:
     """Raises ConfigurationError for a rule that there is not."""
+    if not isinstance(name, str):
+        raise ConfigurationError(f"A rule is for a field like patient.phone, not for {name!r}.")
     if rule not in get_args(Rule):
         raise ConfigurationError(f"redaction of {name!r} is {rule!r}: choose from {', '.join(get_args(Rule))}")
 

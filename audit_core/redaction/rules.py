@@ -47,6 +47,8 @@ class Rules:
     def __init__(
         self, rules: Mapping[str, Rule], hash_key: bytes | None, names: Iterable[str], *, erasable: bool = False
     ) -> None:
+        if not isinstance(rules, Mapping):
+            raise ConfigurationError(f'Rules are by field, {{"patient.phone": "mask"}}, and not {rules!r}.')
         self.names, self.erasable = tuple(rules), erasable  # as they were given
         self._rules: dict[str, Rule] = {}
         self._scoped: dict[tuple[str, str], Rule] = {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from audit_core.errors import ConfigurationError
+from audit_core.settings import no_trail
 from audit_core.trail import AuditTrail
-from audit_core.urls import without_password
 
 
 def checked_trail(trail: object) -> AuditTrail:
@@ -16,5 +15,4 @@ def checked_trail(trail: object) -> AuditTrail:
         _ = trail.redactor  # else every request would fail, and not the start
         trail.serves_requests = True
         return trail
-    given = repr(without_password(trail)) if isinstance(trail, str) else f"a {type(trail).__name__}"
-    raise ConfigurationError(f"The trail is an AuditTrail, not {given}: give trail=AuditTrail(url).")
+    raise no_trail(trail, "trail=AuditTrail(url)")

@@ -7,7 +7,7 @@ nothing that was told before is lost. Who only writes rows can do nothing about 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -170,6 +170,13 @@ class Triggers:
             if all(self._on(table).triggers.get(name) for name in wanted_triggers(table))
             and function_name(self.schema, table) in map(self._plain, self._on(table).functions)
         }
+
+    def told_twice(self, tables: Collection[tuple[str, str]]) -> Iterator[str]:
+        """A sentence where the application's hooks tell of these tables (schema and name) beside their triggers."""
+        if self.known and self.known.cure:
+            of_classes = [(table.schema, table.name) for table in self._of_classes(self.known)]
+            if twice := [".".join(name) for name in of_classes if name in tables]:
+                yield f"Each change of {', '.join(twice)} leaves two events: {self.known.cure}."
 
     def _check_table(self, table: Table, given: Given) -> Iterator[str]:
         name, there = f"{table.schema}.{table.name}", self._on(table)

@@ -21,6 +21,7 @@ class Known:
     # Table: the resource types and fields, by column, that others of its rows have: the strictest rule holds for all.
     others: Mapping[str, Mapping[str, Collection[tuple[str, str]]]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)  # a table that is not to be told: the class that says so
+    cure: str = ""  # where the ORM's hooks tell of tables that have triggers, too: what to do about it
 
     def table_of(self, name: str) -> str:
         """The table of a class, or of that name."""

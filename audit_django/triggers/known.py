@@ -15,7 +15,9 @@ from audit_django.capture.links import field_of, is_link, owner_of
 from audit_django.capture.selection import audits
 from audit_django.rows import kind_of
 from audit_django.trail import bulk_rule, redaction_rules
-from audit_django.triggers.coverage import table_of
+from audit_django.triggers.coverage import table_of, uses_triggers
+
+TELLS_TOO = "the hooks tell of these tables too, so set AUDIT['TRIGGERS'] to True"
 
 
 def known_in(using: str, labels: Container[str] | None = None) -> Known:
@@ -39,6 +41,7 @@ def known_of(models: Iterable[type[Model]], using: str) -> Known:
         database=None if using == DEFAULT_DB_ALIAS else using,
         others=_others(),
         left_out=left_out,
+        cure="" if uses_triggers() else TELLS_TOO,
     )
 
 

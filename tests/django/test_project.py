@@ -189,6 +189,27 @@ except Exception as error: print(error)
     assert message in result.stdout + result.stderr
 
 
+def test_check_refuses_settings_of_a_wrong_type_each_with_a_sentence(project):
+    code = """
+from pathlib import Path
+from django.conf import settings
+from django.core.management import call_command
+for wrong in (
+    {"URL": Path("audit.db")}, {"URL": 5}, {"URL": []}, {"REDACT": ["patient.name"]}, {"REDACT": {"name": 5}},
+    {"READS": [5]}, {"READS": None}, {"SKIP": 5}, {"RULES": ["/exports"]}, {"RULES": 5}, {"TRUSTED_PROXIES": [5]},
+    {"ANCHORS": [5]}, {"ANCHORS": None}, {"ARCHIVES": [5]}, {"QUEUE": 5}, {"BULK_LIMIT": "200"}, {"BULK": 200},
+    {"ON_FAILURE": ["block"]}, {"PROXY_HEADER": 5}, {"DATABASES": 5}, {"EXCLUDE": 5}, {"INCLUDE": [5]}, {"CHOOSE": 5},
+):
+    settings.AUDIT = wrong
+    try: call_command("check")
+    except Exception as error: print(wrong, type(error).__name__, "(audit.E" in str(error), "object" in str(error))
+    else: print(wrong, "accepted")
+"""
+    lines = project.script(code).stdout.splitlines()
+    assert len(lines) == 23
+    assert [line for line in lines if not line.endswith("SystemCheckError True False")] == []
+
+
 def test_a_middleware_line_without_the_app_is_refused_with_the_cure(project):
     code = """
 from django.conf import settings

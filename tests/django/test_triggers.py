@@ -302,6 +302,9 @@ def test_the_projects_check_says_which_tables_have_no_triggers(migrated):  # noq
     migrated.manage("audit", "triggers", "install", AUDIT_TEST_TRIGGERS="1")
     assert "audit.W005" not in migrated.manage("check", "--database=default", AUDIT_TEST_TRIGGERS="1").stderr
     assert "gives two events" in migrated.manage("check", "--database=default").stderr
+    shown = migrated.manage("audit", "triggers", "check", check=False)
+    assert shown.returncode == 1
+    assert "leaves two events: the hooks tell of these tables too, so set AUDIT['TRIGGERS'] to True." in shown.stdout
 
 
 def test_a_setting_that_is_neither_on_nor_off_is_one_sentence(migrated):  # noqa: F811

@@ -172,7 +172,30 @@ def test_a_name_that_no_class_has_is_told_before_anything_is_written(audited, tr
     assert events(trail) == []
 
 
-@pytest.mark.parametrize("given", ["Letter", Letter, [3]])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"bulk": "forbid"}, r"bulk is a Bulk, not 'forbid': give Bulk\(forbid=True\), or Bulk\(limit=200\)\."),
+        ({"bulk": 200}, "bulk is a Bulk, not 200"),
+        ({"bulk": 0}, "bulk is a Bulk, not 0"),
+        ({"choose": "clinic.chosen"}, "choose is a function that takes a class, not 'clinic.chosen'"),
+    ],
+)
+def test_what_would_fail_at_each_flush_is_refused_at_once(trail, options, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        SQLAlchemyAuditor(trail, **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"), [("postgresql://ann:bait@host/x", r"'postgresql://ann:\*\*\*@host/x'"), (None, "a NoneType")]
+)
+def test_an_auditor_takes_a_trail_and_no_url(given, named):
+    cure = r"give SQLAlchemyAuditor\(AuditTrail\(url\)\)"
+    with pytest.raises(ConfigurationError, match=f"The trail is an AuditTrail, not {named}: {cure}"):
+        SQLAlchemyAuditor(given)
+
+
+@pytest.mark.parametrize("given", ["Letter", Letter, [3], 3])
 def test_a_list_that_is_none_is_told_at_once(trail, given):
     with pytest.raises(ConfigurationError, match="list of classes or names"):
         SQLAlchemyAuditor(trail, exclude=given)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import threading
 import warnings
 from datetime import UTC, datetime
@@ -327,6 +328,27 @@ def test_another_database_than_the_trails_is_refused_with_the_cure_and_nothing_c
             session.rollback()
             assert session.scalars(select(Patient)).all() == []
     engine.dispose()
+
+
+def test_a_change_in_another_database_is_named_by_its_file_on_an_asynchronous_driver_too(tmp_path):
+    async def change(trail):
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'elsewhere.db'}")
+        factory = async_sessionmaker(engine)
+        SQLAlchemyAuditor(trail).attach(factory)
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        try:
+            async with factory.begin() as session:
+                session.add(Patient(name="Ann"))
+        finally:
+            await engine.dispose()
+
+    named = re.escape(f'outbox=["sqlite:///{tmp_path}/elsewhere.db"]')
+    with (
+        AuditTrail(f"sqlite:///{tmp_path / 'trail.db'}", lifecycle=False) as trail,
+        pytest.raises(ConfigurationError, match=named),
+    ):
+        asyncio.run(change(trail))
 
 
 def test_sessions_on_several_databases_carry_each_change_in_its_own(tmp_path):

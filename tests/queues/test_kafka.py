@@ -241,7 +241,7 @@ def test_a_topic_that_there_is_not_is_told_with_its_cure(path):
 
 def test_without_the_library_the_cure_is_named(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
-    with pytest.raises(ConfigurationError, match=r"install audit-core\[kafka\]"):
+    with pytest.raises(ConfigurationError, match=r'pip install "audit-core\[kafka\]"'):
         trail_at(path, "kafka://host/topic")
 
 

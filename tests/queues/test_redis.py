@@ -424,7 +424,7 @@ def test_a_url_that_is_none_is_told_in_one_sentence_without_its_password(path, u
 
 def test_without_the_library_the_cure_is_named(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ConfigurationError, match=r"install audit-core\[redis\]"):
+    with pytest.raises(ConfigurationError, match=r'pip install "audit-core\[redis\]"'):
         trail_at(path, "redis://host")
 
 

@@ -13,6 +13,7 @@ from audit_core.errors import ConfigurationError
 from audit_core.orm import redacted, unaudited
 from audit_core.orm.sqlalchemy import SQLAlchemyAuditor, known_of
 from audit_core.triggers import Triggers, install
+from tests.test_documentation import ROOT, blocks
 
 
 class Base(DeclarativeBase):
@@ -225,3 +226,32 @@ def test_rules_hold_in_a_schema_that_only_the_applications_search_path_knows(cli
     assert "dropped hidden.ruled_attempt" in shown
     clinic.run("SET search_path = hidden, public")
     assert in_clear(clinic) == ([], {"ruled_patient", "ruled_note"})
+
+
+def test_an_auditor_that_tells_beside_the_triggers_is_found_and_named_with_the_cure(clinic, audit):
+    with AuditTrail(clinic.url, lifecycle=False) as trail:
+        beside = SQLAlchemyAuditor(trail, exclude=["ruled_ward"])
+        sys.modules["ruled_clinic"].auditor = beside
+        assert "two events" not in audit("check", *AUDITOR)[1], "it has no triggers yet"
+        sentence = (
+            "Each change of public.ruled_note, public.ruled_patient leaves two events: this auditor tells of these "
+            "tables too, so give it triggers=True."
+        )
+        code, said = audit("triggers", "install", *AUDITOR)
+        assert code == 0
+        for command in (("triggers", "check"), ("check",)):
+            assert sentence in said
+            code, said = audit(*command, *AUDITOR)
+            assert code == 1
+        assert sentence in said
+        code, said = audit("triggers", "check", "--tables", "ruled_note", *AUDITOR)
+        assert code == 1
+        assert "ruled_patient" not in said
+        (line,) = blocks(ROOT / "docs" / "triggers.md")["Triggers (PostgreSQL)"]
+        made = line.replace("triggers=True", "triggers=True, exclude=['ruled_ward']").partition(".attach(")[0]
+        names = {"SQLAlchemyAuditor": SQLAlchemyAuditor, "trail": trail}
+        sys.modules["ruled_clinic"].auditor = eval(made, names)  # noqa: S307
+        for command in (("triggers", "check"), ("triggers", "install"), ("check",)):
+            code, said = audit(*command, *AUDITOR)
+            assert code == 0
+            assert "two events" not in said

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction, scoped_session, sessionmaker
 
 from audit_core.errors import ConfigurationError
-from audit_core.orm.bulk import Bulk
+from audit_core.orm.bulk import Bulk, checked_bulk
 from audit_core.orm.selection import Selection
 from audit_core.orm.sqlalchemy import bulk_methods as _bulk_methods  # noqa: F401 - makes sessions tell
 from audit_core.orm.sqlalchemy import watched as _watched  # noqa: F401 - makes tests see what is undone
@@ -23,6 +23,7 @@ from audit_core.orm.sqlalchemy.classes import check_rules, every_name, is_framew
 from audit_core.orm.sqlalchemy.flush import Audits, begin, finish
 from audit_core.orm.sqlalchemy.statements import StatementListener, carry
 from audit_core.orm.sqlalchemy.triggered import Triggered
+from audit_core.settings import no_trail
 
 if TYPE_CHECKING:
     from audit_core.trail import AuditTrail
@@ -38,6 +39,7 @@ class SQLAlchemyAuditor:
     never are audited.
     With ``triggers`` the rows of tables that have ours (PostgreSQL) are left to them, and they are told who acts.
     ``bulk`` says what becomes of statements and methods that write many rows at once.
+    Raises ConfigurationError for what is none of these.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class SQLAlchemyAuditor:
         triggers: bool = False,
         bulk: Bulk | None = None,
     ) -> None:
+        if not hasattr(trail, "outbox_of"):  # its class is above
+            raise no_trail(trail, "SQLAlchemyAuditor(AuditTrail(url))")
         self.trail = trail
         self._selection, self._are_names_checked = Selection(include, exclude, choose), False
         self._triggered = Triggered(trail) if triggers else None
@@ -57,8 +61,13 @@ class SQLAlchemyAuditor:
         self._open: weakref.WeakKeyDictionary[SessionTransaction, weakref.finalize[..., SessionTransaction]]
         self._open = weakref.WeakKeyDictionary()
         beside = (lambda connection: self._beside(lambda _: connection)) if triggers else None
-        self.bulk = bulk or Bulk()
+        self.bulk = checked_bulk(bulk)
         self._statements = StatementListener(trail, self.audits, self.bulk, beside)
+
+    @property
+    def uses_triggers(self) -> bool:
+        """Whether the rows of tables that have our triggers are left to them."""
+        return self._triggered is not None
 
     def attach(self, target: Any) -> None:
         """Audit the sessions of ``target``, from now on. May be repeated, by another auditor of the same trail too.

@@ -15,6 +15,8 @@ from audit_core.orm.sqlalchemy.mapped import mapped
 from audit_core.orm.sqlalchemy.targets import every_configured_mapper
 from audit_core.triggers.known import Known, Stored, left_to_hooks
 
+TELLS_TOO = "this auditor tells of these tables too, so give it triggers=True"
+
 
 def known_of(auditor: SQLAlchemyAuditor) -> Known:
     """Of all classes that are mapped now: import them before. Rules are those of the classes and of the trail.
@@ -42,6 +44,7 @@ def known_of(auditor: SQLAlchemyAuditor) -> Known:
         redactor=auditor.trail.redactor,
         others=others,
         left_out=left_out,
+        cure="" if auditor.uses_triggers else TELLS_TOO,
     )
 
 
