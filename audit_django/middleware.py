@@ -25,7 +25,7 @@ from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, Written, settled, settled_async
 from audit_core.requests.body import next_part
 from audit_core.requests.checks import checked_trail
-from audit_core.requests.request import RequestAudit, is_first, is_over
+from audit_core.requests.request import RequestAudit, claim, release
 from audit_django.routing import route_of
 from audit_django.trail import get_trail
 
@@ -61,7 +61,7 @@ class AuditMiddleware:
         if self.is_async:
             return self.__acall__(request)
         trail = self.trail or get_trail()
-        if not is_first(_carrier(request), _APP, trail):
+        if not claim(_carrier(request), _APP, trail):
             return self.get_response(request)  # type: ignore[no-any-return]
         exchange = _Exchange(request, trail)
         with exchange.open():
@@ -77,7 +77,7 @@ class AuditMiddleware:
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """The same, under ASGI."""
         trail = self.trail or get_trail()
-        if not is_first(_carrier(request), _APP, trail):
+        if not claim(_carrier(request), _APP, trail):
             return await self.get_response(request)  # type: ignore[no-any-return]
         exchange = _Exchange(request, trail)
         await exchange.audit.begin_async()
@@ -129,7 +129,7 @@ class _Exchange:
         finally:
             if not self.is_streaming:
                 self.audit.finish()
-            is_over(_carrier(self.request), _APP, self._trail)
+            release(_carrier(self.request), _APP, self._trail)
 
     def find_actor(self) -> Actor | None:
         """Whom the application knows by now; that is no query, because nobody is asked who was not asked before."""

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit_core import AuditTrail
 from audit_core.requests.checks import checked_trail
-from audit_core.requests.request import is_first, is_over
+from audit_core.requests.request import claim, release
 from audit_fastapi.exchange import Request
 from audit_fastapi.websocket import Socket
 
@@ -35,12 +35,12 @@ class AuditMiddleware:
         """One ASGI scope: a request, a WebSocket, or the application's life."""
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        elif (exchange := _EXCHANGES.get(scope["type"])) and is_first(scope, _FRAMEWORK, self.trail):
+        elif (exchange := _EXCHANGES.get(scope["type"])) and claim(scope, _FRAMEWORK, self.trail):
             try:
                 root_path = self._root_path or scope.get("root_path", "")
                 await exchange(self.trail, scope, receive, send, root_path).run(self.app)
             finally:
-                is_over(scope, _FRAMEWORK, self.trail)
+                release(scope, _FRAMEWORK, self.trail)
         else:
             await self.app(scope, receive, send)
 

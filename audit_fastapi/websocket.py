@@ -67,7 +67,7 @@ class Socket(Exchange):
         await self._send(message)
 
     async def _say_goodbye(self, message: Message) -> None:
-        """Hypercorn tells of another code than the application's while this is being sent."""
+        """The first code counts; not one that nobody has heard, nor another that Hypercorn tells of meanwhile."""
         says_first = self.code is None
         if says_first:
             self.code, self.said_here = message.get("code") or _NORMAL, True

@@ -19,7 +19,7 @@ from audit_core.policy import Route
 from audit_core.requests.actors import actor_of
 from audit_core.requests.answer import Answer, settled
 from audit_core.requests.body import next_part
-from audit_core.requests.request import RequestAudit, is_first, is_over
+from audit_core.requests.request import RequestAudit, claim, release
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -94,7 +94,7 @@ class Exchange:
         if self.answer.refused:  # nothing of the application's response leaves
             return self._next_of_refusal()
         self._is_read = True
-        is_first(self.environ, FRAMEWORK, self._trail)  # again: what is mounted in a generator is called only now
+        claim(self.environ, FRAMEWORK, self._trail)  # again: what is mounted in a generator is called only now
         try:
             return next_part(self.audit, self.answer, self._chunks)
         finally:
@@ -124,7 +124,7 @@ class Exchange:
 
     def _leave(self) -> None:
         """Whoever calls us from now on tries again: he need not close what he does not want."""
-        is_over(self.environ, FRAMEWORK, self._trail)
+        release(self.environ, FRAMEWORK, self._trail)
 
     def __del__(self) -> None:  # a test client may forget to close a response
         self.audit.finish()

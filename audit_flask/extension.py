@@ -10,7 +10,7 @@ from flask import Flask, got_request_exception, request_tearing_down
 from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
 from audit_core.requests.checks import checked_trail
-from audit_core.requests.request import is_first
+from audit_core.requests.request import claim
 from audit_flask import commands, logins
 from audit_flask.exchange import FRAMEWORK, Exchange, note_exception, note_leaving
 
@@ -54,6 +54,6 @@ class _Audited:
         self.trail = trail
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not is_first(environ, FRAMEWORK, self.trail):
+        if not claim(environ, FRAMEWORK, self.trail):
             return self.app(environ, start_response)
         return Exchange(self.trail, environ, start_response).run(self.app)

@@ -39,19 +39,19 @@ _TRY_AGAIN_LATER = 1013  # IANA's registry of close codes (RFC 6455 11.7)
 logger = logging.getLogger("audit_core")
 
 
-def is_first(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> bool:
-    """Whether no other middleware of this framework, around this one, records this request in the same trail.
+def claim(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> bool:
+    """Take it over to record this request; False where a middleware of this framework, around this one, has done so.
 
-    ``carrier`` is what belongs to the request alone and is handed down: the ASGI scope, the WSGI environment. One of
-    another framework knows neither the route nor the actor of what is mounted in it.
+    In the same trail. ``carrier`` is what belongs to the request alone and is handed down: the ASGI scope, the WSGI
+    environment. A middleware of another framework knows neither the route nor the actor of what is mounted in it.
     """
     marks: tuple[_Mark, ...] = carrier.get(_MARKS, ())
     carrier[_MARKS] = (*marks, (framework, trail))
     return (framework, trail) not in marks
 
 
-def is_over(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> None:
-    """The first has ended: whoever hands down the same once more (to try again, say) makes another request."""
+def release(carrier: MutableMapping[str, Any], framework: str, trail: AuditTrail) -> None:
+    """It is recorded: whoever hands down the same carrier once more (to try again, say) makes another request."""
     carrier[_MARKS] = tuple([mark for mark in carrier.get(_MARKS, ()) if mark != (framework, trail)])
 
 
@@ -85,7 +85,7 @@ class RequestAudit:
     ) -> None:
         """``header`` gives a request header by its lower-case name, several values joined with commas.
 
-        ``carrier`` is what ``is_first`` says: who is within, and who tries again, gets the request's id from it.
+        ``carrier`` is what ``claim`` says: who is within, and who tries again, gets the request's id from it.
         ``root`` is where the application is mounted: it is in front of the recorded path, and patterns of the policy
         do not see it. ``find_actor`` and ``find_session`` (the session's id) are asked when an event is recorded.
         """
