@@ -1,9 +1,11 @@
 """What attackers send over a WebSocket changes nothing by our being there, and each has its opening and its end."""
 
+from functools import partial
+
 import pytest
 
 from audit_fastapi.websocket import Socket
-from tests.hostile.frames import TEXT, Attack, closing, each, frame, handshake
+from tests.hostile.frames import TEXT, Attack, each, frame, handshake
 from tests.hostile.sockets import SITES, fuzz, paired
 
 EXAMPLES = 40  # for each; `scripts/soak` goes on for hours
@@ -28,17 +30,26 @@ def test_no_frames_in_any_order_keep_an_opening_or_an_end_out_of_the_trail(pair)
     assert pair.arrived[True] - before > EXAMPLES / 4
 
 
-def test_a_side_that_swallows_an_answer_is_found_out_and_the_next_attack_is_judged_by_itself(pair, monkeypatch):
-    talk = Attack((handshake(), frame(TEXT, b"a"), closing(1000)), "waits")
+async def hanging_up(send):
+    raise OSError
+
+
+async def saying_it_twice(send):
+    await send()
+    await send()
+
+
+@pytest.mark.parametrize("wrong", [hanging_up, saying_it_twice])
+def test_a_side_that_answers_otherwise_is_found_out_and_the_next_attack_is_judged_by_itself(pair, wrong, monkeypatch):
+    talk = Attack((handshake(), frame(TEXT, b"a")), "waits")
     send = Socket.send
 
-    async def hanging_up(self, message):
-        if message["type"] == "websocket.send":
-            raise OSError
-        await send(self, message)
+    async def sending(self, message):
+        right = partial(send, self, message)
+        await (wrong(right) if message["type"] == "websocket.send" else right())
 
     with monkeypatch.context() as patch:
-        patch.setattr(Socket, "send", hanging_up)
+        patch.setattr(Socket, "send", sending)
         with pytest.raises(AssertionError, match="Said"):
             pair.check(talk)
     pair.check(talk)
