@@ -76,10 +76,9 @@ def clean(value: object) -> Json:
     try:
         if kind is str:
             return _well_formed(value)  # type: ignore[arg-type]
-        convert = _PRINTED.get(kind)
-        return convert(value) if convert else _Visit().value(value, 0)
-    except Exception:  # noqa: BLE001  # a time zone's own; or no stack or memory left: a constant needs neither
-        return "<datetime.datetime>" if kind is datetime else UNREADABLE
+        return _printed_as(kind, value) if kind in _PRINTED else _Visit().value(value, 0)
+    except Exception:  # noqa: BLE001  # no stack or memory left: a constant needs neither
+        return UNREADABLE
 
 
 class _Visit:
@@ -230,14 +229,10 @@ _SCALARS: Final[tuple[tuple[Any, Callable[[Any], int | str]], ...]] = (
     ((UUID, PurePath, ipaddress.IPv4Network, ipaddress.IPv6Network), str),
     ((bytes, bytearray, memoryview), _octets),
 )
-# Of these very classes, whose texts are short and plain ASCII.
-_PRINTED: Final[dict[type, Callable[[Any], str]]] = {
-    float: _float,
-    Decimal: Decimal.__str__,
-    datetime: _moment,
-    date: date.isoformat,
-    timedelta: _duration,
-    UUID: UUID.__str__,
+# Of these very classes, which print nothing but ASCII.
+_PRINTED: Final[dict[type, Callable[[Any], Any]]] = {
+    kind: next(convert for base, convert in _SCALARS if issubclass(kind, base))
+    for kind in (float, Decimal, datetime, date, timedelta, UUID)
 }
 _Rule: TypeAlias = Callable[[_Visit, Any, int], Json]
 
@@ -261,6 +256,14 @@ def _rule(kind: type) -> _Rule:
 def _scalar(convert: Callable[[Any], int | str], visit: _Visit, value: object, _depth: int) -> Json:
     result = convert(value)
     return visit.text(result) if isinstance(result, str) else result
+
+
+def _printed_as(kind: Any, value: object) -> Json:
+    """As ``_scalar`` does, without a walk."""
+    try:
+        return _PRINTED[kind](value)  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001  # a time zone's own code may raise anything
+        return _class_name(kind)
 
 
 def _enumerated(visit: _Visit, value: Enum, depth: int) -> Json:

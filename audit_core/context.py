@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,7 @@ class Told:
     details: dict[str, Any] = field(default_factory=dict)
     logged_in: bool | None = None  # by a log-in in its course, or in vain; None where nobody tried
     tried_as: str | None = None  # who was known when a log-in failed
-    tried_names: set[str] = field(default_factory=set)  # whom it named
+    tried_names: set[str] = field(default_factory=set)  # of the accounts, in small letters
     ended: bool = False
 
 
@@ -197,16 +197,17 @@ def known_otherwise(actor: Actor) -> None:
         context.find_actor = lambda: (find and find()) or actor
 
 
-def log_in_tried(*, succeeded: bool, named: Iterable[object] = ()) -> None:
+def log_in_tried(*, succeeded: bool, name: str | None = None) -> None:
     """Somebody tried to log in during the current request; one who succeeds makes up for all who failed. For adapters.
 
-    Frameworks answer a wrong password with the form again, and that with status 200. ``named`` is whom he says he is.
+    Frameworks answer a wrong password with the form again, and that with status 200. ``name`` is the account's.
     """
     if entered := _entered.get():
         told = entered[-1].told
         told.logged_in = told.logged_in or succeeded
         told.tried_as = entered[-1].current_actor().id
-        told.tried_names.update(str(name).casefold() for name in named)
+        if name is not None:
+            told.tried_names.add(name.casefold())
 
 
 def set_outcome(outcome: str) -> None:

@@ -18,7 +18,8 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1: they as
 UNROUTED = "(unrouted)"
 ROWS_TOLD = 1_000  # of one statement, each by itself; more are one summary
 _DENIALS = frozenset({1008, 3000, 3003})  # a policy is violated, unauthorized, forbidden
-_FAILURES = frozenset({1002, 1003, 1007, 1009, 1010, 1011})  # the protocol or the data is wrong, or an internal error
+# The protocol or the data is wrong, an internal error, try again later, bad gateway.
+_FAILURES = frozenset({1002, 1003, 1007, 1009, 1010, 1011, 1013, 1014})
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ATTRIBUTE = "__audited__"
 logger = logging.getLogger("audit_core")
@@ -120,7 +121,10 @@ class AuditPolicy:
 
     def skips(self, path: str) -> bool:
         """Whether nothing is ever audited at this path."""
-        return bool(self.skip) and any(fnmatchcase(path, pattern) for pattern in self.skip)
+        for pattern in self.skip:  # noqa: SIM110 - most trails have none, and any() would make a generator each time
+            if fnmatchcase(path, pattern):
+                return True
+        return False
 
     def audits(self, method: str, path: str, route: Route | None, outcome: str) -> bool:
         """Whether this request leaves an event."""
@@ -130,9 +134,7 @@ class AuditPolicy:
             return True
         if route is None or method == "OPTIONS":  # which the framework answers by itself, and reads nothing
             return False
-        if self._naming(method, route) is not None:
-            return True
-        return bool(self.reads) and method in {"GET", "HEAD"} and self._reads(route)
+        return self._naming(method, route) is not None or (method in {"GET", "HEAD"} and self._reads(route))
 
     def name(self, method: str, route: Route | None) -> tuple[str, str | None, str | None]:
         """The action, resource type and resource id of a request."""
@@ -151,9 +153,12 @@ class AuditPolicy:
         return {"reads": list(self.reads), "skip": list(self.skip), "rules": rules}
 
     def _naming(self, method: str, route: Route) -> Naming | AuditRule | None:
-        if (marked := naming_of(route.endpoint, method)) or not self.rules:
+        if marked := naming_of(route.endpoint, method):
             return marked
-        return next((rule for rule in self.rules if rule.matches(method, route.template)), None)
+        for rule in self.rules:
+            if rule.matches(method, route.template):
+                return rule
+        return None
 
     def _reads(self, route: Route) -> bool:
         return any(

@@ -55,7 +55,7 @@ def database_of(alias: str) -> Database:
     """What the settings say just now. Raises ConfigurationError for an engine that cannot hold audited changes."""
     settings = connections.settings[alias]
     if (known := _known.get(alias)) is None or known[0] != settings:
-        # Both are changed in place, by test runners.
+        # A copy: test runners change the settings, and their OPTIONS, in place.
         as_it_is = {**settings, "OPTIONS": dict(settings.get("OPTIONS", {}))}
         known = _known[alias] = as_it_is, _read(alias, settings)
     return known[1]

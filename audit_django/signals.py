@@ -11,6 +11,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out, user_lo
 
 from audit_core import Outcome, set_actor
 from audit_core.context import Actor, log_in_tried
+from audit_core.normalise import clean_text
 from audit_core.policy import resource_name
 from audit_core.requests.actors import actor_of
 from audit_django.trail import get_trail
@@ -40,10 +41,11 @@ def _logged_out(sender: Any, user: Any, **_: object) -> None:
 
 def _login_failed(sender: Any, credentials: Mapping[str, Any], **_: object) -> None:
     """Of the credentials only the name that was tried: whatever else they hold is not known to be harmless."""
-    log_in_tried(succeeded=False, named=credentials.values())
+    given = next((credentials[key] for key in (_user_model().USERNAME_FIELD, "username") if key in credentials), None)
+    name = None if given is None else clean_text(given)
+    log_in_tried(succeeded=False, name=name)
     trail = get_trail()
-    name = next((credentials[key] for key in (_user_model().USERNAME_FIELD, "username") if key in credentials), None)
-    details = {} if name is None else {"username": trail.redactor.text(str(name))}
+    details = {} if name is None else {"username": trail.redactor.text(name)}
     trail.record("user.login_failed", resource=(_kind(), None), outcome=Outcome.DENIED, details=details)
 
 

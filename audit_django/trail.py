@@ -68,7 +68,7 @@ class Layout:
 logger = logging.getLogger("audit_core")
 
 _held: tuple[Layout, AuditTrail] | None = None
-_checked: Mapping[str, Any] | None = None  # settings.AUDIT, when it was last found to hold what there is
+_checked: frozenset[str] = frozenset()  # the names in settings.AUDIT, when they were last found to be known
 _lock = threading.RLock()
 _real_names: dict[str, str] = {}
 
@@ -103,9 +103,10 @@ def close_trail() -> None:
 def setting(name: str) -> Any:
     """One of ``settings.AUDIT``. Raises ConfigurationError when it holds a name that is none."""
     global _checked  # noqa: PLW0603 - a change of one row asks for a dozen of them
-    if (given := getattr(settings, "AUDIT", DEFAULTS)) is not _checked:
+    given = getattr(settings, "AUDIT", DEFAULTS)
+    if type(given) is not dict or given.keys() != _checked:
         _check_names(given)
-        _checked = given
+        _checked = frozenset(given)
     value = given.get(name, DEFAULTS[name])
     if isinstance(value, str) and name in _LISTS:
         raise ConfigurationError(f"settings.AUDIT[{name!r}] is {value!r}: give a list of strings, [{value!r}].")

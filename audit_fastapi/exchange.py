@@ -72,7 +72,7 @@ class Request(Exchange):
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application handle it, and see how it ends."""
-        if not self.audit.begin(wait=False):
+        if not self.audit.begin(wait=False):  # nearly always it may: no coroutine for that
             await self.audit.begin_async(anyio.sleep)
         with self.audit:
             try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +15,7 @@ from audit_fastapi.exchange import Request
 from audit_fastapi.websocket import Socket
 
 _FRAMEWORK = "starlette"
+_DEEPEST = 32  # middlewares, one around the other
 _EXCHANGES: dict[str, type[Request | Socket]] = {"http": Request, "websocket": Socket}
 
 
@@ -25,6 +29,7 @@ class AuditMiddleware:
     def __init__(self, app: ASGIApp, trail: AuditTrail) -> None:
         self.app = app
         self.trail = checked_trail(trail)
+        self._root_path = _own_root_path(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI scope: a request, a WebSocket, or the application's life."""
@@ -32,15 +37,12 @@ class AuditMiddleware:
             await self._live(scope, receive, send)
         elif (exchange := _EXCHANGES.get(scope["type"])) and is_first(scope, _FRAMEWORK, self.trail):
             try:
-                await exchange(self.trail, scope, receive, send, self._root_path(scope)).run(self.app)
+                root_path = self._root_path or scope.get("root_path", "")
+                await exchange(self.trail, scope, receive, send, root_path).run(self.app)
             finally:
                 is_over(scope, _FRAMEWORK, self.trail)
         else:
             await self.app(scope, receive, send)
-
-    def _root_path(self, scope: Scope) -> str:
-        """FastAPI's own goes over the server's, from within the application on."""
-        return getattr(self.app, "root_path", "") or scope.get("root_path", "")
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:
@@ -53,3 +55,13 @@ class AuditMiddleware:
                 await send(message)
 
         await self.app(scope, receive, closing)
+
+
+def _own_root_path(app: Any) -> str:
+    """That of a FastAPI application that this middleware is around, which sets it over the server's; else ""."""
+    fastapi = sys.modules.get("fastapi")
+    for _ in range(_DEEPEST):
+        if fastapi is not None and isinstance(app, fastapi.FastAPI):
+            return str(app.root_path)
+        app = getattr(app, "app", None)
+    return ""

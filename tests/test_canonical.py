@@ -490,6 +490,17 @@ class TestHostileObjects:
 
         assert clean(Pretender()) == f"<{Pretender.__module__}.{Pretender.__qualname__}>"
 
+    def test_a_value_that_resists_is_its_class_wherever_it_stands(self) -> None:
+        class Nowhere(tzinfo):
+            utcoffset = raiser
+
+        for value, name in (
+            (uuid.UUID.__new__(uuid.UUID), "<uuid.UUID>"),
+            (datetime(2024, 2, 29, tzinfo=Nowhere()), "<datetime.datetime>"),
+        ):
+            assert clean(value) == name
+            assert clean([value]) == [name]
+
     def test_a_metaclass_that_resists_is_unreadable(self) -> None:
         meta = type("Meta", (type,), {"__hash__": raiser, "__eq__": raiser, "__getattribute__": raiser})
         assert clean(meta("Kind", (), {})()) == UNREADABLE

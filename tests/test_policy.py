@@ -140,8 +140,7 @@ def test_a_status_is_an_outcome(status, outcome):
         (1008, "denied", "success"),
         (3000, "denied", "success"),
         (3003, "denied", "success"),
-        (1002, "failure", "failure"),
-        (1011, "failure", "failure"),
+        *((code, "failure", "failure") for code in (1002, 1003, 1007, 1009, 1010, 1011, 1013, 1014)),
     ],
 )
 def test_only_who_serves_a_websocket_can_deny_something_with_its_code(code, here, there):

@@ -103,8 +103,7 @@ class RequestAudit:
         self._entered = [self.context]
 
     def __enter__(self) -> Self:
-        if not self._open:
-            self.begin()
+        self.begin()
         enter(self.context)
         return self
 
@@ -224,14 +223,17 @@ class SocketAudit(RequestAudit):
             return None
         self._recorded = True
         details = self._how_it_went(status, error)
-        return self._submit("websocket.open", self._outcome(status, error), self._with_route(details))
+        outcome = self._outcome(status, error)
+        self.context.told.outcome = None  # that was of the opening
+        return self._submit("websocket.open", outcome, self._with_route(details))
 
     def end(self, code: int, error: BaseException | None = None, *, said_here: bool = False) -> None:
         """It was open, and has ended with this code (RFC 6455 7.4), which the application said or somebody else."""
-        if error is None:
-            self._close(code, self.context.told.outcome or outcome_of_code(code, said_here=said_here))
-        else:
+        if error is not None:
             self._close(code, Outcome.FAILURE, exception=type_of(error))
+            return
+        by_code = outcome_of_code(code, said_here=said_here)
+        self._close(code, by_code if by_code == Outcome.FAILURE else self.context.told.outcome or by_code)
 
     def refuse(self) -> int:
         """Its opening is kept, but durable nowhere: it is closed with this code, and a second event says so."""

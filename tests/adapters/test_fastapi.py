@@ -1,11 +1,14 @@
 import asyncio
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Response, WebSocket, WebSocketDisconnect
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from audit_core import AuditPolicy, AuditTrail
@@ -346,10 +349,22 @@ def test_around_an_application_with_a_root_path_of_its_own_the_template_is_the_o
     def report():
         return {}
 
-    with AuditTrail("memory:", lifecycle=False, policy=AuditPolicy(reads=["/reports/*"])) as trail:
-        TestClient(AuditMiddleware(app, trail=trail)).get("/reports/monthly")
+    for inner in (app, GZipMiddleware(app)):
+        with AuditTrail("memory:", lifecycle=False, policy=AuditPolicy(reads=["/reports/*"])) as trail:
+            TestClient(AuditMiddleware(inner, trail=trail)).get("/reports/monthly")
+            (event,) = events(trail)
+        assert (event.action, event.details["path"]) == ("GET /reports/monthly", "/api/reports/monthly")
+
+
+def test_what_another_application_calls_its_root_path_is_no_mount():
+    async def answer(scope, receive, send):
+        await PlainTextResponse("")(scope, receive, send)
+
+    answer.root_path = Path("/srv/clinic")  # Quart's is a folder
+    with AuditTrail("memory:", lifecycle=False) as trail:
+        TestClient(AuditMiddleware(answer, trail=trail)).post("/x")
         (event,) = events(trail)
-    assert (event.action, event.details["path"]) == ("GET /reports/monthly", "/api/reports/monthly")
+    assert event.details["path"] == "/x"
 
 
 def test_the_end_of_the_lifespan_closes_the_trail(tmp_path):

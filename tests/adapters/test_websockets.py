@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from audit_core import AuditTrail
-from audit_fastapi import AuditMiddleware, set_actor
+from audit_fastapi import AuditMiddleware, set_actor, set_outcome
 from tests.adapters.servers import UvicornServer, wait_until
 
 
@@ -55,6 +55,15 @@ async def refusing(websocket: WebSocket):
     raise HTTPException(404)
 
 
+async def judged(websocket: WebSocket):
+    """Says what it thinks of the opening, and of the end."""
+    set_outcome("denied")
+    await websocket.accept()
+    if (said := await websocket.receive_text()) != "nothing":
+        set_outcome(said)
+    await websocket.close(1011 if said == "success" else 1000)
+
+
 async def shared(websocket: WebSocket):
     """Two tasks listen, and one that hears the goodbye ends the other."""
     await websocket.accept()
@@ -65,7 +74,7 @@ async def shared(websocket: WebSocket):
 
 ROUTES = {
     "/rooms/{room_id}": room, "/forbidden": forbidden, "/denied": denied, "/raising": raising, "/refusing": refusing,
-    "/shared": shared,
+    "/shared": shared, "/judged": judged,
 }  # fmt: skip
 
 
@@ -150,6 +159,17 @@ def test_one_that_is_closed_because_its_first_message_has_a_wrong_token_is_denie
         client.close(1008)
     _, closed = site.events(2)
     assert (closed.outcome, closed.details["code"]) == ("success", 1008), "a client denies nobody anything"
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"), [("nothing", "success"), ("denied", "denied"), ("failure", "failure"), ("success", "failure")]
+)
+def test_what_is_said_of_the_opening_is_not_said_of_the_end_and_a_code_of_failure_is_one(site, said, outcome):
+    with connect(f"{site.url}/judged") as client:
+        client.send(said)
+        with pytest.raises(ConnectionClosed):
+            client.recv()
+    assert [event.outcome for event in site.events(2)] == ["denied", outcome]
 
 
 def test_a_goodbye_that_a_task_of_a_group_hears_is_no_failure(site):

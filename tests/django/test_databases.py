@@ -88,6 +88,24 @@ def test_a_url_that_libpq_does_not_take_is_one_sentence(layout):
         layout("postgresql://h/x?nonsense=1", default=FULL)
 
 
+def test_a_database_whose_settings_change_in_place_is_the_other_one_from_then_on(layout):
+    layout(default=FULL | {"OPTIONS": {"sslmode": "prefer"}})
+    before = database_of("default")
+    connections.settings["default"]["OPTIONS"]["sslmode"] = "require"
+    connections.settings["default"]["NAME"] = "test_clinic"
+    after = database_of("default")
+    assert (before.name, dict(before.options)) == ("clinic", {"sslmode": "prefer"})
+    assert (after.name, dict(after.options)) == ("test_clinic", {"sslmode": "require"})
+
+
+def test_a_name_that_comes_into_the_settings_later_must_be_one_too(settings):
+    settings.AUDIT = {"READS": ["patient"]}
+    assert trail.setting("READS") == ["patient"]
+    settings.AUDIT["REDS"] = []
+    with pytest.raises(ConfigurationError, match="REDS"):
+        trail.setting("READS")
+
+
 def test_a_default_port_is_no_difference():
     assert place_of(Database("postgresql", "a", "h").url) == place_of("postgresql://u@h:5432/a")
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 
@@ -164,6 +165,16 @@ def test_who_gets_in_at_the_second_try_of_one_request_was_not_denied(recorded, c
     log_in(client, ["by mail", "engine"])
     (request,) = request_events(recorded)
     assert (request.outcome, len(recorded("user.login_failed"))) == ("success", 1)
+
+
+def test_credentials_are_not_looked_at_but_for_the_name(recorded, rf):
+    class Tenant:
+        def __str__(self):
+            raise RuntimeError("a query that must not be run here")
+
+    assert authenticate(rf.post("/"), username="ada", password="wrong", tenant=Tenant()) is None
+    (failed,) = recorded("user.login_failed")
+    assert failed.details == {"username": "ada"}
 
 
 @pytest.mark.parametrize("known_by", ["set_actor", "user"])

@@ -180,7 +180,7 @@ class FlushRecorder:
             written = not columns.keys().isdisjoint(committed)
             unset = [*(fields.computed if written else ()), *self._written_later(fields)]
             names += [name for name in unset if name not in loaded and name not in committed]
-        return [name for name in names if name not in known] if names else names
+        return [name for name in names if name not in known]
 
     def _written_later(self, fields: Mapped) -> list[str]:
         """Foreign keys that nobody has set yet: see ``_note_post_updates``."""
