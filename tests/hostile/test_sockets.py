@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from audit_fastapi.websocket import Socket
-from tests.hostile.frames import TEXT, Attack, each, frame, handshake
+from tests.hostile.frames import TEXT, Attack, closing, each, frame, handshake
 from tests.hostile.sockets import SITES, fuzz, paired
 
 EXAMPLES = 40  # for each; `scripts/soak` goes on for hours
@@ -39,9 +39,11 @@ async def saying_it_twice(send):
     await send()
 
 
-@pytest.mark.parametrize("wrong", [hanging_up, saying_it_twice])
-def test_a_side_that_answers_otherwise_is_found_out_and_the_next_attack_is_judged_by_itself(pair, wrong, monkeypatch):
-    talk = Attack((handshake(), frame(TEXT, b"a")), "waits")
+@pytest.mark.parametrize(("wrong", "then"), [(hanging_up, [closing(1000)]), (saying_it_twice, [])])
+def test_a_side_that_answers_otherwise_is_found_out_and_the_next_attack_is_judged_by_itself(
+    pair, wrong, then, monkeypatch
+):
+    talk = Attack((handshake(), frame(TEXT, b"a"), *then), "waits")
     send = Socket.send
 
     async def sending(self, message):
