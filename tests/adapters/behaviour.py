@@ -36,11 +36,15 @@ class Site:
     def all_events(self, action: str | None = None) -> list[AuditEvent]:
         return list(self.trail.events(action=action, newest_first=False))
 
+    def request_events(self) -> list[AuditEvent]:
+        """Without the trail's start, which is an event of the first request that leaves one."""
+        return [event for event in self.all_events() if event.action not in {"log.created", "trail.started"}]
+
     def ask(self, method: str, path: str, **options) -> tuple[httpx.Response, list[AuditEvent]]:
         """The response, and the events that the request left."""
-        before = {event.event_id for event in self.all_events()}
+        before = {event.event_id for event in self.request_events()}
         response = self.client.request(method, path, **options)
-        new = [event for event in self.all_events() if event.event_id not in before and not _is_the_trails(event)]
+        new = [event for event in self.request_events() if event.event_id not in before]
         mine = response.headers.get("x-request-id")
         return response, [event for event in new if mine is None or event.request_id == mine]
 
@@ -56,11 +60,6 @@ class Site:
         with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
             connection.sendall(request)
             return connection.makefile("rb").readline()
-
-
-def _is_the_trails(event: AuditEvent) -> bool:
-    """Its start, which is an event of the first request that leaves one."""
-    return event.action in {"log.created", "trail.started"}
 
 
 def connect(url: str) -> httpx.Client:
@@ -430,13 +429,13 @@ class Behaviour:
         ],
     )
     def test_a_hostile_path_breaks_nothing_and_is_recorded(self, site, target):
-        before = [event for event in site.all_events() if not _is_the_trails(event)]
+        before = len(site.request_events())
         answer = site.send(
             b"POST " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         )
         if not answer.startswith(b"HTTP/1.1 400"):  # the server itself refused it
             assert b" 500" not in answer
-            assert len([event for event in site.all_events() if not _is_the_trails(event)]) == len(before) + 1
+            assert len(site.request_events()) == before + 1
 
     @pytest.mark.parametrize(
         "header",

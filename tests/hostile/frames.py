@@ -9,6 +9,7 @@ KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 MASK = b"\x37\xfa\x21\x3d"
 TOO_BIG = 2**16 + 1  # more than the servers here are told to take
+AT_ONCE = 2**15  # what is longer arrives in pieces, and their order is chance
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ HANDSHAKES = [
     handshake().replace(b"Upgrade: websocket", b"Upgrade: websocket, h2c"), handshake().replace(b"Connection", b"X"),
     handshake()[:-2], handshake()[:40], b"GET /rooms/7",
 ]  # fmt: skip
+TALKS = [
+    (frame(TEXT, b"a"), frame(TEXT, b"b"), frame(3, b"a")), (frame(TEXT, b"a"), frame(TEXT, b"b"), closing(1000)),
+    (frame(TEXT, b"a"), frame(TEXT, b"close"), frame(TEXT, b"b")),
+]  # fmt: skip
 LEAVINGS = ("waits", "closes", "resets", "half")
 
 _any_frame = st.builds(
@@ -97,11 +102,13 @@ def attacks(draw):
     start, sent = draw(_handshakes), draw(_frames)
     if sent and draw(st.booleans()):
         sent[-1] = sent[-1][: draw(st.integers(0, len(sent[-1])))]
-    pieces = (start + b"".join(sent),) if draw(st.booleans()) else (start, *sent)
+    together = start + b"".join(sent)
+    pieces = (together,) if draw(st.booleans()) and len(together) < AT_ONCE else (start, *sent)
     return Attack(pieces, draw(st.sampled_from(LEAVINGS)))
 
 
 def each():
-    """Each frame and each handshake by itself, and each way to leave in turn."""
+    """Each frame and each handshake by itself, and each way to leave in turn; then those that come to an end."""
     payloads = [(handshake(), one) for one in FRAMES] + [(one,) for one in HANDSHAKES]
-    return [Attack(pieces, LEAVINGS[place % len(LEAVINGS)]) for place, pieces in enumerate(payloads)]
+    alone = [Attack(pieces, LEAVINGS[place % len(LEAVINGS)]) for place, pieces in enumerate(payloads)]
+    return alone + [Attack((handshake(), *pieces), "waits") for pieces in TALKS]

@@ -11,6 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, WebSocket
@@ -19,17 +20,18 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocketDisconnect
 
 from audit_core import AuditTrail
 from audit_fastapi import AuditMiddleware
 from tests.adapters.servers import Server, UvicornServer, wait_until
+from tests.hostile.answers import END, OPENING, Owed, answers
 from tests.hostile.frames import TOO_BIG, attacks, handshake
 
 SILENCE = 0.05  # seconds after which a client leaves
-HANDSHAKE = 1.0  # in which a server answers a bad one, or never
 PATIENCE = 30.0  # of whoever waits for an answer that must come
 SECRET = "hunter2"
+GOODBYES = {"WebSocketDisconnect", "WebSocketDisconnected"}  # or the handler hears of it first: as chance has it
+_IGNORED = re.compile(rb"(?m)^(?:Content-Length|Transfer-Encoding|X-Any):")  # in a handshake, by websockets-sansio
 _OURS = re.compile(rb"(?im)^(?:date|x-request-id):[^\r\n]*\r\n")
 
 
@@ -87,7 +89,8 @@ class Uvicorn(UvicornServer):
     make_app = None
 
     def __init__(self, ws):
-        self.ws, self.more = ws, {"ws_max_size": TOO_BIG - 1, "timeout_graceful_shutdown": 1}
+        self.ws = ws
+        self.more = {"ws_max_size": TOO_BIG - 1, "ws_ping_interval": None, "timeout_graceful_shutdown": 1}
 
 
 class Hypercorn(Server):
@@ -139,10 +142,9 @@ class Sockets:
             self.running += 1
             try:
                 await app(scope, receive, sending)
-            except WebSocketDisconnect:  # or the handler hears of it first: as chance has it
-                raise
             except BaseException as error:
-                raised = type(error).__name__
+                name = type(error).__name__
+                raised = None if name in GOODBYES else name
                 raise
             finally:
                 self.ended.append((accepted, raised))
@@ -159,43 +161,53 @@ class Sockets:
 class Pair:
     """One application twice, and what it has been told so far."""
 
-    def __init__(self, ports, sockets, trail, *, whole):
-        """``whole``: whether frames may come in one piece with the handshake."""
-        self._ports, self._sockets, self._trail, self._whole = ports, sockets, trail, whole
-        self._pool = ThreadPoolExecutor(2)
-        self._seen, self._counted = set(), 0
+    def __init__(self, ports, sockets, trail, pool, site):
+        self._ports, self._sockets, self._trail, self._pool, self._site = ports, sockets, trail, pool, site
+        self._last = None  # event that has been seen
         self.sent, self.arrived, self.codes = 0, Counter(), Counter()
 
     def check(self, attack):
         """It goes as it would without us, and each that reached the application has its opening and its end."""
-        if not self._whole:
-            head, end, frames = attack.pieces[0].partition(b"\r\n\r\n")
+        if self._site == "hypercorn":  # it never ends one whose frames come with the handshake, and breaks off
+            head, end, frames = attack.pieces[0].partition(END)
             attack = replace(attack, pieces=(head + end, frames, *attack.pieces[1:]))
         self.sent += 1
         places = [len(each.ended) for each in self._sockets]
-        plain, audited = self._pool.map(lambda port: exchange(port, attack), self._ports)
+        plain, audited = self._pool.map(lambda port: exchange(port, attack, self._site), self._ports)
         ended = [each.since(place) for each, place in zip(self._sockets, places, strict=True)]
-        assert plain.startswith(audited) or audited.startswith(plain), (attack, plain, audited)
+        events = self._new(ended[1])  # before anything fails: the next attack has its own
+        assert plain.agrees(audited), (attack, plain, audited)
+        assert audited.opens or not attack.pieces[0].startswith(handshake()), (attack, audited)
         assert ended[0] == ended[1], (attack, ended)
-        self.arrived.update(accepted for accepted, _ in ended[1])
-        self._told(attack, ended[1])
-
-    def _told(self, attack, ended):
-        wanted = Counter()
-        for accepted, _ in ended:
-            wanted.update(["open", "close"] if accepted else ["refused"])
-
-        def told():
-            events = [event for event in self._trail.events() if event.action.startswith("websocket.")]
-            return [event for event in events if event.event_id not in self._seen]
-
-        assert wait_until(lambda: len(told()) >= wanted.total()), (attack, ended, told())
-        events = told()
-        self._seen |= {event.event_id for event in events}
-        assert Counter(map(_kind, events)) == wanted, (attack, ended, events)
-        assert len({event.request_id for event in events}) == len(ended), (attack, events)
+        assert Counter(map(_kind, events)) == _wanted(ended[1]), (attack, ended, events)
+        assert len({event.request_id for event in events}) == len(ended[1]), (attack, events)
         assert SECRET not in repr(events), (attack, events)
+        self.arrived.update(accepted for accepted, _ in ended[1])
         self.codes.update(event.details["code"] for event in events if _kind(event) == "close")
+
+    def _new(self, ended):
+        """The events of WebSockets since the last attack, once there are as many as there must be."""
+        events = []
+
+        def are_there():
+            events[:] = self._trail.events(after=self._last, newest_first=False)
+            return len(_of_sockets(events)) >= _wanted(ended).total()
+
+        wait_until(are_there)
+        if events:
+            self._last = events[-1].event_id
+        return _of_sockets(events)
+
+
+def _of_sockets(events):
+    return [event for event in events if event.action.startswith("websocket.")]
+
+
+def _wanted(ended):
+    kinds = Counter()
+    for accepted, _ in ended:
+        kinds.update(["open", "close"] if accepted else ["refused"])
+    return kinds
 
 
 def _kind(event):
@@ -207,39 +219,90 @@ def _kind(event):
     return "open" if event.details["status"] == 101 else "refused"
 
 
-def exchange(port, attack):
-    """What the server answers; how much of it arrives before somebody leaves is chance."""
-    said = bytearray()
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+class Said(NamedTuple):
+    """How many of its answers somebody has waited for, and all that has arrived."""
+
+    answers: int
+    data: bytes
+    is_all: bool  # otherwise it is chance what else comes
+
+    @property
+    def opens(self):
+        return self.answers > 0 and self.data.startswith(OPENING)
+
+    def agrees(self, other):
+        if self.is_all and other.is_all:
+            return self == other
+        longer, shorter = sorted((self.data, other.data), key=len, reverse=True)
+        return self.answers == other.answers and longer.startswith(shorter)
+
+
+class Talk:
+    """One client: it sends the next piece once the last one has been answered."""
+
+    def __init__(self, client, site):
+        self._client, self._site = client, site
+        self._said, self._sent, self.owed = bytearray(), b"", Owed()
+        self._heard = 0
+
+    def send(self, piece):
+        """It may have been closed already; what it has said is there even so."""
+        if self._sent:
+            self.owed.add(piece)
+        self._sent += piece
+        with suppress(OSError):
+            self._client.sendall(piece)
+
+    def hear(self):
+        """Until all that is owed is there or the server closes: of who leaves before, it is chance how far he comes."""
+        while answers(self._said) < self._due() and self._read(PATIENCE):
+            pass
+        if not self._due():
+            self._read(SILENCE)
+        self._heard = min(answers(self._said), self._due())
+
+    def hear_the_rest(self):
+        while self._read(SILENCE):
+            pass
+
+    def said(self, attack):
+        is_all = attack.leaving == "waits" and attack.pieces[0] == handshake() and self.owed.is_all
+        return Said(self._heard, _OURS.sub(b"", self._said), is_all)
+
+    def _due(self):
+        if END not in self._sent or (self._site == "websockets" and _IGNORED.search(self._sent)):
+            return 0
+        return 1 + self.owed.count if answers(self._said) and self._said.startswith(OPENING) else 1
+
+    def _read(self, seconds):
+        """Whether anything comes: nothing does where the server has closed, or is silent for so long."""
+        self._client.settimeout(seconds)
+        part = b""
+        with suppress(OSError):
+            part = self._client.recv(65536)
+        self._said += part
+        self._client.settimeout(PATIENCE)
+        return bool(part)
+
+
+def exchange(port, attack, site):
+    """What the server says to it; who leaves does so without waiting for an answer to his last frames."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        talk = Talk(client, site)
         for place, piece in enumerate(attack.pieces):
-            client.sendall(piece)
-            if place == 0:
-                said += _read(client, _seconds(piece))
-        if attack.leaving == "half":
-            client.shutdown(socket.SHUT_WR)
-        if attack.leaving == "resets":
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        while attack.leaving in {"waits", "half"} and (part := _read(client, SILENCE)):
-            said += part
-    return _OURS.sub(b"", bytes(said))
-
-
-def _seconds(start):
-    """How long to wait for the first answer: of whoever leaves before it, nobody knows how far he comes."""
-    if start.startswith(handshake()):
-        return PATIENCE
-    return HANDSHAKE if b"\r\n\r\n" in start else SILENCE
-
-
-def _read(client, seconds):
-    """What comes next; nothing where the server closes, or is silent for so long."""
-    client.settimeout(seconds)
-    try:
-        return client.recv(65536)
-    except TimeoutError:
-        return b""
-    finally:
-        client.settimeout(PATIENCE)
+            talk.send(piece)
+            if place == 0 or place < len(attack.pieces) - 1 or attack.leaving == "waits":
+                talk.hear()
+            if talk.owed.broken:
+                break
+        with suppress(OSError):
+            if attack.leaving == "half":
+                client.shutdown(socket.SHUT_WR)
+            if attack.leaving == "resets":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if attack.leaving in {"waits", "half"}:
+            talk.hear_the_rest()
+        return talk.said(attack)
 
 
 @contextmanager
@@ -253,7 +316,7 @@ def paired(name):
         apps = wrappers[0].around(make_app()), wrappers[1].around(make_app(audit))
         addresses = [stack.enter_context(server.serve_app(app)) for app in apps]
         ports = [urlsplit(address).port for address in addresses]
-        yield Pair(ports, wrappers, trail, whole=name != "hypercorn")  # it never ends one that comes so, and breaks off
+        yield Pair(ports, wrappers, trail, stack.enter_context(ThreadPoolExecutor(2)), name)
         assert not trail.verify().findings
 
 
