@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from django.db import connections
 from django.db.models import Model
 
+from audit_django.capture.blocks import undoing
 from audit_django.capture.carrying import begin
 from audit_django.capture.row import Row
 from audit_django.capture.selection import audits
@@ -26,10 +28,12 @@ def _saving_parents(original: Callable[..., Any]) -> Callable[..., Any]:
         if updated_parents is not None or not cls._meta.parents or not audits(cls, using):
             return original(self, cls, using, update_fields, force_insert, updated_parents)
         unit = _unit(cls, using)
-        begin(unit.connection)
-        with collecting(unit):
-            result = original(self, cls, using, update_fields, force_insert, updated_parents)
-        self.__dict__[_PARTS] = unit.rows
+        with ExitStack() as stack:
+            stack.enter_context(undoing(unit.connection))
+            begin(unit.connection)
+            with collecting(unit):
+                result = original(self, cls, using, update_fields, force_insert, updated_parents)
+            self.__dict__[_PARTS] = unit.rows, stack.pop_all()
         return result
 
     return save_parents
@@ -51,8 +55,8 @@ def _saving_table(original: Callable[..., Any]) -> Callable[..., Any]:
         model: type[Model] = cls
         if model is not self._meta.concrete_model or not audits(model, using):
             return original(self, *arguments)
-        parts: list[Row] = self.__dict__.pop(_PARTS, [])
-        with telling(_unit(model, using)) as unit:
+        parts, whole = self.__dict__.pop(_PARTS, ([], nullcontext()))
+        with whole, telling(_unit(model, using)) as unit:
             was_updated = original(self, *arguments)
             if parts:
                 unit.rows += [*parts, *_own_row(self, model, unit)]

@@ -80,11 +80,10 @@ def telling(unit: Unit) -> Iterator[Unit]:
         return
     connection = unit.connection
     is_whole = connection.get_autocommit() and not connection.in_atomic_block
-    with block(connection) as ours:
+    with block(connection):
         trail = begin(connection)
         with collecting(unit):
             yield unit
-        ours.tells = True
         summaries = (one for one in unit.summaries.values() if one.rows)
         ends = is_whole and len(unit.rows) <= FEW and not connection.needs_rollback
         carry(trail, connection, chain[Change | Summary](told(_chosen(unit)), summaries), ends=ends)

@@ -4,6 +4,7 @@
 import datetime as dt
 import gc
 import threading
+from contextlib import nullcontext
 
 import pytest
 from django import VERSION
@@ -11,8 +12,11 @@ from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Upper
 
+from audit_core import AuditTrail
 from audit_core.errors import ConfigurationError
+from audit_core.testing import recording
 from audit_django import get_trail
+from audit_django.capture import statements
 from audit_django.trail import close_trail
 from tests.django.clinic.models import Bed, Draft, Employee, Guest, Note, Patient, Person, Room, Surgeon, Token, Ward
 from tests.django.loops import run
@@ -325,19 +329,108 @@ def test_as_many_queries_are_counted_in_autocommit_as_without_us(recorded, djang
     assert [change[0] for change in recorded.changes()] == ["create", "create", "update", "delete", "create", "create"]
 
 
-def test_with_autocommit_off_a_statement_that_fails_leaves_the_transaction_to_the_application(recorded):
-    transaction.set_autocommit(False)
-    try:
+def test_what_a_field_writes_by_itself_counts_as_without_us(recorded, django_assert_num_queries, monkeypatch):
+    monkeypatch.setattr(Room._meta.get_field("beds"), "pre_save", _writing_a_ward)
+    with django_assert_num_queries(2):
         Room.objects.create(number="1")
-        savepoint = connection.savepoint()
+    assert [change[:2] for change in recorded.changes()] == [("create", "ward"), ("create", "room")]
+
+
+def test_a_field_that_opens_a_durable_block_is_refused_in_autocommit(recorded, monkeypatch):
+    def pre_save(room, add):
+        with transaction.atomic(durable=True):
+            return 1
+
+    monkeypatch.setattr(Room._meta.get_field("beds"), "pre_save", pre_save)
+    with pytest.raises(RuntimeError, match="durable"):
+        Room.objects.create(number="1")
+
+
+def _writing_a_ward(room, add):
+    Ward.objects.create(name="North")
+    return 1
+
+
+# -- with autocommit off
+
+
+@pytest.fixture
+def by_hand(recorded):
+    """The application commits by itself."""
+    transaction.set_autocommit(False)
+    yield
+    transaction.rollback()
+    transaction.set_autocommit(True)
+
+
+@pytest.mark.parametrize("writes_another", [False, True])
+def test_with_autocommit_off_a_statement_that_fails_leaves_the_transaction_to_the_application(
+    recorded, by_hand, monkeypatch, writes_another
+):
+    if writes_another:
+        monkeypatch.setattr(Room._meta.get_field("beds"), "pre_save", _writing_a_ward)
+    Room.objects.create(number="1")
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT ours")
+    with pytest.raises(IntegrityError):
+        Room.objects.create(number="1")
+    with connection.cursor() as cursor:
+        cursor.execute("ROLLBACK TO SAVEPOINT ours")
+    Room.objects.create(number="2")
+    transaction.commit()
+    rooms = [change[:3] for change in recorded.changes() if change[1] == "room"]
+    assert rooms == [("create", "room", "1"), ("create", "room", "2")]
+    assert len(recorded.changes()) == 2 + Ward.objects.count() == 2 + 2 * writes_another
+
+
+@pytest.mark.parametrize("is_in_a_block", [False, True])
+def test_with_autocommit_off_a_change_whose_event_cannot_be_written_does_not_commit(
+    recorded, by_hand, monkeypatch, is_in_a_block
+):
+    surgeon = Surgeon.objects.create(name="Grey")
+    monkeypatch.setattr(AuditTrail, "tell", _raise)
+    with pytest.raises(RuntimeError), transaction.atomic(savepoint=False) if is_in_a_block else nullcontext():
+        Room.objects.create(number="1")
+    connection.needs_rollback = False
+    for change in (surgeon.delete, lambda: Surgeon.objects.create(name="Ann")):
+        with pytest.raises(RuntimeError):
+            change()
+        connection.needs_rollback = False  # of Django's own block, and no matter to commit()
+    transaction.commit()
+    assert [person.name for person in Person.objects.all()] == ["Grey"]
+    assert not Room.objects.exists()
+    monkeypatch.undo()
+    assert [change[:2] for change in recorded.changes()] == [("create", "surgeon")]
+
+
+def test_with_autocommit_off_a_change_that_we_cannot_read_does_not_commit(recorded, by_hand, monkeypatch):
+    Room.objects.create(number="1")
+    transaction.commit()
+    monkeypatch.setattr(statements, "Row", _raise)
+    with pytest.raises(RuntimeError):
+        Room.objects.update(beds=5)
+    transaction.commit()
+    assert Room.objects.get().beds == 1
+    assert len(recorded.changes()) == 1
+
+
+def test_with_autocommit_off_nothing_commits_before_the_application_does(recorded, by_hand):
+    Room.objects.create(number="1")
+    transaction.rollback()
+    assert not Room.objects.exists()
+
+
+def test_with_autocommit_off_what_watches_hears_what_is_undone(by_hand, monkeypatch):
+    monkeypatch.setattr(Room._meta.get_field("beds"), "pre_save", _writing_a_ward)
+    with recording() as seen:
+        Room.objects.create(number="1")
         with pytest.raises(IntegrityError):
             Room.objects.create(number="1")
-        transaction.savepoint_rollback(savepoint)
-        Room.objects.create(number="2")
-        transaction.commit()
-    finally:
-        transaction.set_autocommit(True)
-    assert [change[:3] for change in recorded.changes()] == [("create", "room", "1"), ("create", "room", "2")]
+        assert [event.action for event in seen] == ["create", "create"]
+
+
+def _raise(*args, **kwargs):
+    raise RuntimeError("nothing can be told")
 
 
 # -- with the change or not at all
