@@ -14,7 +14,7 @@ from django.db.models import Field, Model, QuerySet
 
 from audit_core.orm.changes import resource_id
 from audit_core.policy import resource_name
-from audit_django.unreadable import converted, fetched
+from audit_django.unreadable import converted, selected
 
 Key = tuple[Any, ...]
 Values = dict[str, Any]
@@ -94,7 +94,6 @@ def fetch(query: QuerySet[Any, Any]) -> list[Any]:
     except EmptyResultSet:
         return []
     with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-        cursor.execute(sql, parameters)
-        rows = fetched(cursor)
+        rows = selected(cursor, sql, parameters)
     compiler.apply_converters = partial(converted, compiler)
     return list(compiler.results_iter([rows]))

@@ -21,9 +21,11 @@ def prepared(compiler: Any, fields: Sequence[Any]) -> tuple[str, Iterable[Any]]:
     return statement  # type: ignore[no-any-return]
 
 
-def insert(compiler: Any, statement: tuple[str, Iterable[Any]], fields: Sequence[Any]) -> _Rows:
-    """The fields of the rows that were made, or of those that were there and were updated."""
-    return _run(compiler, *statement, fields)
+def insert(
+    compiler: Any, statement: tuple[str, Iterable[Any]], fields: Sequence[Any], asked: Sequence[Any]
+) -> tuple[_Rows, _Rows]:
+    """The fields of the rows that were made, or of those that were there and were updated; and those asked for."""
+    return _run(compiler, *statement, fields, [fields.index(field) for field in asked])
 
 
 def update(
@@ -39,12 +41,13 @@ def update(
         return [], []
     keys = compiler.query.get_meta().pk_fields
     told = [*fields, *keys, *fields, *asked]
-    rows = _run(compiler, _with_old_values(compiler, sql, keys, fields, told[len(fields) :]), parameters, told)
     width, end = len(fields), len(fields) + len(keys)
+    statement = _with_old_values(compiler, sql, keys, fields, told[width:])
+    rows, answers = _run(compiler, statement, parameters, told, range(end + width, len(told)))
     changed = [
         (key_of(row[width:end]), named(fields, row[:width]), named(fields, row[end : end + width])) for row in rows
     ]
-    return changed, [row[end + width :] for row in rows]
+    return changed, answers
 
 
 def _with_old_values(compiler: Any, sql: str, keys: Sequence[Any], fields: Sequence[Any], new: Sequence[Any]) -> str:
@@ -71,17 +74,27 @@ def delete(compiler: Any, fields: Sequence[Any]) -> list[tuple[Key, Values]]:
         return []
     keys = compiler.query.get_meta().pk_fields
     told = [*keys, *fields]
-    rows = _run(compiler, f"{sql} RETURNING {', '.join(_columns(compiler, told))}", parameters, told)
+    rows, _ = _run(compiler, f"{sql} RETURNING {', '.join(_columns(compiler, told))}", parameters, told)
     return [(key_of(row[: len(keys)]), named(fields, row[len(keys) :])) for row in rows]
 
 
-def _run(compiler: Any, sql: str, parameters: Iterable[Any], fields: Sequence[Any]) -> _Rows:
+def _run(
+    compiler: Any, sql: str, parameters: Iterable[Any], fields: Sequence[Any], asked: Sequence[int] = ()
+) -> tuple[_Rows, _Rows]:
+    """The fields as they are told; and those at the places ``asked`` as Django reads them, which may raise."""
     with compiler.connection.cursor() as cursor:
         begin_along(compiler.connection, cursor)
         cursor.execute(sql, parameters)
-        rows = fetched(cursor)
-    converters = compiler.get_converters([field.get_col(field.model._meta.db_table) for field in fields])
-    return [tuple(row) for row in converted(compiler, rows, converters)] if converters else rows
+        rows = fetched(cursor, asked)
+    answers = [tuple(row[place] for place in asked) for row in rows] if asked else []
+    if answers and (converters := _converters(compiler, [fields[place] for place in asked])):
+        answers = [tuple(row) for row in compiler.apply_converters(answers, converters)]
+    converters = _converters(compiler, fields)
+    return [tuple(row) for row in converted(compiler, rows, converters)] if converters else rows, answers
+
+
+def _converters(compiler: Any, fields: Sequence[Any]) -> Any:
+    return compiler.get_converters([field.get_col(field.model._meta.db_table) for field in fields])
 
 
 def _columns(compiler: Any, fields: Iterable[Any]) -> list[str]:

@@ -138,12 +138,12 @@ def _insert(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, u
     fields = list(model._meta.local_concrete_fields)
     if _sums_up(compiler, "create", model, unit):
         fields = list(asked or model._meta.pk_fields)
-        rows = returning.insert(compiler, returning.prepared(compiler, fields), fields)
+        rows, answers = returning.insert(compiler, returning.prepared(compiler, fields), fields, asked or ())
         unit.count("create", model, len(rows), conflict_of(compiler.query))
-        return rows if asked else []
+        return answers
     statement = returning.prepared(compiler, fields)
     before = dict(reading.conflicting(compiler, fields))
-    rows = returning.insert(compiler, statement, fields)
+    rows, answers = returning.insert(compiler, statement, fields, asked or ())
     written = [f.attname for f in fields if f in compiler.query.update_fields or getattr(f, "generated", False)]
     for values in rows:
         new = named(fields, values)
@@ -155,8 +155,7 @@ def _insert(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, u
                 Row("update", model, key, *({name: side[name] for name in written} for side in (old, new)))
             )
         before[key] = new  # SQLite lets an upsert have a key twice, which updates what it has made
-    places = [fields.index(field) for field in asked or ()]
-    return [tuple(values[place] for place in places) for values in rows] if asked else []
+    return answers
 
 
 def _insert_blindly(compiler: Any, original: _Wrapped, model: type[Model], asked: Any, unit: Unit) -> Any:

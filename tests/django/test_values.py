@@ -4,8 +4,11 @@ import pytest
 from django.core.files.base import ContentFile
 from django.db import DatabaseError, connection, models, transaction
 from django.db.models import F, Value
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Lower
+from django.db.models.sql import InsertQuery
 
+from audit_core.orm.changes import field_value, unread
 from tests.django.clinic.models import Bed, Letter, Locker, Parcel, Patient, Person, Room, Surgeon, Token, Ward
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -182,3 +185,45 @@ def test_what_python_cannot_read_is_told_as_its_text_and_keeps_nobody_from_delet
     assert Locker.objects.all().delete() == (1, {"clinic.Locker": 1})
     assert recorded.changes()[1] == ("update", "locker", "1", {field: (held, None)})
     assert recorded.changes()[2][3]["items"] == ("[unreadable]", None)
+
+
+def test_what_a_field_refuses_to_give_the_application_is_refused_as_without_us(recorded, monkeypatch):
+    def from_db_value(value, expression, connection):
+        raise ValueError("refused")
+
+    monkeypatch.setattr(Patient._meta.get_field("shouted").output_field, "from_db_value", from_db_value, raising=False)
+    with pytest.raises(ValueError, match="refused"):
+        assert Patient.objects.create(name="Ada").shouted  # without RETURNING it is read when it is asked for
+    with pytest.raises(ValueError, match="refused"):
+        Patient.objects.bulk_create([Patient(name="Ben")])[0].shouted  # noqa: B018 - the same
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="other databases keep nothing of another type")
+@pytest.mark.parametrize(
+    ("field", "held", "told"),
+    [("born", "'2024-02-31'", "2024-02-31"), ("name", "CAST(x'ff41' AS TEXT)", field_value(unread(b"\xffA")))],
+)
+def test_what_the_driver_of_sqlite_cannot_read_is_updated_and_deleted_as_without_us(recorded, field, held, told):
+    Patient.objects.create(name="Ada", born="2024-02-28", record={"a": 1}, balance="1.50")
+    unreadable = RawSQL(held, [])  # noqa: S611 - one of the two above
+    Patient.objects.update(**{field: unreadable})
+    with pytest.raises((ValueError, DatabaseError)):
+        Patient.objects.get()
+    assert Patient.objects.update(age=3) == 1
+    Patient.objects.all()._raw_delete("default")
+    with pytest.raises((ValueError, DatabaseError)):
+        Patient.objects.create(**{"name": "Ben", field: unreadable})
+    _, update, older, delete = recorded.changes()
+    assert update[3][field][1] == told
+    assert older[3] == {"age": (0, 3)}
+    assert delete[3][field] == (told, None)
+    assert (delete[3]["record"], delete[3]["balance"]) == (({"a": 1}, None), ("1.50", None))
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite keeps it as it is")
+def test_a_day_that_the_application_asks_for_and_the_driver_refuses_is_refused_as_without_us(recorded):
+    fields = [Locker._meta.get_field("at")]
+    compiler = InsertQuery(Locker)
+    compiler.insert_values([*fields, Locker._meta.pk], [Locker(number="1", at=RawSQL("'infinity'::timestamptz", []))])
+    with pytest.raises(DatabaseError):
+        compiler.get_compiler("default").execute_sql(fields)
