@@ -222,8 +222,8 @@ def test_what_the_driver_of_sqlite_cannot_read_is_updated_and_deleted_as_without
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite keeps it as it is")
 def test_a_day_that_the_application_asks_for_and_the_driver_refuses_is_refused_as_without_us(recorded):
-    fields = [Locker._meta.get_field("at")]
-    compiler = InsertQuery(Locker)
-    compiler.insert_values([*fields, Locker._meta.pk], [Locker(number="1", at=RawSQL("'infinity'::timestamptz", []))])
-    with pytest.raises(DatabaseError):
-        compiler.get_compiler("default").execute_sql(fields)
+    insert = InsertQuery(Locker)
+    locker = Locker(number="1", at=RawSQL("'infinity'::timestamptz", []))
+    insert.insert_values(Locker._meta.concrete_fields, [locker])
+    with pytest.raises(DatabaseError, match="too large"):
+        insert.get_compiler("default").execute_sql([Locker._meta.get_field("at")])
