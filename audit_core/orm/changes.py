@@ -143,9 +143,10 @@ def field_value(value: object) -> Json:
 def unread(value: object) -> object:
     """What is told of a value that cannot be read as what it is, given as the driver gives it.
 
-    A document is not, since there may be secrets in it that only a reader of its names finds.
+    A document is not, nor are bytes, which may be one: only a reader of its names finds the secrets in it.
     """
-    return UNREADABLE if str(value).lstrip().startswith(("{", "[")) else value
+    is_hidden = isinstance(value, bytes | bytearray | memoryview) or str(value).lstrip().startswith(("{", "["))
+    return UNREADABLE if is_hidden else value
 
 
 def _is_clean(changes: Changes) -> bool:

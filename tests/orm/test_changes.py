@@ -23,6 +23,7 @@ from audit_core.orm.changes import (
     linked,
     resource_id,
     unlinked,
+    unread,
     updated,
 )
 from audit_core.redaction import Redactor
@@ -76,6 +77,17 @@ class StoredFile:
 )
 def test_each_kind_of_value_is_written_by_rule(value, written):
     assert field_value(value) == written
+
+
+@pytest.mark.parametrize(
+    "document", ['{"pin": 1', ' ["pin"', b'{"pin": 1', bytearray(b"[1"), memoryview(b"\x80\x04pin")]
+)
+def test_a_document_that_nobody_can_read_is_not_told_whatever_it_is_given_as(document):
+    assert unread(document) == "[unreadable]"
+
+
+def test_a_text_that_nobody_can_read_is_told():
+    assert unread("infinity") == "infinity"
 
 
 def test_a_file_is_never_read():
