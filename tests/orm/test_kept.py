@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import (
     ARRAY,
     CHAR,
+    NCHAR,
     REAL,
     Boolean,
     Date,
     DateTime,
+    Double,
     Enum,
     Float,
     Integer,
@@ -51,6 +53,12 @@ def test_a_new_value_is_what_the_row_makes_of_the_one_that_it_is_given(session, 
     stock.price += Decimal("0.001")  # the row holds the same as before
     session.commit()
     assert told(trail)[1][2].keys() == {"touched", "stamped"}
+
+
+def test_what_is_no_number_is_told_where_the_row_holds_it(session, engine, trail):
+    session.add(Stock(price=Decimal("NaN")))
+    session.commit()
+    assert told(trail)[0][2].get("price") == (None if engine.dialect.name == "sqlite" else (None, "NaN"))
 
 
 def test_what_the_row_made_of_a_value_is_the_old_one_of_the_next_flush(factory, trail):
@@ -148,10 +156,18 @@ def test_values_of_postgresql_are_told_as_they_are_read_again(session, engine, t
         at = mapped_column(DateTime(timezone=True))
         span = mapped_column(postgresql.DATERANGE)
         prices = mapped_column(ARRAY(Numeric(5, 1)))
+        exact = mapped_column(Numeric)
+        whole = mapped_column(REAL)
+        open = mapped_column(postgresql.INT4RANGE)
+        none = mapped_column(postgresql.INT4RANGE)
+        number = mapped_column(Uuid(as_uuid=False))
+        short = mapped_column(String(3))
 
     Own.metadata.create_all(engine)
     span = postgresql.Range(date(2024, 1, 1), date(2024, 1, 31), bounds="[]")
     kind = Kind(id=1, code="ab", rough=0.123456789, second=NOON, at=NOON, span=span, prices=[Decimal("1.25")])
+    kind.exact, kind.whole, kind.number, kind.short = 0.1 + 0.2, 2**24 + 1, UUID(int=10).hex, "ab     "
+    kind.open, kind.none = postgresql.Range(None, 5), postgresql.Range(5, 5)
     session.add(kind)
     session.commit()
     session.delete(kind)  # read anew
@@ -159,6 +175,7 @@ def test_values_of_postgresql_are_told_as_they_are_read_again(session, engine, t
     created, deleted = (changes for _, _, changes in told(trail))
     assert {name: new for name, (_, new) in created.items()} == {name: old for name, (old, _) in deleted.items()}
     assert created["code"] == (None, "ab  ")
+    assert created["exact"] == (None, "0.3")
     Own.registry.dispose()
 
 
@@ -246,21 +263,38 @@ def test_a_day_that_the_driver_does_not_read_fails_as_in_a_query(session, trail,
         (Boolean(), 1, []),
         (String(), "ä", BOTH),
         (String(), 5, []),
+        (String(3), "abc", BOTH),
+        (String(3), "ab     ", ["sqlite"]),
         (CHAR(3), "abc", BOTH),
         (CHAR(3), "ab", ["sqlite"]),
+        (NCHAR(3), "ab", ["sqlite"]),
+        (CHAR(), "", ["sqlite"]),
         (Numeric(10, 2), Decimal("1.5"), BOTH),
         (Numeric(10, 2), 1, BOTH),
         (Numeric(10, 2), 1.5, BOTH),
         (Numeric(10, 2), Decimal("1.005"), []),
         (Numeric(10, 2), 1.005, []),
         (Numeric(10, 2), "1.5", []),
-        (Numeric(), Decimal("NaN"), BOTH),
+        (Numeric(), Decimal("NaN"), ["postgresql"]),
+        (Numeric(), float("nan"), ["postgresql"]),
+        (Numeric(), Decimal("Infinity"), BOTH),
+        (Numeric(), 0.1 + 0.2, []),
+        (Numeric(20, 2), 123456789012345.67, []),
+        (Numeric(20, 2), Decimal("123456789012345.67"), ["postgresql"]),
+        (Numeric(30), Decimal("1e20"), ["postgresql"]),
+        (Numeric(10), Decimal("1.5"), ["sqlite"]),
         (Numeric(), Decimal("1.123456789012345678"), ["postgresql"]),
         (Float(), 0.1, BOTH),
         (Float(), "0.1", []),
+        (Float(), float("nan"), ["postgresql"]),
+        (Float(), 2**53, BOTH),
+        (Float(), 2**53 + 1, []),
         (Float(), Decimal("0.1"), []),
         (Float(24), 0.1, ["sqlite"]),
         (REAL(), 1, BOTH),
+        (REAL(), 2**24, BOTH),
+        (REAL(), 2**24 + 1, ["sqlite"]),
+        (Double(), -(2**53) - 1, []),
         (REAL(), 0.1, ["sqlite"]),
         (Enum(Colour), Colour.RED, BOTH),
         (Enum(Colour), "RED", []),
@@ -278,10 +312,22 @@ def test_a_day_that_the_driver_does_not_read_fails_as_in_a_query(session, trail,
         (Uuid(), UUID(int=7), BOTH),
         (Uuid(as_uuid=False), str(UUID(int=10)), BOTH),
         (Uuid(as_uuid=False), str(UUID(int=10)).upper(), []),
+        (Uuid(as_uuid=False), UUID(int=10).hex, []),
+        (Uuid(as_uuid=False), "no such thing", []),
+        (Uuid(as_uuid=False), UUID(int=10), []),
+        (Uuid(), str(UUID(int=10)), []),
         (ARRAY(Integer), [[1, None], [2, 3]], BOTH),
         (ARRAY(Integer), [1, "2"], []),
         (postgresql.INT4RANGE(), postgresql.Range(1, 5), BOTH),
         (postgresql.INT4RANGE(), postgresql.Range(1, 4, bounds="[]"), []),
+        (postgresql.INT4RANGE(), postgresql.Range(None, 5), []),
+        (postgresql.INT4RANGE(), postgresql.Range(5, None), []),
+        (postgresql.INT4RANGE(), postgresql.Range(5, 5), []),
+        (postgresql.INT4RANGE(), postgresql.Range("1", "5"), []),
+        (postgresql.NUMRANGE(), postgresql.Range(Decimal(1), Decimal("NaN")), []),
+        (postgresql.NUMRANGE(), postgresql.Range(Decimal("1.5"), 2), BOTH),
+        (postgresql.TSTZRANGE(), postgresql.Range(NOON, NOON.replace(tzinfo=UTC)), []),
+        (postgresql.INT4MULTIRANGE(), [postgresql.Range(1, 5)], []),
         (Secret(), 5, BOTH),
     ],
 )
