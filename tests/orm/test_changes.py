@@ -66,6 +66,7 @@ class StoredFile:
         ({"b": [1, Decimal("0.1")]}, {"b": [1, "0.1"]}),
         ([Colour.RED], ["red"]),
         *((kind(1, 5), {"lower": 1, "upper": 5, "bounds": "[)", "empty": False}) for kind in RANGES),
+        *(([kind(1, 5), None], [{"lower": 1, "upper": 5, "bounds": "[)", "empty": False}, None]) for kind in RANGES),
         *((kind(empty=True), {"lower": None, "upper": None, "bounds": "()", "empty": True}) for kind in RANGES),
         (
             RANGES[0](datetime(2024, 2, 29, tzinfo=UTC), None, "(]"),
