@@ -6,7 +6,7 @@ enumeration as its value, bytes as their text or as ``base64:...``, JSON as it i
 
 =======================  ==================================================================================
 a file                   its name
-a range                  an object: ``lower``, ``upper``, ``bounds`` (``[)``) and ``empty``
+a range                  an object: ``lower``, ``upper``, ``bounds`` (``[)``) and ``empty``; in an array, too
 a foreign key            the key's value, under the name of the field that holds it
 a field that is None     in a create and in a delete it is left out: absent means None on both sides
 a single key             its text: ``42``, ``c0ffee00-...``
@@ -137,15 +137,16 @@ def field_value(value: object) -> Json:
         return clean(value)
     if _is_file(kind):
         return clean(getattr(value, "name", None))
-    return clean(_range(value) if _is_range(kind) else value)
+    return clean(_with_ranges(value) if kind is list else _told(value))
 
 
 def unread(value: object) -> object:
     """What is told of a value that cannot be read as what it is, given as the driver gives it.
 
-    A document is not, since there may be secrets in it that only a reader of its names finds.
+    A document is not, nor are bytes, which may be one: only a reader of its names finds the secrets in it.
     """
-    return UNREADABLE if str(value).lstrip().startswith(("{", "[")) else value
+    is_hidden = isinstance(value, bytes | bytearray | memoryview) or str(value).lstrip().startswith(("{", "["))
+    return UNREADABLE if is_hidden else value
 
 
 def _is_clean(changes: Changes) -> bool:
@@ -195,6 +196,15 @@ _clean_name = lru_cache(4096)(clean_text)  # the fields' names come again with e
 def _is_range(kind: Any) -> bool:
     """Those of SQLAlchemy, psycopg and psycopg2 have these in common."""
     return all(hasattr(kind, name) for name in ("lower", "upper", "lower_inc", "upper_inc", "isempty"))
+
+
+def _told(value: object) -> object:
+    kind: Any = type(value)
+    return _range(value) if _is_range(kind) else value
+
+
+def _with_ranges(array: Any) -> list[object]:
+    return [_told(one) for one in array[: MAX_NODES + 1]]  # more than these nobody is told
 
 
 def _range(value: Any) -> dict[str, object]:

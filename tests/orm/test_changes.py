@@ -23,6 +23,7 @@ from audit_core.orm.changes import (
     linked,
     resource_id,
     unlinked,
+    unread,
     updated,
 )
 from audit_core.redaction import Redactor
@@ -65,6 +66,7 @@ class StoredFile:
         ({"b": [1, Decimal("0.1")]}, {"b": [1, "0.1"]}),
         ([Colour.RED], ["red"]),
         *((kind(1, 5), {"lower": 1, "upper": 5, "bounds": "[)", "empty": False}) for kind in RANGES),
+        *(([kind(1, 5), None], [{"lower": 1, "upper": 5, "bounds": "[)", "empty": False}, None]) for kind in RANGES),
         *((kind(empty=True), {"lower": None, "upper": None, "bounds": "()", "empty": True}) for kind in RANGES),
         (
             RANGES[0](datetime(2024, 2, 29, tzinfo=UTC), None, "(]"),
@@ -76,6 +78,17 @@ class StoredFile:
 )
 def test_each_kind_of_value_is_written_by_rule(value, written):
     assert field_value(value) == written
+
+
+@pytest.mark.parametrize(
+    "document", ['{"pin": 1', ' ["pin"', b'{"pin": 1', bytearray(b"[1"), memoryview(b"\x80\x04pin")]
+)
+def test_a_document_that_nobody_can_read_is_not_told_whatever_it_is_given_as(document):
+    assert unread(document) == "[unreadable]"
+
+
+def test_a_text_that_nobody_can_read_is_told():
+    assert unread("infinity") == "infinity"
 
 
 def test_a_file_is_never_read():

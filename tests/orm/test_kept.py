@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import (
     ARRAY,
     CHAR,
+    NCHAR,
     REAL,
     Boolean,
     Date,
     DateTime,
+    Double,
     Enum,
     Float,
     Integer,
@@ -53,6 +55,12 @@ def test_a_new_value_is_what_the_row_makes_of_the_one_that_it_is_given(session, 
     assert told(trail)[1][2].keys() == {"touched", "stamped"}
 
 
+def test_what_is_no_number_is_told_where_the_row_holds_it(session, engine, trail):
+    session.add(Stock(price=Decimal("NaN")))
+    session.commit()
+    assert told(trail)[0][2].get("price") == (None if engine.dialect.name == "sqlite" else (None, "NaN"))
+
+
 def test_what_the_row_made_of_a_value_is_the_old_one_of_the_next_flush(factory, trail):
     with factory(expire_on_commit=False) as session:
         stock = Stock(price=Decimal("1.005"), size="7")
@@ -82,6 +90,56 @@ def test_rows_of_a_class_are_read_back_with_one_query_and_others_with_none(sessi
     assert [changes["size"] for _, _, changes in told(trail)] == [(None, number) for number in (0, 1, 2, 0, 1, 2)]
 
 
+@pytest.fixture
+def badge(engine):
+    """Its key is one that the row writes in its own way."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Badge(Own):
+        __tablename__ = "badge"
+        code = mapped_column(CHAR(4), primary_key=True)
+        number = mapped_column(Uuid(as_uuid=False), primary_key=True)
+        uses: Mapped[int]
+
+    Own.metadata.create_all(engine)
+    yield Badge
+    Own.registry.dispose()
+
+
+def test_one_object_has_one_id_whichever_way_its_key_was_given(session, engine, trail, badge):
+    one = badge(code="ab", number="ABCDEF00-0000-0000-0000-000000000001", uses=1)
+    session.add(one)
+    session.flush()
+    one.uses = 2
+    session.flush()
+    one.code = "xy"
+    session.flush()
+    one.uses = 3
+    session.flush()
+    session.delete(one)
+    session.commit()
+    rest = "  " if engine.dialect.name == "postgresql" else ""
+    first, second = (f"badge:{code}{rest},abcdef00-0000-0000-0000-000000000001" for code in ("ab", "xy"))
+    events = told(trail)
+    assert [about for _, about, _ in events] == [first, first, second, second, second]
+    assert events[2][2] == {"code": ("ab" + rest, "xy" + rest)}
+
+
+def test_an_object_in_the_place_of_another_has_the_id_of_its_row(session, trail, badge):
+    key = {"code": "abcd", "number": "ABCDEF00-0000-0000-0000-000000000001"}
+    one = badge(**key, uses=1)
+    session.add(one)
+    session.flush()
+    session.delete(one)
+    session.add(badge(**key, uses=2))
+    session.commit()
+    about = "badge:abcd,abcdef00-0000-0000-0000-000000000001"
+    assert [event[:2] for event in told(trail)] == [("create", about), ("update", about)]
+    assert told(trail)[1][2] == {"uses": (1, 2)}
+
+
 def test_values_of_postgresql_are_told_as_they_are_read_again(session, engine, trail):
     if engine.dialect.name == "sqlite":
         pytest.skip("SQLite has no such types")
@@ -98,10 +156,18 @@ def test_values_of_postgresql_are_told_as_they_are_read_again(session, engine, t
         at = mapped_column(DateTime(timezone=True))
         span = mapped_column(postgresql.DATERANGE)
         prices = mapped_column(ARRAY(Numeric(5, 1)))
+        exact = mapped_column(Numeric)
+        whole = mapped_column(REAL)
+        open = mapped_column(postgresql.INT4RANGE)
+        none = mapped_column(postgresql.INT4RANGE)
+        number = mapped_column(Uuid(as_uuid=False))
+        short = mapped_column(String(3))
 
     Own.metadata.create_all(engine)
     span = postgresql.Range(date(2024, 1, 1), date(2024, 1, 31), bounds="[]")
     kind = Kind(id=1, code="ab", rough=0.123456789, second=NOON, at=NOON, span=span, prices=[Decimal("1.25")])
+    kind.exact, kind.whole, kind.number, kind.short = 0.1 + 0.2, 2**24 + 1, UUID(int=10).hex, "ab     "
+    kind.open, kind.none = postgresql.Range(None, 5), postgresql.Range(5, 5)
     session.add(kind)
     session.commit()
     session.delete(kind)  # read anew
@@ -109,6 +175,7 @@ def test_values_of_postgresql_are_told_as_they_are_read_again(session, engine, t
     created, deleted = (changes for _, _, changes in told(trail))
     assert {name: new for name, (_, new) in created.items()} == {name: old for name, (old, _) in deleted.items()}
     assert created["code"] == (None, "ab  ")
+    assert created["exact"] == (None, "0.3")
     Own.registry.dispose()
 
 
@@ -196,21 +263,38 @@ def test_a_day_that_the_driver_does_not_read_fails_as_in_a_query(session, trail,
         (Boolean(), 1, []),
         (String(), "ä", BOTH),
         (String(), 5, []),
+        (String(3), "abc", BOTH),
+        (String(3), "ab     ", ["sqlite"]),
         (CHAR(3), "abc", BOTH),
         (CHAR(3), "ab", ["sqlite"]),
+        (NCHAR(3), "ab", ["sqlite"]),
+        (CHAR(), "", ["sqlite"]),
         (Numeric(10, 2), Decimal("1.5"), BOTH),
         (Numeric(10, 2), 1, BOTH),
         (Numeric(10, 2), 1.5, BOTH),
         (Numeric(10, 2), Decimal("1.005"), []),
         (Numeric(10, 2), 1.005, []),
         (Numeric(10, 2), "1.5", []),
-        (Numeric(), Decimal("NaN"), BOTH),
+        (Numeric(), Decimal("NaN"), ["postgresql"]),
+        (Numeric(), float("nan"), ["postgresql"]),
+        (Numeric(), Decimal("Infinity"), BOTH),
+        (Numeric(), 0.1 + 0.2, []),
+        (Numeric(20, 2), 123456789012345.67, []),
+        (Numeric(20, 2), Decimal("123456789012345.67"), ["postgresql"]),
+        (Numeric(30), Decimal("1e20"), ["postgresql"]),
+        (Numeric(10), Decimal("1.5"), ["sqlite"]),
         (Numeric(), Decimal("1.123456789012345678"), ["postgresql"]),
         (Float(), 0.1, BOTH),
         (Float(), "0.1", []),
+        (Float(), float("nan"), ["postgresql"]),
+        (Float(), 2**53, BOTH),
+        (Float(), 2**53 + 1, []),
         (Float(), Decimal("0.1"), []),
         (Float(24), 0.1, ["sqlite"]),
         (REAL(), 1, BOTH),
+        (REAL(), 2**24, BOTH),
+        (REAL(), 2**24 + 1, ["sqlite"]),
+        (Double(), -(2**53) - 1, []),
         (REAL(), 0.1, ["sqlite"]),
         (Enum(Colour), Colour.RED, BOTH),
         (Enum(Colour), "RED", []),
@@ -228,10 +312,22 @@ def test_a_day_that_the_driver_does_not_read_fails_as_in_a_query(session, trail,
         (Uuid(), UUID(int=7), BOTH),
         (Uuid(as_uuid=False), str(UUID(int=10)), BOTH),
         (Uuid(as_uuid=False), str(UUID(int=10)).upper(), []),
+        (Uuid(as_uuid=False), UUID(int=10).hex, []),
+        (Uuid(as_uuid=False), "no such thing", []),
+        (Uuid(as_uuid=False), UUID(int=10), []),
+        (Uuid(), str(UUID(int=10)), []),
         (ARRAY(Integer), [[1, None], [2, 3]], BOTH),
         (ARRAY(Integer), [1, "2"], []),
         (postgresql.INT4RANGE(), postgresql.Range(1, 5), BOTH),
         (postgresql.INT4RANGE(), postgresql.Range(1, 4, bounds="[]"), []),
+        (postgresql.INT4RANGE(), postgresql.Range(None, 5), []),
+        (postgresql.INT4RANGE(), postgresql.Range(5, None), []),
+        (postgresql.INT4RANGE(), postgresql.Range(5, 5), []),
+        (postgresql.INT4RANGE(), postgresql.Range("1", "5"), []),
+        (postgresql.NUMRANGE(), postgresql.Range(Decimal(1), Decimal("NaN")), []),
+        (postgresql.NUMRANGE(), postgresql.Range(Decimal("1.5"), 2), BOTH),
+        (postgresql.TSTZRANGE(), postgresql.Range(NOON, NOON.replace(tzinfo=UTC)), []),
+        (postgresql.INT4MULTIRANGE(), [postgresql.Range(1, 5)], []),
         (Secret(), 5, BOTH),
     ],
 )

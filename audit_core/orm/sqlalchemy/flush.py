@@ -56,13 +56,20 @@ class _Row:
 
     @property
     def key(self) -> Key:
-        """The primary key after the change."""
+        """The primary key after the change, as the row holds it: the session's identity is what it was given."""
         identity = self.state.key[1] if self.state.key else None
         names = self.fields.key
         if identity is not None and (self.action == "delete" or self.new.keys().isdisjoint(names)):
-            return tuple(identity)
-        before = dict(zip(names, identity, strict=True)) if identity else self.old
-        return tuple(self.new.get(name, self.state.dict.get(name, before.get(name))) for name in names)
+            values = identity
+        else:
+            before = dict(zip(names, identity, strict=True)) if identity else self.old
+            values = tuple(self.new.get(name, self.state.dict.get(name, before.get(name))) for name in names)
+        return tuple(map(self.held, names, values) if self.known else values)
+
+    def held(self, name: str, value: Any) -> Any:
+        """What the row holds where the object has ``value``, which an earlier flush may have written."""
+        given, held = self.known.get(name, (value, value))
+        return held if value is given else value
 
     def note(self, name: str, value: Any) -> None:
         """``value`` has been written, and is read back where the row may hold another one."""
@@ -75,9 +82,7 @@ class _Row:
 
     def before(self, names: Iterable[str]) -> dict[str, Any]:
         """What the row held before this flush."""
-        values = {name: self.old.get(name) for name in names}
-        held = {name: held for name, (given, held) in self.known.items() if given is values.get(name, _UNKNOWN)}
-        return values | held if held else values
+        return {name: self.held(name, self.old.get(name)) for name in names}
 
 
 class FlushRecorder:
@@ -239,7 +244,8 @@ class FlushRecorder:
             for row in filter(None, map(self._rows.get, states)):
                 names = {row.mapper.get_property_by_column(c).key for c in columns if c in row.mapper.columns.values()}
                 if row.action != "delete":
-                    row.new.update((name, row.state.dict[name]) for name in names if name in row.state.dict)
+                    for name in names & row.state.dict.keys():
+                        row.note(name, row.state.dict[name])
 
     def _read_back(self, rows: list[_Row]) -> None:
         for (connection, mapper), group in _by(lambda row: (row.connection, row.mapper), rows):
