@@ -12,17 +12,12 @@ from audit_core.orm.sqlalchemy.criteria import lock_and_read, select_rows
 from audit_core.orm.sqlalchemy.mapped import PAGE, Key, any_of
 from audit_core.orm.sqlalchemy.target import Row
 from audit_core.orm.sqlalchemy.targets import Written
-from audit_core.orm.sqlalchemy.uniques import Given, Unique, conflict_clauses, defaults, uniques
+from audit_core.orm.sqlalchemy.uniques import Given, Unique, conflict_clauses, defaults, replaces_in_conflict, uniques
 
 
 def updates_in_conflict(statement: Any) -> bool:
     """Whether the statement updates the rows that it cannot insert."""
     return any(one.__visit_name__ == "on_conflict_do_update" for one in conflict_clauses(statement))
-
-
-def replaces_in_conflict(statement: Any) -> bool:
-    """Whether it is SQLite's INSERT OR REPLACE, which deletes the rows in its way."""
-    return any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001 - has no public name
 
 
 def conflict_told(statement: Any, target: Written) -> str:
@@ -32,7 +27,7 @@ def conflict_told(statement: Any, target: Written) -> str:
     told = []
     for one in conflict_clauses(statement):
         if one.__visit_name__ == "on_conflict_do_update":
-            elements = one.inferred_target_elements or filter(None, [one.constraint_target])
+            elements = one.inferred_target_elements or filter(None, [getattr(one, "constraint_target", None)])
             told.append(
                 f"on conflict ({_told(elements, target)}) update ({_told(dict(one.update_values_to_set), target)})"
             )
@@ -60,11 +55,12 @@ def sets_given(statement: Any, parameters: Any) -> Sequence[Any]:
 
 def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Written) -> dict[Key, Row]:
     """The rows that have a unique value in common with one that is to be inserted, by their keys, and locked."""
+    every = uniques(connection, statement, target)
     if statement.select is not None:
-        conditions = [_shared_with_select(statement, target, uniques(connection, statement, target))]
+        conditions = [_shared_with_select(statement, target, every)]
     else:
         pages = [given[start : start + PAGE] for start in range(0, len(given), PAGE)]
-        conditions = [_shared(page, target, uniques(connection, statement, target)) for page in pages]
+        conditions = [_shared(page, target, every) for page in pages]
     found: dict[Key, Row] = {}
     for condition in conditions:
         query = select_rows(target, (condition,))

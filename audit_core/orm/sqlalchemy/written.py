@@ -23,13 +23,8 @@ from audit_core.orm.sqlalchemy.criteria import (
 from audit_core.orm.sqlalchemy.execution import Execution
 from audit_core.orm.sqlalchemy.mapped import Key, read
 from audit_core.orm.sqlalchemy.target import Row, Target
-from audit_core.orm.sqlalchemy.upserts import (
-    replaces_in_conflict,
-    rows_given,
-    rows_in_the_way,
-    sets_given,
-    updates_in_conflict,
-)
+from audit_core.orm.sqlalchemy.uniques import replaces_in_conflict
+from audit_core.orm.sqlalchemy.upserts import rows_given, rows_in_the_way, sets_given, updates_in_conflict
 
 ClassFact = tuple[Mapper[Any], Change | Summary]
 Outcome = tuple[Result[Any], Iterable[ClassFact]]
@@ -143,8 +138,10 @@ def _insert(execution: Execution) -> Outcome:
         old = written[key] if key in written else held.pop(key, None)
         told += [target.created(row)] if old is None else target.updated(old, dict(enumerate(row)))
         written[key] = row
-    if replaces_in_conflict(statement):
-        told = [*map(target.deleted, held.values()), *told]
+    if held and replaces_in_conflict(statement):
+        # What a partial index is about, only the database can say of a new row: it did not replace what is there yet.
+        there = rows_in_the_way(connection, statement, given, target) if statement.select is None else {}
+        told = [*(target.deleted(row) for key, row in held.items() if key not in there), *told]
     return result, told
 
 
