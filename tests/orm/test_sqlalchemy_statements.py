@@ -591,6 +591,7 @@ def test_an_upsert_tells_what_it_creates_and_what_it_updates(session, trail):
     [
         ({"id": 1, "name": "new"}, {}),
         ({Patient.id: literal(1), "name": func.lower("NEW")}, {}),
+        ({"id": 1, "name": select(literal("new")).scalar_subquery()}, {}),
         ({"id": bindparam("key"), "name": bindparam("text")}, {"key": 1, "text": "new"}),
         ({"id": bindparam("key", 1), "name": "new"}, {}),
         ({"id": bindparam("key", callable_=lambda: 1), "name": "new"}, {}),
@@ -819,6 +820,30 @@ def test_no_default_of_the_database_is_computed_to_look_what_is_in_the_way(sessi
     assert not any("lower" in one for one in seen if one.startswith("SELECT"))
     assert told(trail, 1) == [("update", "bill:1", {"number": ("x", "y")})]
     Own.registry.dispose()
+
+
+def test_no_expression_of_an_upsert_is_computed_to_look_what_is_in_its_way(session, engine, trail, address):
+    seen = statements(engine)
+    for given in ({"code": func.lower("C1")}, {"id": 2, "email": func.lower("B"), "code": "new"}):
+        statement = upsert(session, address).values(given)
+        met = getattr(address, next(iter(given)))
+        session.execute(statement.on_conflict_do_update(index_elements=[met], set_={"n": 1}))
+    assert not any("lower" in one for one in seen if one.startswith("SELECT"))
+    session.commit()
+    assert [(action, resource) for action, resource, _ in told(trail)] == [
+        ("create", "address:1"),  # nothing said before what it would meet
+        ("update", "address:2"),
+    ]
+
+
+def test_the_select_of_an_upsert_is_counted_and_looked_up_before(session, engine, trail, address):
+    seen = statements(engine)
+    source = select(address.id, address.code).where(text("address.n + 77 > 0"), address.id < 3)
+    statement = upsert(session, address).from_select(["id", "code"], source)
+    session.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"n": 1}))
+    session.commit()
+    assert ["INSERT" in one for one in seen if "+ 77" in one] == [False, False, True]
+    assert sorted(resource for _, resource, _ in told(trail)) == ["address:1", "address:2"]
 
 
 def test_an_upsert_that_has_a_key_twice_updates_what_it_has_created(session, trail):

@@ -35,7 +35,7 @@ def conflict_told(statement: Any, target: Written) -> str:
 
 
 def rows_given(statement: Any, parameters: Any, target: Written) -> list[Given]:
-    """What the statement says of each row that it inserts, with defaults; nothing where a SELECT says it."""
+    """The values that the statement says of each row it inserts, with defaults; nothing where a SELECT says it."""
     common = statement._values or {}  # noqa: SLF001 - has no public name
     names, usual = [column.key for column in statement.table.c], defaults(target)
     named = (
@@ -83,8 +83,14 @@ def _placed(values: Mapping[Any, Any], target: Written, parameters: Mapping[Any,
 
 
 def _value(value: Any, parameters: Mapping[Any, Any]) -> Any:
-    """What a parameter of the statement stands for: as it is, it cannot be a part of another one too."""
-    return parameters.get(value.key, value.effective_value) if isinstance(value, BindParameter) else value
+    """What a parameter of the statement stands for: as it is, it cannot be a part of another one too.
+
+    None for an expression: to look for its value would compute it once more (``nextval``), or to another one.
+    """
+    if isinstance(value, BindParameter):
+        return parameters.get(value.key, value.effective_value)
+    is_expression = isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+    return None if is_expression else value
 
 
 def _shared(given: Sequence[Given], target: Written, found: Sequence[Unique]) -> ColumnElement[bool]:
