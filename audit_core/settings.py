@@ -50,9 +50,9 @@ def checked_texts(name: str, given: str | Iterable[str]) -> list[str]:
 
 
 def checked_seconds(name: str, given: float) -> float:
-    """Raises ConfigurationError for what is no number."""
-    if not isinstance(given, int | float):
-        raise ConfigurationError(f"{name} is a number of seconds, not {given!r}.")
+    """Raises ConfigurationError for what is no number above 0."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:  # nor is NaN
+        raise ConfigurationError(f"{name} is a number of seconds above 0, not {given!r}.")
     return given
 
 

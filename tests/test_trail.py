@@ -325,7 +325,11 @@ class TestSettings:
             ("proxy_header", None, "X-Forwarded-For or Forwarded, not None"),
             ("anchors", Path("anchors"), "anchors is a list of URLs, not PosixPath"),
             ("anchors", [None], r"An anchor is its URL, or has keep\(\) and kept\(\), unlike None"),
-            ("anchor_every", "60", "anchor_every is a number of seconds, not '60'"),
+            ("anchor_every", "60", "anchor_every is a number of seconds above 0, not '60'"),
+            *(
+                ("anchor_every", wrong, f"anchor_every is a number of seconds above 0, not {wrong!r}")
+                for wrong in (0, -5, True, float("nan"))
+            ),
             ("on_failure", ["block"], 'on_failure is "spill" or "block"'),
         ],
     )
