@@ -253,6 +253,13 @@ def test_a_day_that_the_driver_does_not_read_fails_as_in_a_query(session, trail,
     assert told(trail) == []
 
 
+def test_a_day_that_the_driver_does_not_read_keeps_nobody_from_writing_something_else(session, trail, order):
+    session.execute(text("""UPDATE "order" SET day = 'infinity'"""))
+    session.execute(update(order).values(colour=Colour.RED))
+    session.commit()
+    assert told(trail) == [("update", "order:1", {"colour": ("OLD", "red")})]
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "where"),
     [

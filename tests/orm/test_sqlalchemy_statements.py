@@ -43,7 +43,7 @@ from sqlalchemy.orm import (
 from audit_core import AuditTrail
 from audit_core.errors import BulkForbiddenError, ConfigurationError, StoreUnavailableError
 from audit_core.orm.bulk import Bulk
-from audit_core.orm.sqlalchemy import SQLAlchemyAuditor
+from audit_core.orm.sqlalchemy import SQLAlchemyAuditor, written
 from tests.orm.models import (
     Base,
     Composite,
@@ -591,6 +591,7 @@ def test_an_upsert_tells_what_it_creates_and_what_it_updates(session, trail):
     [
         ({"id": 1, "name": "new"}, {}),
         ({Patient.id: literal(1), "name": func.lower("NEW")}, {}),
+        ({"id": 1, "name": select(literal("new")).scalar_subquery()}, {}),
         ({"id": bindparam("key"), "name": bindparam("text")}, {"key": 1, "text": "new"}),
         ({"id": bindparam("key", 1), "name": "new"}, {}),
         ({"id": bindparam("key", callable_=lambda: 1), "name": "new"}, {}),
@@ -668,6 +669,137 @@ def test_an_upsert_finds_what_is_in_its_way_by_what_it_does_not_say(session, tra
     ]
 
 
+@pytest.fixture
+def rows_read(monkeypatch):
+    """The keys of the rows that an upsert reads and locks."""
+    found, look = [], written.rows_in_the_way
+
+    def looking(*arguments):
+        rows = look(*arguments)
+        found.append(sorted(rows))
+        return rows
+
+    monkeypatch.setattr(written, "rows_in_the_way", looking)
+    return found
+
+
+@pytest.fixture
+def address(engine):
+    class Own(DeclarativeBase):
+        pass
+
+    class Address(Own):
+        __table__ = Table(
+            "address",
+            Own.metadata,
+            Column("id", Integer, primary_key=True),
+            Column("postal_code", String, key="code", unique=True),
+            Column("email", String),
+            Column("gone", Integer),
+            Column("first", Integer, default=0),
+            Column("hidden", String, unique=True),
+            Column("n", Integer, default=0),
+        )
+        __mapper_args__ = {"exclude_properties": ["hidden"]}  # noqa: RUF012 - as mappings are written
+
+    columns = Address.__table__.c
+    some = {f"{kind}_where": text("gone IS NULL") for kind in ("sqlite", "postgresql")}
+    Index("address_email", columns.email, unique=True, **some)
+    some = {f"{kind}_where": columns["first"] == 1 for kind in ("sqlite", "postgresql")}
+    Index("address_first", columns["first"], unique=True, **some)
+    Own.metadata.create_all(engine)
+    with engine.begin() as connection:
+        rows = [{"id": number, "code": f"c{number}", "email": "a", "gone": number} for number in range(1, 9)]
+        connection.execute(insert(Address.__table__), rows)
+        connection.execute(insert(Address.__table__).values(id=9, code="c9", email="a", first=1, hidden="h"))
+    yield Address
+    Own.registry.dispose()
+
+
+def test_an_upsert_names_a_column_as_the_database_does(session, trail, address):
+    statement = upsert(session, address.__table__).values(code="c3")
+    for elements in (["postal_code"], [column("postal_code")]):
+        session.execute(statement.on_conflict_do_update(index_elements=elements, set_={"n": address.n + 1}))
+    session.commit()
+    assert told(trail) == [("update", "address:3", {"n": change}) for change in ((0, 1), (1, 2))]
+
+
+def test_an_upsert_by_a_column_that_the_mapping_leaves_out_is_carried_out(session, trail, address):
+    statement = upsert(session, address.__table__).values(id=9, hidden="h")
+    session.execute(statement.on_conflict_do_update(index_elements=["hidden"], set_={"n": 1}))
+    session.commit()
+    assert told(trail) == [("update", "address:9", {"n": (0, 1)})]
+
+
+def test_an_upsert_reads_and_locks_no_row_but_the_one_in_its_way(session, trail, address, rows_read):
+    statement = upsert(session, address).values(code="c1", email="b")
+    session.execute(statement.on_conflict_do_update(index_elements=[address.code], set_={"n": 1}))
+    assert rows_read == [[(1,)]]
+
+
+def test_an_upsert_by_a_partial_index_finds_the_row_that_it_is_about(session, trail, address, rows_read):
+    table, where = address.__table__.c, address.gone.is_(None)
+    change = {"n": address.n + 1}
+    for index_where in (where, text("gone IS NULL")):
+        statement = upsert(session, address).values(code="new", email="a")
+        session.execute(statement.on_conflict_do_update(index_elements=["email"], index_where=index_where, set_=change))
+    source = select(table.email, literal("new")).where(table.id == 9)
+    statement = upsert(session, address).from_select(["email", "code"], source)
+    session.execute(statement.on_conflict_do_update(index_elements=["email"], index_where=where, set_=change))
+    session.commit()
+    assert rows_read == [[(9,)]] * 3
+    assert told(trail) == [("update", "address:9", {"n": (number, number + 1)}) for number in range(3)]
+
+
+def test_an_upsert_that_names_no_place_of_the_conflict_finds_the_row(session, trail, address):
+    if session.get_bind().dialect.name != "sqlite":
+        pytest.skip("PostgreSQL wants one")
+    session.execute(upsert(session, address).values(code="c1", email="b").on_conflict_do_update(set_={"n": 1}))
+    session.commit()
+    assert told(trail) == [("update", "address:1", {"n": (0, 1)})]
+
+
+def test_an_index_of_all_rows_is_found_where_an_upsert_names_one_of_some(session, trail, address):
+    statement = upsert(session, address).values(code="c1")
+    where = address.gone.is_(None)
+    if session.get_bind().dialect.name == "sqlite":
+        pytest.skip("SQLite wants an index of these rows")
+    session.execute(statement.on_conflict_do_update(index_elements=["postal_code"], index_where=where, set_={"n": 1}))
+    session.commit()
+    assert told(trail) == [("update", "address:1", {"n": (0, 1)})]
+
+
+@pytest.mark.parametrize(("gone", "deleted"), [(1, []), (None, ["address:9"])])
+def test_insert_or_replace_tells_of_a_partial_index_what_it_is_about(session, trail, address, gone, deleted):
+    if session.get_bind().dialect.name != "sqlite":
+        pytest.skip("only SQLite has it")
+    session.execute(insert(address).prefix_with("OR REPLACE"), [{"code": "new", "email": "a", "gone": gone}])
+    session.commit()
+    assert [resource for action, resource, _ in told(trail) if action == "delete"] == deleted
+    assert len(told(trail)) == 1 + len(deleted)
+
+
+def test_the_catalog_is_asked_once_for_each_upsert(session, engine, account):
+    if engine.name != "postgresql":
+        pytest.skip("SQLite names none here")
+    statement = upsert(session, account).on_conflict_do_update(constraint="account_nick", set_={"visits": 1})
+    counts = []
+    for rows in (1, 401):
+        seen = statements(engine)
+        session.execute(statement, [{"nick": str(number)} for number in range(rows)])
+        counts.append(sum("pg_catalog" in one for one in seen))
+    assert counts[0] == counts[1] > 0
+
+
+def test_the_primary_key_is_found_by_the_name_that_the_database_gave_it(session, trail, address):
+    if session.get_bind().dialect.name != "postgresql":
+        pytest.skip("SQLite names none here")
+    statement = upsert(session, address).values(id=3, code="x")
+    session.execute(statement.on_conflict_do_update(constraint="address_pkey", set_={"n": 1}))
+    session.commit()
+    assert told(trail) == [("update", "address:3", {"n": (0, 1)})]
+
+
 def test_no_default_of_the_database_is_computed_to_look_what_is_in_the_way(session, engine, trail):
     class Own(DeclarativeBase):
         pass
@@ -688,6 +820,30 @@ def test_no_default_of_the_database_is_computed_to_look_what_is_in_the_way(sessi
     assert not any("lower" in one for one in seen if one.startswith("SELECT"))
     assert told(trail, 1) == [("update", "bill:1", {"number": ("x", "y")})]
     Own.registry.dispose()
+
+
+def test_no_expression_of_an_upsert_is_computed_to_look_what_is_in_its_way(session, engine, trail, address):
+    seen = statements(engine)
+    for given in ({"code": func.lower("C1")}, {"id": 2, "email": func.lower("B"), "code": "new"}):
+        statement = upsert(session, address).values(given)
+        met = getattr(address, next(iter(given)))
+        session.execute(statement.on_conflict_do_update(index_elements=[met], set_={"n": 1}))
+    assert not any("lower" in one for one in seen if one.startswith("SELECT"))
+    session.commit()
+    assert [(action, resource) for action, resource, _ in told(trail)] == [
+        ("create", "address:1"),  # nothing said before what it would meet
+        ("update", "address:2"),
+    ]
+
+
+def test_the_select_of_an_upsert_is_counted_and_looked_up_before(session, engine, trail, address):
+    seen = statements(engine)
+    source = select(address.id, address.code).where(text("address.n + 77 > 0"), address.id < 3)
+    statement = upsert(session, address).from_select(["id", "code"], source)
+    session.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"n": 1}))
+    session.commit()
+    assert ["INSERT" in one for one in seen if "+ 77" in one] == [False, False, True]
+    assert sorted(resource for _, resource, _ in told(trail)) == ["address:1", "address:2"]
 
 
 def test_an_upsert_that_has_a_key_twice_updates_what_it_has_created(session, trail):

@@ -20,6 +20,7 @@ class Association:
 
     by_class = False
     computed: frozenset[int] = frozenset()
+    kind = None
 
     def __init__(self, relationship: RelationshipProperty[Any], table: Table) -> None:
         self.table = self.origin = table
@@ -65,8 +66,7 @@ class Association:
         """A link that leads from or to another object now is another link."""
         if old is None:
             return [self.created(new)]
-        now = {place: new.get(place, old[place]) for place in range(len(self.columns))}
-        return [] if self.key_of(old) == self.key_of(now) else [self.deleted(old), self.created(now)]
+        return [] if self.key_of(old) == self.key_of(new) else [self.deleted(old), self.created(new)]
 
     def _told(self, change: Any, row: Row) -> ClassChange:
         fields = mapped(self.mapper)

@@ -35,9 +35,12 @@ def condition_of(state: ORMExecuteState, target: Written) -> Condition:
     return condition
 
 
-def select_rows(target: Written, condition: Condition, *also: ColumnElement[Any]) -> Select[Any]:
-    """The rows that meet the condition, each once, whichever other tables it looks at."""
-    query = select(*map(readable, target.columns), *also).select_from(target.table)
+def select_rows(
+    target: Written, condition: Condition, *also: ColumnElement[Any], places: Sequence[int] | None = None
+) -> Select[Any]:
+    """The rows that meet the condition, each once, whichever other tables it looks at; ``places`` of them, or all."""
+    columns = target.columns if places is None else [target.columns[place] for place in places]
+    query = select(*map(readable, columns), *also).select_from(target.table)
     if condition:
         query = query.where(_about_rows(target, condition))
     # Columns of a class would make SQLAlchemy read the class, and join what the statement does not join.

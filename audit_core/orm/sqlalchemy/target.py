@@ -110,12 +110,13 @@ class Target:
         return {name: row[place] for name, place in self.fields(mapper).items()}
 
     @cached_property
-    def _kind(self) -> int | None:
+    def kind(self) -> int | None:
+        """Where the discriminator stands in a row, which says as which class it is told."""
         on: Any = self.mapper.polymorphic_on
         return self._place.get(on)
 
     def _mapper_of(self, row: Row) -> Mapper[Any]:
-        if self._kind is None:
+        if self.kind is None:
             return self.mapper
-        found: Mapper[Any] = self.mapper.polymorphic_map.get(row[self._kind], self.mapper)
+        found: Mapper[Any] = self.mapper.polymorphic_map.get(row[self.kind], self.mapper)
         return found if found.isa(self.mapper) else self.mapper

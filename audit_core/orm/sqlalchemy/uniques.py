@@ -10,7 +10,7 @@ from sqlalchemy import (
     ColumnClause,
     ColumnElement,
     Connection,
-    Index,
+    PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
     and_,
@@ -18,7 +18,7 @@ from sqlalchemy import (
     literal,
     literal_column,
 )
-from sqlalchemy.sql import visitors
+from sqlalchemy.sql import coercions, roles, visitors
 from sqlalchemy.sql.elements import ClauseElement, TextClause, UnaryExpression
 
 from audit_core.orm.sqlalchemy.targets import Written
@@ -32,34 +32,33 @@ class Unique:
 
     expressions: tuple[ColumnElement[Any], ...]
     places: tuple[int, ...]  # of the columns in them
+    where: ClauseElement | None = None  # which rows a partial index is about
 
     @property
     def is_column(self) -> bool:
-        """Whether it is one column, as it is."""
-        return len(self.expressions) == 1 and isinstance(self.expressions[0], ColumnClause)
+        """Whether it is one column, as it is, of all rows."""
+        return self.where is None and len(self.expressions) == 1 and isinstance(self.expressions[0], ColumnClause)
 
     def same(self, row: Given, target: Written) -> ColumnElement[bool]:
         """The condition that a row of the table has in common with this one what is unique."""
-        held, given = (
-            [_filled(one, target, values) for one in self.expressions]
-            for values in (
-                dict(enumerate(target.columns)),
-                {place: _typed(row, place, target) for place in self.places},
-            )
-        )
-        return and_(*(one == other for one, other in zip(held, given, strict=True)))
+        columns = dict(enumerate(target.columns))
+        values = {place: _typed(row, place, target) for place in self.places}
+        alike = [_filled(one, target, columns) == _filled(one, target, values) for one in self.expressions]
+        return and_(*alike) if self.where is None else and_(*alike, _filled(self.where, target, columns))
 
 
 def uniques(connection: Connection, statement: Any, target: Written) -> list[Unique]:
-    """All that the mapping says is unique, and what the statement names as the place of a conflict."""
-    found = []
-    for elements in _elements(connection, statement, target):
-        every = [one for element in elements for one in visitors.iterate(element)]
-        places = [target.place(one) for one in every if isinstance(one, ColumnClause)]
-        is_known = elements and all(isinstance(one, ColumnElement) for one in elements)
-        if is_known and places and None not in places:
-            found.append(Unique(tuple(elements), tuple(place for place in places if place is not None)))
-    return found
+    """What the statement names as the place of a conflict; where it names none, all that the mapping says is unique."""
+    declared = [one for one in _declared(connection, target) if one is not None]
+    updates = [one for one in conflict_clauses(statement) if one.__visit_name__ == "on_conflict_do_update"]
+    named = [_named(connection, one, target) for one in updates]
+    found = [one for one in named if one is not None]
+    if replaces_in_conflict(statement) or not named or None in named:
+        found += declared
+    else:  # PostgreSQL takes an index of all rows too where the statement names one of some
+        some = [set(one.places) for one in found if one.where is not None]
+        found += [one for one in declared if one.where is None and set(one.places) in some]
+    return found if statement.select is None else [one for one in found if not _is_ambiguous(one, statement)]
 
 
 def defaults(target: Written) -> dict[int, Any]:
@@ -79,33 +78,75 @@ def conflict_clauses(statement: Any) -> list[Any]:
     return [one for one in every if one.__visit_name__.startswith("on_conflict_do")]
 
 
-def _elements(connection: Connection, statement: Any, target: Written) -> Iterator[Sequence[Any]]:
+def replaces_in_conflict(statement: Any) -> bool:
+    """Whether it is SQLite's INSERT OR REPLACE, which deletes the rows in its way."""
+    return any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001 - has no public name
+
+
+def _declared(connection: Connection, target: Written) -> Iterator[Unique | None]:
     table = target.origin
-    names: set[Any] = {None}
-    if isinstance(table, Table):
-        yield list(table.primary_key.columns)
-        for one in (*table.constraints, *table.indexes):
-            names.add(getattr(one, "name", None))
-            if isinstance(one, UniqueConstraint):
-                yield list(one.columns)
-            elif isinstance(one, Index) and one.unique:
-                yield [_unordered(each) for each in one.expressions]
-    for clause in conflict_clauses(statement):
-        elements = clause.inferred_target_elements or ()
-        if not elements and clause.constraint_target not in names:
-            elements = _constrained(connection, table, clause.constraint_target)
-        yield [_element(one, target) for one in elements]
+    if not isinstance(table, Table):
+        return
+    yield _unique(list(table.primary_key.columns), None, target)
+    for constraint in table.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            yield _unique(list(constraint.columns), None, target)
+    for index in table.indexes:
+        if index.unique:
+            where = index.dialect_kwargs.get(f"{connection.dialect.name}_where")
+            some = None if where is None else coercions.expect(roles.DDLExpressionRole, where)
+            yield _unique([_unordered(one) for one in index.expressions], some, target)
 
 
-def _constrained(connection: Connection, table: Any, name: str) -> Sequence[str]:
-    """The columns of a constraint that only the database knows."""
-    every = inspect(connection).get_unique_constraints(table.name, schema=connection.schema_for_object(table))
-    return next((one["column_names"] for one in every if one["name"] == name), ())
+def _named(connection: Connection, clause: Any, target: Written) -> Unique | None:
+    """Where a clause says that the conflict is; None where it says nothing, or nothing that we know."""
+    elements, where = clause.inferred_target_elements, clause.inferred_target_whereclause
+    name, table = getattr(clause, "constraint_target", None), target.origin
+    if not elements and name is not None and isinstance(table, Table):
+        elements = _constrained(connection, table, name)
+    by_name = {getattr(column, "name", None): column for column in target.columns}
+    return _unique([by_name.get(one) if isinstance(one, str) else one for one in elements or ()], where, target)
 
 
-def _element(given: Any, target: Written) -> Any:
-    place = target.place(given) if isinstance(given, str) else None
-    return given if place is None else target.columns[place]
+def _constrained(connection: Connection, table: Table, name: str) -> Sequence[Any]:
+    """The columns of a constraint, which perhaps only the database knows by its name."""
+    for one in table.constraints:
+        if one.name == name and isinstance(one, UniqueConstraint | PrimaryKeyConstraint):
+            return list(one.columns)
+    for index in table.indexes:
+        if index.name == name and index.unique:
+            return [_unordered(one) for one in index.expressions]
+    database, schema = inspect(connection), connection.schema_for_object(table)
+    for known in database.get_unique_constraints(table.name, schema=schema):
+        if known["name"] == name:
+            return known["column_names"]
+    primary = database.get_pk_constraint(table.name, schema=schema)
+    return primary["constrained_columns"] if primary["name"] == name else ()
+
+
+def _unique(elements: Sequence[Any], where: ClauseElement | None, target: Written) -> Unique | None:
+    """None where one of the elements is text, or a column that the mapping leaves out."""
+    if not all(isinstance(one, ColumnElement) for one in elements):
+        return None
+    every = [one for element in elements for one in visitors.iterate(element) if isinstance(one, ColumnClause)]
+    places = [_place(one, target) for one in every]
+    known = tuple(place for place in places if place is not None)
+    return Unique(tuple(elements), known, where) if known and None not in places else None
+
+
+def _place(column: ColumnClause[Any], target: Written) -> int | None:
+    """Where it stands in a row; without a table it has the database's name, not the mapping's."""
+    if column.table is not None:
+        return target.place(column)
+    names = [getattr(one, "name", None) for one in target.columns]
+    return names.index(column.name) if column.name in names else None
+
+
+def _is_ambiguous(unique: Unique, statement: Any) -> bool:
+    """Whether beside a SELECT its condition may be about that one's rows, or about none that will be there."""
+    if unique.where is None:
+        return False
+    return replaces_in_conflict(statement) or any(isinstance(o, TextClause) for o in visitors.iterate(unique.where))
 
 
 def _unordered(expression: Any) -> Any:
@@ -130,11 +171,11 @@ def _typed(row: Given, place: int, target: Written) -> Any:
     return value if isinstance(value, ClauseElement) else literal(value, target.columns[place].type)
 
 
-def _filled(expression: ColumnElement[Any], target: Written, values: Given) -> Any:
+def _filled(expression: ClauseElement, target: Written, values: Given) -> Any:
     """The expression with these values in the place of its columns."""
 
     def filled(element: Any, **_: Any) -> Any:
-        place = target.place(element) if isinstance(element, ColumnClause) else None
+        place = _place(element, target) if isinstance(element, ColumnClause) else None
         return None if place is None else values[place]
 
     return visitors.replacement_traverse(expression, {}, filled)

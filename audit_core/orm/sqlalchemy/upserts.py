@@ -12,17 +12,12 @@ from audit_core.orm.sqlalchemy.criteria import lock_and_read, select_rows
 from audit_core.orm.sqlalchemy.mapped import PAGE, Key, any_of
 from audit_core.orm.sqlalchemy.target import Row
 from audit_core.orm.sqlalchemy.targets import Written
-from audit_core.orm.sqlalchemy.uniques import Given, Unique, conflict_clauses, defaults, uniques
+from audit_core.orm.sqlalchemy.uniques import Given, Unique, conflict_clauses, defaults, replaces_in_conflict, uniques
 
 
 def updates_in_conflict(statement: Any) -> bool:
     """Whether the statement updates the rows that it cannot insert."""
     return any(one.__visit_name__ == "on_conflict_do_update" for one in conflict_clauses(statement))
-
-
-def replaces_in_conflict(statement: Any) -> bool:
-    """Whether it is SQLite's INSERT OR REPLACE, which deletes the rows in its way."""
-    return any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001 - has no public name
 
 
 def conflict_told(statement: Any, target: Written) -> str:
@@ -32,7 +27,7 @@ def conflict_told(statement: Any, target: Written) -> str:
     told = []
     for one in conflict_clauses(statement):
         if one.__visit_name__ == "on_conflict_do_update":
-            elements = one.inferred_target_elements or filter(None, [one.constraint_target])
+            elements = one.inferred_target_elements or filter(None, [getattr(one, "constraint_target", None)])
             told.append(
                 f"on conflict ({_told(elements, target)}) update ({_told(dict(one.update_values_to_set), target)})"
             )
@@ -40,7 +35,7 @@ def conflict_told(statement: Any, target: Written) -> str:
 
 
 def rows_given(statement: Any, parameters: Any, target: Written) -> list[Given]:
-    """What the statement says of each row that it inserts, with defaults; nothing where a SELECT says it."""
+    """The values that the statement says of each row it inserts, with defaults; nothing where a SELECT says it."""
     common = statement._values or {}  # noqa: SLF001 - has no public name
     names, usual = [column.key for column in statement.table.c], defaults(target)
     named = (
@@ -60,11 +55,12 @@ def sets_given(statement: Any, parameters: Any) -> Sequence[Any]:
 
 def rows_in_the_way(connection: Connection, statement: Any, given: Sequence[Given], target: Written) -> dict[Key, Row]:
     """The rows that have a unique value in common with one that is to be inserted, by their keys, and locked."""
+    every = uniques(connection, statement, target)
     if statement.select is not None:
-        conditions = [_shared_with_select(statement, target, uniques(connection, statement, target))]
+        conditions = [_shared_with_select(statement, target, every)]
     else:
         pages = [given[start : start + PAGE] for start in range(0, len(given), PAGE)]
-        conditions = [_shared(page, target, uniques(connection, statement, target)) for page in pages]
+        conditions = [_shared(page, target, every) for page in pages]
     found: dict[Key, Row] = {}
     for condition in conditions:
         query = select_rows(target, (condition,))
@@ -87,8 +83,14 @@ def _placed(values: Mapping[Any, Any], target: Written, parameters: Mapping[Any,
 
 
 def _value(value: Any, parameters: Mapping[Any, Any]) -> Any:
-    """What a parameter of the statement stands for: as it is, it cannot be a part of another one too."""
-    return parameters.get(value.key, value.effective_value) if isinstance(value, BindParameter) else value
+    """What a parameter of the statement stands for: as it is, it cannot be a part of another one too.
+
+    None for an expression: to look for its value would compute it once more (``nextval``), or to another one.
+    """
+    if isinstance(value, BindParameter):
+        return parameters.get(value.key, value.effective_value)
+    is_expression = isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+    return None if is_expression else value
 
 
 def _shared(given: Sequence[Given], target: Written, found: Sequence[Unique]) -> ColumnElement[bool]:

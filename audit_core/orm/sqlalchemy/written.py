@@ -23,13 +23,8 @@ from audit_core.orm.sqlalchemy.criteria import (
 from audit_core.orm.sqlalchemy.execution import Execution
 from audit_core.orm.sqlalchemy.mapped import Key, read
 from audit_core.orm.sqlalchemy.target import Row, Target
-from audit_core.orm.sqlalchemy.upserts import (
-    replaces_in_conflict,
-    rows_given,
-    rows_in_the_way,
-    sets_given,
-    updates_in_conflict,
-)
+from audit_core.orm.sqlalchemy.uniques import replaces_in_conflict
+from audit_core.orm.sqlalchemy.upserts import rows_given, rows_in_the_way, sets_given, updates_in_conflict
 
 ClassFact = tuple[Mapper[Any], Change | Summary]
 Outcome = tuple[Result[Any], Iterable[ClassFact]]
@@ -60,22 +55,28 @@ def _update(execution: Execution) -> Outcome:
     target, written = execution.target, _values_set(execution)
     moved = [place for place in target.key if place in written]
     keys = [type_coerce(_expression(written[place]), target.columns[place].type) for place in moved]
-    query = select_rows(target, execution.condition, *keys)
-    held = lock_and_read(execution.connection, target, query, execution.limit, execution.parameters, key=bool(moved))
-    if len(held) > execution.limit:
-        return _summed_up(execution, "update")
     # A name that is no column's may be a hybrid's or a composite's: then any column may be written.
     told_of = range(len(target.columns)) if None in written else (*written, *target.computed)
     places = [place for place in dict.fromkeys((*target.key, *told_of)) if place is not None]
+    # Not the others: the driver may be unable to read what the statement leaves as it is.
+    read_of = places if target.kind is None else list(dict.fromkeys((*places, target.kind)))
+    query = select_rows(target, execution.condition, *keys, places=read_of)
+    held = lock_and_read(execution.connection, target, query, execution.limit, execution.parameters, key=bool(moved))
+    if len(held) > execution.limit:
+        return _summed_up(execution, "update")
     result, rows = execution.run_returning([target.columns[place] for place in places])
-    before = {_key_after(row, target.key, moved, len(target.columns)): row for row in held}
+    before = dict(_with_key_after(row, read_of, target.key, moved) for row in held)
     news = (dict(zip(places, row, strict=True)) for row in rows)
     return result, (one for new in news for one in target.updated(before.get(target.key_of(new)), new))
 
 
-def _key_after(row: Any, key: Sequence[int], moved: Sequence[int], width: int) -> tuple[Any, ...]:
-    """The key that a row will have, computed by the database where the statement writes it."""
-    return tuple(row[width + moved.index(place)] if place in moved else row[place] for place in key)
+def _with_key_after(
+    row: Sequence[Any], places: Sequence[int], key: Sequence[int], moved: Sequence[int]
+) -> tuple[Key, dict[int, Any]]:
+    """The key that a row will have, computed by the database where the statement writes it; and what it holds."""
+    held = dict(zip(places, row, strict=False))
+    after = held | dict(zip(moved, row[len(places) :], strict=True))
+    return tuple(after[place] for place in key), held
 
 
 def _delete(execution: Execution) -> Outcome:
@@ -143,8 +144,10 @@ def _insert(execution: Execution) -> Outcome:
         old = written[key] if key in written else held.pop(key, None)
         told += [target.created(row)] if old is None else target.updated(old, dict(enumerate(row)))
         written[key] = row
-    if replaces_in_conflict(statement):
-        told = [*map(target.deleted, held.values()), *told]
+    if held and replaces_in_conflict(statement):
+        # What a partial index is about, only the database can say of a new row: it did not replace what is there yet.
+        there = rows_in_the_way(connection, statement, given, target) if statement.select is None else {}
+        told = [*(target.deleted(row) for key, row in held.items() if key not in there), *told]
     return result, told
 
 
