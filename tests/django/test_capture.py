@@ -347,7 +347,10 @@ def test_a_field_that_opens_a_durable_block_is_refused_in_autocommit(recorded, m
 
 
 def _writing_a_ward(room, add):
-    Ward.objects.create(name="North")
+    """Once for each room: Django asks once, and from 6.1 on several times."""
+    if not vars(room).setdefault("has_ward", False):
+        room.has_ward = True
+        Ward.objects.create(name="North")
     return 1
 
 
