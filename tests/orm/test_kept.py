@@ -11,14 +11,17 @@ from sqlalchemy import (
     NCHAR,
     REAL,
     Boolean,
+    Column,
     Date,
     DateTime,
     Double,
     Enum,
     Float,
+    ForeignKey,
     Integer,
     Numeric,
     String,
+    Table,
     Time,
     TypeDecorator,
     Uuid,
@@ -28,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError
-from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column, relationship
 
 from audit_core.orm.sqlalchemy.kept import keeps
 from tests.orm.models import Colour, Stock, statements, told
@@ -125,6 +128,36 @@ def test_one_object_has_one_id_whichever_way_its_key_was_given(session, engine, 
     events = told(trail)
     assert [about for _, about, _ in events] == [first, first, second, second, second]
     assert events[2][2] == {"code": ("ab" + rest, "xy" + rest)}
+
+
+def test_a_link_names_both_of_its_ends_as_the_events_of_their_rows_do(session, engine, trail):
+    class Own(DeclarativeBase):
+        pass
+
+    pairs = Table(
+        "wearing", Own.metadata, Column("a", ForeignKey("wearer.number")), Column("b", ForeignKey("pin.number"))
+    )
+
+    class Pin(Own):
+        __tablename__ = "pin"
+        number = mapped_column(Uuid(as_uuid=False), primary_key=True)
+
+    class Wearer(Own):
+        __tablename__ = "wearer"
+        number = mapped_column(Uuid(as_uuid=False), primary_key=True)
+        pins = relationship(Pin, secondary=pairs)
+
+    Own.metadata.create_all(engine)
+    pin = Pin(number="ABCDEF00-0000-0000-0000-000000000001")
+    one = Wearer(number="ABCDEF00-0000-0000-0000-000000000002", pins=[pin])
+    session.add(one)
+    session.flush()
+    one.pins = []
+    session.commit()
+    about, other = "wearer:abcdef00-0000-0000-0000-000000000002", "abcdef00-0000-0000-0000-000000000001"
+    ends = [event for event in told(trail) if event[0] in {"link", "unlink"}]
+    assert ends == [("link", about, {"pins": (None, [other])}), ("unlink", about, {"pins": ([other], None)})]
+    Own.registry.dispose()
 
 
 def test_an_object_in_the_place_of_another_has_the_id_of_its_row(session, trail, badge):

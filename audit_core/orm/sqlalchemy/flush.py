@@ -23,13 +23,12 @@ from sqlalchemy.orm.base import LoaderCallableStatus, instance_state
 from sqlalchemy.sql.elements import ClauseElement
 
 from audit_core.orm.changes import Change, created, deleted, updated
+from audit_core.orm.sqlalchemy.held import Held, became, in_row, remember
 from audit_core.orm.sqlalchemy.links import link_changes
 from audit_core.orm.sqlalchemy.mapped import Key, Mapped, mapped, read, take_write_lock
 
 State = InstanceState[Any]
 Audits = Callable[[Mapper[Any]], bool]
-Held = dict[str, tuple[Any, Any]]  # by field: what was given, and what the row made of it
-_held: weakref.WeakKeyDictionary[State, Held] = weakref.WeakKeyDictionary()
 _CURRENT = "audit_core.flush"
 _MUTABLE = (dict, list, set, bytearray)
 _UNRELIABLE = (LoaderCallableStatus, *_MUTABLE)
@@ -68,8 +67,7 @@ class _Row:
 
     def held(self, name: str, value: Any) -> Any:
         """What the row holds where the object has ``value``, which an earlier flush may have written."""
-        given, held = self.known.get(name, (value, value))
-        return held if value is given else value
+        return in_row(self.known, name, value)
 
     def note(self, name: str, value: Any) -> None:
         """``value`` has been written, and is read back where the row may hold another one."""
@@ -111,13 +109,13 @@ class FlushRecorder:
         """``state`` is about to be written."""
         if not self._audits(state.mapper):
             return
-        row = self._rows[state] = _Row(action, state, mapped(state.mapper), connection, known=_became(state))
+        row = self._rows[state] = _Row(action, state, mapped(state.mapper), connection, known=became(state))
         if action != "create":
             self._look_up(row)
             row.old = self._old(state)
         elif (replaced := self._replaced(state)) is not None:
             self._read_old(connection, [replaced], delete=True)
-            row.old, row.known = self._old(replaced), _became(replaced)
+            row.old, row.known = self._old(replaced), became(replaced)
 
     def after(self, action: str, state: State) -> None:
         """It has been written. A new object in the place of one that this flush deletes is an update."""
@@ -259,7 +257,7 @@ class FlushRecorder:
         held = {name: (row.new.get(name, _UNKNOWN), values[name]) for name in row.unread if name in values}
         row.new.update((name, value) for name, (_, value) in held.items())
         if given := {name: pair for name, pair in held.items() if pair[0] is not _UNKNOWN}:
-            _held[row.state] = {**row.known, **given}
+            remember(row.state, {**row.known, **given})
 
 
 def _changes(rows: Iterable[_Row]) -> Iterator[tuple[Connection, Change]]:
@@ -292,11 +290,6 @@ def _identity(state: State) -> Key:
 def _one_connection(state: State) -> bool:
     """A sharded session chooses a connection for each object."""
     return state.session is not None and getattr(state.session, "connection_callable", None) is None
-
-
-def _became(state: State) -> Held:
-    """What became of the values that an earlier flush has written, where the object still has them."""
-    return _held.get(state, {}) if _held else {}
 
 
 def _plain(value: Any) -> Any:

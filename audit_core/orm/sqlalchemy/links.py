@@ -15,6 +15,7 @@ from sqlalchemy.orm.attributes import History
 from sqlalchemy.orm.base import PassiveFlag
 
 from audit_core.orm.changes import Change, linked, unlinked
+from audit_core.orm.sqlalchemy.held import became, in_row
 from audit_core.orm.sqlalchemy.mapped import Key, mapped
 
 State = InstanceState[Any]
@@ -88,6 +89,7 @@ def _sortable(state: State) -> tuple[Any, ...]:
 
 
 def _key(state: State) -> Key:
-    if state.key is not None:
-        return tuple(state.key[1])
-    return tuple(state.dict.get(name) for name in mapped(state.mapper).key)
+    """As the row holds it, as in the events of the row."""
+    names, known = mapped(state.mapper).key, became(state)
+    values = [state.dict.get(name) for name in names] if state.key is None else state.key[1]
+    return tuple(in_row(known, name, value) for name, value in zip(names, values, strict=True))
